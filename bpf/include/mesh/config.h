@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Constants of one node, written into .rodata between open and load, and the small map that says who runs the datapath. */
+#ifndef MESH_CONFIG_H
+#define MESH_CONFIG_H
+
+#include "types.h"
+
+/* The one .rodata struct of every program. */
+struct node_config {
+	__u32	cluster_id;
+	__u32	tunnel_interface;	/* index of the collect-metadata VXLAN device; 0 = no tunnel */
+	__u32	host_interface;		/* index of mesh_net, the agent's veth into the host stack; 0 = none */
+	__u32	identity_cluster_shift;	/* 16 with 255 clusters, 15 with 511 */
+	__u32	underlay_family;	/* MESH_FAMILY_* */
+	__u32	pod_mtu;		/* largest inner IP packet that fits the tunnel */
+	__u8	gateway_mac[6];		/* answer to every ARP and neighbour question of a pod */
+	__u16	pad;
+};
+
+/* Value of agent_state (one element, memory-mapped). */
+struct agent_state {
+	__u64	abi;		/* MESH_ABI_VERSION << 32 | checksum of the struct layouts */
+	__u64	heartbeat_ms;	/* monotonic clock of the agent's last turn */
+	__u64	generation;	/* agent starts since the maps were made */
+};
+
+#endif

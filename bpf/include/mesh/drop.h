@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/* Why a packet was dropped, and the counters. One list for C, C#, metrics and the CLI; numbers never change meaning. */
+#ifndef MESH_DROP_H
+#define MESH_DROP_H
+
+#include "types.h"
+
+enum drop_reason {
+	FORWARDED = 0,			/* not a drop: counted in the same map */
+	DROP_INVALID_PACKET = 1,	/* truncated or malformed headers */
+	DROP_INVALID_SOURCE = 2,	/* a pod speaks with an address that is not its own */
+	DROP_NO_SERVICE_BACKEND = 3,	/* the service has no live backend */
+	DROP_NO_TUNNEL = 4,		/* the destination's node has no usable tunnel endpoint */
+	DROP_NODE_DOWN = 5,		/* the destination's node is marked down */
+	DROP_NO_ENDPOINT = 6,		/* arrived by the tunnel for a pod that is not here */
+	DROP_NO_TUNNEL_KEY = 7,		/* arrived on the tunnel device without metadata */
+	DROP_ENCAPSULATION = 8,		/* the kernel refused the tunnel key */
+	DROP_FRAGMENT = 9,		/* a later fragment for a virtual address: its ports are unknown */
+	DROP_TRANSLATION = 10,		/* rewriting addresses or checksums failed */
+	DROP_CONNTRACK = 11,		/* the flow could not be recorded */
+	DROP_TTL = 12,			/* time to live exhausted */
+	DROP_TOO_BIG = 13,		/* larger than the tunnel's MTU, sender told by ICMP */
+	DROP_REASONS
+};
+
+#define COUNTER_EGRESS	0	/* from a pod or the host */
+#define COUNTER_INGRESS	1	/* from the tunnel */
+
+#define COUNTERS_MAX	64	/* index = reason * 2 + direction */
+
+/* Value of counters (per CPU). */
+struct counter {
+	__u64	packets;
+	__u64	bytes;
+};
+
+#endif

@@ -1,0 +1,110 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Load balancing. A lookup is
+ *   lb4_services/lb6_services (hash)  →  service id
+ *   lb_services[id] (one u64)         →  where the service's table lies: THE commit word, written with one release store
+ *   lb_arena[block]                   →  header: segments, one per (cluster, tier); then their tables
+ *   lb_backends[base + table[hash]]   →  address, and a state byte that takes one backend out with one store
+ *   cluster_liveness                  →  a bit per cluster that takes a whole cluster out with one store
+ * Only the agent writes; the three arrays are memory-mapped (BPF_F_MMAPABLE). The order of an update is: new backends, new
+ * blocks, commit word; what the old word reached is reused only after an RCU grace period.
+ */
+#ifndef MESH_LB_H
+#define MESH_LB_H
+
+#include "types.h"
+
+#define LB_SERVICES_MAX		65536		/* service ids; 0 is never used */
+#define LB_BACKENDS_MAX		524288		/* backend slots; 0 is never used */
+#define LB_ARENA_BLOCKS		262144		/* of 64 bytes: 16 MiB; 0 is never used */
+#define LB_BLOCK_BYTES		64
+#define LB_SEGMENTS_PER_BLOCK	4
+#define LB_SEGMENTS_MAX		64		/* per service */
+#define LB_PROBES_MAX		8		/* rehashes before the bounded scan */
+#define LB_SCAN_MAX		64		/* backends scanned when every probe hit a dead one */
+
+/* Key of lb4_services: a frontend. */
+struct lb4_key {
+	__be32	address;
+	__be16	port;
+	__u8	protocol;	/* IPPROTO_* */
+	__u8	scope;		/* 0 external, 1 internal */
+};
+
+/* Key of lb6_services. */
+struct lb6_key {
+	__u8	address[16];
+	__be16	port;
+	__u8	protocol;
+	__u8	scope;
+};
+
+/* Value of lb4_services and lb6_services. */
+struct lb_service_id {
+	__u32	id;		/* index into lb_services */
+};
+
+/* Value of lb_services: exactly 8 bytes, always read and written whole. All zero = no such service. */
+struct lb_service {
+	__u32	block;		/* first arena block of the header; 0 with segments == 0 = a service without backends */
+	__u8	segments;	/* number of segments in the header */
+	__u8	flags;		/* LB_SERVICE_* */
+	__u16	generation;	/* grows with each commit, for people and tests */
+};
+
+#define LB_SERVICE_PRESENT	0x01
+#define LB_SERVICE_AFFINITY_LOCAL	0x02	/* for display only: the tiers say it */
+#define LB_SERVICE_AFFINITY_REMOTE	0x04
+
+/*
+ * One cluster's backends of one service. Segments are sorted by tier; a tier is used only when no lower one has a live backend.
+ * A flow picks a segment with a chance proportional to its backends, then a backend by the segment's table.
+ */
+struct lb_segment {
+	__u32	backend_base;	/* first of its backends in lb_backends */
+	__u32	table;		/* byte offset of its table from the start of the arena */
+	__u16	backends;	/* number of backends, contiguous from backend_base; at least 1 */
+	__u16	table_size;	/* entries in the table: a prime, at least 251 */
+	__u16	cluster_id;
+	__u8	tier;		/* 0 first */
+	__u8	flags;		/* LB_SEGMENT_* */
+};
+
+#define LB_SEGMENT_WIDE		0x01	/* table entries are __u16 instead of __u8: more than 255 backends */
+
+/* Unit of the arena: a header block of four segments, or 64 bytes of table. */
+struct lb_block {
+	union {
+		struct lb_segment	segments[LB_SEGMENTS_PER_BLOCK];
+		__u8			table[LB_BLOCK_BYTES];
+	};
+};
+
+enum lb_backend_state {
+	LB_BACKEND_ACTIVE = 0,
+	LB_BACKEND_DRAINING = 1,	/* no new flows while another backend lives */
+	LB_BACKEND_DEAD = 2,
+	LB_BACKEND_MAINTENANCE = 3,
+};
+
+/* Value of lb_backends. */
+struct lb_backend {
+	struct mesh_addr	address;
+	__be16	port;
+	__u8	protocol;
+	__u8	state;		/* enum lb_backend_state */
+	__u16	cluster_id;
+	__u8	family;		/* MESH_FAMILY_*; NONE = free slot */
+	__u8	flags;
+	__u32	node;		/* index into nodes, 0 = unknown */
+	__u32	pad;
+};
+
+#define CLUSTER_WORDS	8		/* 512 clusters */
+
+/* Value of cluster_liveness (one element): bit c of up[c / 64] says that cluster c may be sent new flows. */
+struct cluster_liveness {
+	__u64	up[CLUSTER_WORDS];
+};
+
+#endif

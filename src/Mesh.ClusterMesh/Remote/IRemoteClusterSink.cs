@@ -1,0 +1,99 @@
+using Mesh.ClusterMesh.Wire;
+using Mesh.Model;
+
+namespace Mesh.ClusterMesh.Remote;
+
+/// <summary>
+/// What a RemoteCluster hands on: validated records only. Calls for one cluster come one after another from one loop, so a sink
+/// need not order them; calls for different clusters may overlap. A sink must not block.
+/// </summary>
+public interface IRemoteClusterSink
+{
+    /// <summary>Applies one batch. The sink keeps everything until told otherwise: a lost connection is no message at all.</summary>
+    void Apply(RemoteChanges changes);
+
+    /// <summary>Forgets everything of the cluster: it was removed from the configuration, or it changed its ID.</summary>
+    void Drain(string cluster, uint clusterId);
+
+    /// <summary>The state of the connection changed, for status only.</summary>
+    void StatusChanged(RemoteClusterStatus status);
+}
+
+/// <summary>Changes of one remote cluster, in the order they happened per key. A null record is a deletion.</summary>
+public sealed record RemoteChanges(string Cluster, uint ClusterId)
+{
+    public List<KeyValuePair<string, NodeRecord?>> Nodes { get; } = [];
+
+    public List<KeyValuePair<ServiceName, ClusterService?>> Services { get; } = [];
+
+    public List<KeyValuePair<IpPrefix, IpIdentityPair?>> IpEntries { get; } = [];
+
+    /// <summary>Identity number → labels text as on the wire.</summary>
+    public List<KeyValuePair<uint, string?>> Identities { get; } = [];
+
+    /// <summary>Resources whose complete list is part of this batch or of earlier ones; said once per connection.</summary>
+    public HashSet<RemoteResource> Synced { get; } = [];
+
+    public bool IsEmpty => Nodes.Count + Services.Count + IpEntries.Count + Identities.Count + Synced.Count == 0;
+}
+
+public enum RemoteResource
+{
+    Nodes,
+    Services,
+    IpEntries,
+    Identities,
+}
+
+/// <summary>State of one peer for people and for the REST API; field names follow the agent API's RemoteCluster.</summary>
+public sealed record RemoteClusterStatus
+{
+    public required string Name { get; init; }
+
+    /// <summary>0 until the cluster-config has been read.</summary>
+    public uint ClusterId { get; init; }
+
+    public bool Connected { get; init; }
+
+    /// <summary>Connected, configuration valid, and all four resources listed on this or an earlier connection.</summary>
+    public bool Ready { get; init; }
+
+    /// <summary>One line: the etcd state, or why it is not well.</summary>
+    public required string Status { get; init; }
+
+    public bool ConfigRetrieved { get; init; }
+
+    public bool SyncedCanaries { get; init; }
+
+    public bool Cached { get; init; }
+
+    /// <summary>Null when the peer does not know the feature.</summary>
+    public bool? ServiceExportsEnabled { get; init; }
+
+    public bool NodesSynced { get; init; }
+
+    public bool ServicesSynced { get; init; }
+
+    public bool IpEntriesSynced { get; init; }
+
+    public bool IdentitiesSynced { get; init; }
+
+    public int Nodes { get; init; }
+
+    public int Services { get; init; }
+
+    public int IpEntries { get; init; }
+
+    public int Identities { get; init; }
+
+    /// <summary>Reconnections after a failure.</summary>
+    public int Failures { get; init; }
+
+    /// <summary>Null when it never failed.</summary>
+    public DateTimeOffset? LastFailure { get; init; }
+
+    /// <summary>Records rejected as malformed or not the peer's to publish, since the start; with the latest reason.</summary>
+    public long Rejected { get; init; }
+
+    public string? LastRejection { get; init; }
+}

@@ -1,0 +1,230 @@
+using System.Text.Json.Serialization;
+
+namespace Mesh.Kubernetes.Objects;
+
+public enum ObjectKind
+{
+    Service,
+    EndpointSlice,
+    Namespace,
+    CiliumNode,
+    CiliumIdentity,
+    CiliumEndpoint,
+}
+
+/// <summary>The part of a Kubernetes object that the mesh reads: slim on purpose, decoded from YAML and JSON alike by one
+/// source-generated serializer. Unknown fields are ignored; a wrong type rejects the object.</summary>
+public abstract record KubernetesObject
+{
+    [JsonIgnore]
+    public abstract ObjectKind Kind { get; }
+
+    public ObjectMeta Metadata { get; init; } = new();
+
+    /// <summary>Identity of the object within its cluster.</summary>
+    [JsonIgnore]
+    public ObjectKey Key => new(Kind, Metadata.Namespace ?? "", Metadata.Name ?? "");
+}
+
+/// <param name="Namespace">"" for objects of the whole cluster.</param>
+public readonly record struct ObjectKey(ObjectKind Kind, string Namespace, string Name)
+{
+    public override string ToString() => Namespace.Length == 0 ? $"{Kind} {Name}" : $"{Kind} {Namespace}/{Name}";
+}
+
+public sealed record ObjectMeta
+{
+    public string? Name { get; init; }
+
+    public string? Namespace { get; init; }
+
+    public IReadOnlyDictionary<string, string>? Labels { get; init; }
+
+    public IReadOnlyDictionary<string, string>? Annotations { get; init; }
+}
+
+public sealed record Service : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.Service;
+
+    public ServiceSpec Spec { get; init; } = new();
+}
+
+public sealed record ServiceSpec
+{
+    public string? Type { get; init; }
+
+    [JsonPropertyName("clusterIP")]
+    public string? ClusterIP { get; init; }
+
+    [JsonPropertyName("clusterIPs")]
+    public IReadOnlyList<string>? ClusterIPs { get; init; }
+
+    public IReadOnlyDictionary<string, string>? Selector { get; init; }
+
+    public IReadOnlyList<ServicePort>? Ports { get; init; }
+}
+
+public sealed record ServicePort
+{
+    public string? Name { get; init; }
+
+    /// <summary>TCP when absent.</summary>
+    public string? Protocol { get; init; }
+
+    public int Port { get; init; }
+}
+
+public sealed record EndpointSlice : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.EndpointSlice;
+
+    public string? AddressType { get; init; }
+
+    public IReadOnlyList<SliceEndpoint>? Endpoints { get; init; }
+
+    public IReadOnlyList<SlicePort>? Ports { get; init; }
+}
+
+public sealed record SliceEndpoint
+{
+    public IReadOnlyList<string>? Addresses { get; init; }
+
+    public SliceConditions? Conditions { get; init; }
+
+    public string? Hostname { get; init; }
+
+    public string? NodeName { get; init; }
+
+    public string? Zone { get; init; }
+
+    public SliceHints? Hints { get; init; }
+}
+
+/// <summary>Null means unknown: Ready and Serving count as true, Terminating as false.</summary>
+public sealed record SliceConditions
+{
+    public bool? Ready { get; init; }
+
+    public bool? Serving { get; init; }
+
+    public bool? Terminating { get; init; }
+}
+
+public sealed record SliceHints
+{
+    public IReadOnlyList<SliceZone>? ForZones { get; init; }
+}
+
+public sealed record SliceZone
+{
+    public string? Name { get; init; }
+}
+
+public sealed record SlicePort
+{
+    public string? Name { get; init; }
+
+    /// <summary>TCP when absent.</summary>
+    public string? Protocol { get; init; }
+
+    public int? Port { get; init; }
+}
+
+public sealed record Namespace : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.Namespace;
+}
+
+public sealed record CiliumNode : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.CiliumNode;
+
+    public CiliumNodeSpec Spec { get; init; } = new();
+}
+
+public sealed record CiliumNodeSpec
+{
+    public IReadOnlyList<CiliumNodeAddress>? Addresses { get; init; }
+
+    public CiliumNodeIpam? Ipam { get; init; }
+
+    public CiliumNodeAddressPair? Health { get; init; }
+
+    public CiliumNodeAddressPair? Ingress { get; init; }
+
+    public CiliumNodeEncryption? Encryption { get; init; }
+
+    public string? Bootid { get; init; }
+}
+
+public sealed record CiliumNodeAddress
+{
+    public string? Type { get; init; }
+
+    public string? Ip { get; init; }
+}
+
+public sealed record CiliumNodeIpam
+{
+    [JsonPropertyName("podCIDRs")]
+    public IReadOnlyList<string>? PodCIDRs { get; init; }
+}
+
+public sealed record CiliumNodeAddressPair
+{
+    public string? Ipv4 { get; init; }
+
+    public string? Ipv6 { get; init; }
+}
+
+public sealed record CiliumNodeEncryption
+{
+    public int? Key { get; init; }
+}
+
+public sealed record CiliumIdentity : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.CiliumIdentity;
+
+    /// <summary>"source:key" → value.</summary>
+    [JsonPropertyName("security-labels")]
+    public IReadOnlyDictionary<string, string>? SecurityLabels { get; init; }
+}
+
+public sealed record CiliumEndpoint : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.CiliumEndpoint;
+
+    public CiliumEndpointStatus? Status { get; init; }
+}
+
+public sealed record CiliumEndpointStatus
+{
+    public CiliumEndpointIdentity? Identity { get; init; }
+
+    public CiliumEndpointNetworking? Networking { get; init; }
+
+    public CiliumEndpointEncryption? Encryption { get; init; }
+
+    [JsonPropertyName("service-account")]
+    public string? ServiceAccount { get; init; }
+}
+
+public sealed record CiliumEndpointIdentity
+{
+    public uint Id { get; init; }
+}
+
+public sealed record CiliumEndpointNetworking
+{
+    public IReadOnlyList<CiliumNodeAddressPair>? Addressing { get; init; }
+
+    /// <summary>Underlay address of the node that hosts the pod.</summary>
+    public string? Node { get; init; }
+}
+
+public sealed record CiliumEndpointEncryption
+{
+    public int? Key { get; init; }
+}
