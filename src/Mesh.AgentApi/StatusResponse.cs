@@ -1,0 +1,4 @@
+namespace Mesh.AgentApi;
+
+/// <summary>GET /v1/healthz.</summary>
+public sealed record StatusResponse;
