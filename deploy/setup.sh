@@ -1,0 +1,37 @@
+#!/usr/bin/env bash
+# Installs the Debian packages that building, testing and running Mesh needs. Safe to run again; says nothing when all is there.
+set -euo pipefail
+
+# clang llvm clang-format: compile, strip and format the BPF programs · libbpf-dev: libbpf.so.1 and the BPF headers
+# zlib1g-dev: linked by the NativeAOT programs · bpftool: `make -C bpf verify` · etcd-server etcd-client: the store, and the peer
+# that benchmarks compare with · nftables: lab faults and benchmark peers · the rest: making and looking at network namespaces
+packages=(clang llvm clang-format libbpf-dev libelf-dev zlib1g-dev bpftool etcd-server etcd-client
+    iproute2 nftables iputils-ping util-linux procps make)
+
+missing=()
+for package in "${packages[@]}"; do
+    [ "$(dpkg-query -W -f='${db:Status-Status}' "$package" 2>/dev/null)" = installed ] || missing+=("$package")
+done
+
+if [ ${#missing[@]} -gt 0 ]; then
+    if [ "$(id -u)" != 0 ]; then
+        echo "setup: these packages are missing and only root can install them: ${missing[*]}" >&2
+        exit 1
+    fi
+    echo "setup: installing ${missing[*]}"
+    # Debian starts a freshly installed etcd as a system service. Nobody asked for one here: the API server runs its own.
+    policy=/usr/sbin/policy-rc.d
+    if [ ! -e $policy ]; then
+        trap 'rm -f /usr/sbin/policy-rc.d' EXIT
+        printf '#!/bin/sh\nexit 101\n' >$policy
+        chmod +x $policy
+    fi
+    export DEBIAN_FRONTEND=noninteractive
+    apt-get update -qq
+    apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+fi
+
+if ! command -v dotnet >/dev/null || ! dotnet --list-sdks | grep -q '^10\.'; then
+    echo "setup: the .NET 10 SDK is missing (dotnet --list-sdks shows none that begins with 10.): install dotnet-sdk-10.0, then run this again" >&2
+    exit 1
+fi

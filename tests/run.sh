@@ -1,0 +1,36 @@
+#!/usr/bin/env bash
+# Runs every test program in turn and ends with the line `N passed, N failed`.
+# Filter with: tests/run.sh Mesh.KVStore.Tests Mesh.Lab.Tests
+set -uo pipefail
+cd "$(dirname "$0")/.."
+
+config=${CONFIG:-Release}
+dotnet build Mesh.sln -c "$config" -v quiet --nologo || { echo "0 passed, 1 failed"; exit 1; }
+
+suites=("$@")
+[ ${#suites[@]} -gt 0 ] || suites=($(cd tests && ls -d *.Tests))
+passed=0 failed=0 skipped=0
+for suite in "${suites[@]}"; do
+    echo "== $suite"
+    log=$(mktemp)
+    timeout --kill-after=30 900 "tests/$suite/bin/$config/net10.0/$suite" -noColor -showLiveOutput- 2>&1 | tee "$log" | grep -v '^ *$'
+    status=${PIPESTATUS[0]}
+    # The runner's own last line: Total: 3, Errors: 0, Failed: 0, Skipped: 0, ...
+    counts=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+' | tr '\n' ' ')
+    rm -f "$log"
+    read -r total errors fails skips <<<"${counts:-0 1 0 0}"
+    failed=$((failed + errors + fails))
+    skipped=$((skipped + skips))
+    passed=$((passed + total - fails - skips))
+    # A suite that crashed, hung or held no test is a failure even when it counted none.
+    if [ "$status" != 0 ] && [ $((errors + fails)) = 0 ] || [ "$total" = 0 ]; then
+        echo "$suite: exit code $status with $total tests"
+        failed=$((failed + 1))
+    fi
+done
+if [ "$skipped" -gt 0 ]; then
+    echo "$passed passed, $failed failed, $skipped skipped"
+else
+    echo "$passed passed, $failed failed"
+fi
+[ "$failed" = 0 ]
