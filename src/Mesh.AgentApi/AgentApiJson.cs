@@ -23,12 +23,12 @@ namespace Mesh.AgentApi;
 public sealed partial class AgentApiJson : JsonSerializerContext
 {
     /// <summary>The context agent and clients use: characters outside ASCII stay readable, as Go writes them.</summary>
-    public static AgentApiJson Wire { get; } = new(Options(indented: false));
+    public static AgentApiJson Wire { get; } = new(WireOptions(indented: false));
 
     /// <summary>The same, indented by two blanks, for people.</summary>
-    public static AgentApiJson Indented { get; } = new(Options(indented: true));
+    public static AgentApiJson Indented { get; } = new(WireOptions(indented: true));
 
-    private static JsonSerializerOptions Options(bool indented) => new()
+    private static JsonSerializerOptions WireOptions(bool indented) => new()
     {
         DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingDefault,
         Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
