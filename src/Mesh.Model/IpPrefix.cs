@@ -1,10 +1,15 @@
 namespace Mesh.Model;
 
-/// <summary>An address range, always stored masked: two texts of one range are one value.</summary>
+/// <summary>An address range, always stored masked: two texts of one range are one value. 24 bytes, like an address.</summary>
 public readonly record struct IpPrefix : IComparable<IpPrefix>
 {
+    // The address in parts, so that the length shares the word of the family flag.
+    private readonly ulong _high;
+    private readonly ulong _low;
+    private readonly bool _isV6;
+
     /// <summary>First address of the range.</summary>
-    public IpAddr Address { get; }
+    public IpAddr Address => _isV6 ? IpAddr.V6(new UInt128(_high, _low)) : IpAddr.V4((uint)_low);
 
     /// <summary>Leading bits that count: 0 to 32, or 0 to 128.</summary>
     public byte Length { get; }
@@ -15,7 +20,7 @@ public readonly record struct IpPrefix : IComparable<IpPrefix>
             throw new ArgumentOutOfRangeException(nameof(length), length, $"a prefix of {address} has 0 to {address.Bits} bits");
         var mask = length == 0 ? 0 : UInt128.MaxValue << address.Bits - length;
         var masked = address.Value & mask;
-        Address = address.IsV6 ? IpAddr.V6(masked) : IpAddr.V4((uint)masked);
+        (_high, _low, _isV6) = ((ulong)(masked >> 64), (ulong)masked, address.IsV6);
         Length = (byte)length;
     }
 
