@@ -1,5 +1,3 @@
-using System.Text.Json.Serialization;
-
 namespace Mesh.ClusterMesh.Wire;
 
 /// <summary>cilium/state/ip/v1/default/IP or IP/LENGTH. STABLE.</summary>
@@ -19,16 +17,12 @@ public sealed record IpIdentityPair
 
     public string Metadata { get; init; } = "";
 
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? K8sNamespace { get; init; }
 
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? K8sPodName { get; init; }
 
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public string? K8sServiceAccount { get; init; }
 
-    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingNull)]
     public IReadOnlyList<WireNamedPort>? NamedPorts { get; init; }
 }
 

@@ -49,10 +49,3 @@ public sealed record WireNodeAddress
     public string IP { get; init; } = "";
 }
 
-/// <summary>A Go net.IPNet: the address as text, the mask as base64 of its 4 or 16 bytes.</summary>
-public sealed record WireCidr
-{
-    public string IP { get; init; } = "";
-
-    public string Mask { get; init; } = "";
-}
