@@ -1,0 +1,73 @@
+using System.Runtime.CompilerServices;
+using Mesh.Kubernetes.Objects;
+
+namespace Mesh.Kubernetes.Manifests;
+
+/// <summary>
+/// The present objects and their changes for any number of readers: one writer appends steps to a linked list, each reader walks it
+/// at its own pace, and a step lives only as long as a reader has it before it. A reader that comes late begins with the present.
+/// </summary>
+internal sealed class ObjectFeed
+{
+    private readonly Lock _gate = new();
+    private readonly Dictionary<ObjectKey, KubernetesObject> _present = [];
+    private Step _last = new([]);
+    private bool _synced;
+
+    /// <summary>Publishes changes, perhaps none.</summary>
+    /// <param name="complete">Everything has been looked at: the first time this is so, Synced follows.</param>
+    public void Publish(List<ObjectEvent> events, bool complete)
+    {
+        Step previous, next;
+        lock (_gate)
+        {
+            foreach (var change in events)
+            {
+                if (change.Type == ObjectEventType.Upsert)
+                    _present[change.Object!.Key] = change.Object;
+                else
+                    _present.Remove(change.Object!.Key);
+            }
+            if (complete && !_synced)
+            {
+                events.Add(new ObjectEvent(ObjectEventType.Synced, null));
+                _synced = true;
+            }
+            if (events.Count == 0)
+                return;
+            previous = _last;
+            next = _last = new Step(events);
+        }
+        previous.Next.SetResult(next);
+    }
+
+    public async IAsyncEnumerable<IReadOnlyList<ObjectEvent>> WatchAsync(
+        IReadOnlySet<ObjectKind> kinds, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        Step step;
+        var first = new List<ObjectEvent>();
+        lock (_gate)
+        {
+            step = _last;
+            first.AddRange(_present.Values.Where(o => kinds.Contains(o.Kind)).Select(o => new ObjectEvent(ObjectEventType.Upsert, o)));
+            if (_synced)
+                first.Add(new ObjectEvent(ObjectEventType.Synced, null));
+        }
+        if (first.Count > 0)
+            yield return first;
+        while (true)
+        {
+            step = await step.Next.Task.WaitAsync(cancellation);
+            var wanted = step.Events.FindAll(change => change.Object is null || kinds.Contains(change.Object.Kind));
+            if (wanted.Count > 0)
+                yield return wanted;
+        }
+    }
+
+    private sealed class Step(List<ObjectEvent> events)
+    {
+        public List<ObjectEvent> Events { get; } = events;
+
+        public TaskCompletionSource<Step> Next { get; } = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    }
+}
