@@ -184,21 +184,29 @@ internal sealed class ManifestDocument
     private static string WrongType(JsonException e)
     {
         var field = e.Path is { Length: > 2 } path ? path[2..] : "the object";
-        var message = e.Message;
-        if (message.Contains("System.String.", StringComparison.Ordinal))
-            return $"{field} must be text: put it in quotes";
-        if (message.Contains("Int32", StringComparison.Ordinal) || message.Contains("UInt32", StringComparison.Ordinal))
-            return $"{field} must be a whole number without quotes";
-        if (message.Contains("Boolean", StringComparison.Ordinal))
-            return $"{field} must be true or false without quotes";
-        if (message.Contains("IReadOnlyList", StringComparison.Ordinal))
-            return $"{field} must be a list";
-        if (message.Contains("IReadOnlyDictionary", StringComparison.Ordinal))
-            return $"{field} must be a map";
+        var message = $"{e.Message} {e.InnerException?.Message}";
+        foreach (var (sign, wanted) in WantedTypes)
+        {
+            if (message.Contains(sign, StringComparison.Ordinal))
+                return $"{field} must be {wanted}";
+        }
         return message.Contains("null", StringComparison.Ordinal)
             ? $"{field} is null: fill it or leave it out"
             : $"{field} has the wrong type";
     }
+
+    /// <summary>How the serializer names the type it wanted, and how a person does.</summary>
+    private static readonly (string Sign, string Wanted)[] WantedTypes =
+    [
+        ("IReadOnlyList", "a list"),
+        ("IReadOnlyDictionary", "a map"),
+        ("System.String.", "text: put it in quotes"),
+        ("as a string", "text: put it in quotes"),
+        ("Int32", "a whole number without quotes"),
+        ("as a number", "a whole number without quotes"),
+        ("Boolean", "true or false without quotes"),
+        ("as a boolean", "true or false without quotes"),
+    ];
 
     /// <summary>The parser's reason without its trailing position, which we give in lines of our own.</summary>
     private static string Reason(JsonException e) => e.Message.Split(". LineNumber:", 2)[0].Split(". Path:", 2)[0].TrimEnd('.');

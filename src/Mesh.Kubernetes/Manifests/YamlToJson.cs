@@ -46,6 +46,11 @@ internal sealed class YamlToJson : IDisposable
         {
             throw new ManifestException((int)e.Start.Line, $"is not YAML: {FirstLine(e.Message)}");
         }
+        catch (Exception e) when (e is not ManifestException)
+        {
+            // The scanner trips over some broken texts with exceptions of its own making.
+            throw new ManifestException(Line(converter._yaml.Current), $"is not YAML: {FirstLine(e.Message)}");
+        }
     }
 
     public void Dispose() => _json.Dispose();
