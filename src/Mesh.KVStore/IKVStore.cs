@@ -1,6 +1,6 @@
 namespace Mesh.KVStore;
 
-/// <summary>A key as the store holds it. Keys are UTF-8 text; a key that is not is reported as rejected, never returned.</summary>
+/// <summary>A key as the store holds it. Keys are UTF-8 text; a key that is not is counted as rejected, never returned.</summary>
 public readonly record struct KeyValue(string Key, ReadOnlyMemory<byte> Value, long CreateRevision, long ModRevision, long Lease);
 
 /// <summary>
@@ -15,23 +15,47 @@ public interface IKVStore : IAsyncDisposable
     /// <summary>All keys below the prefix at one revision, in key order.</summary>
     Task<(IReadOnlyList<KeyValue> Items, long Revision)> ListAsync(string prefix, CancellationToken cancellation);
 
+    /// <summary>How many keys are below the prefix now; much cheaper than listing them.</summary>
+    Task<long> CountAsync(string prefix, CancellationToken cancellation);
+
     /// <summary>
     /// Lists the prefix, then follows it for ever. First ListStart, Put batches, ListEnd; then Put/Delete batches as they happen.
     /// Whenever continuity is lost (compaction, another etcd behind the address) it begins again at ListStart, and whatever the
-    /// reader had and was not listed before the next ListEnd is gone. A mere disconnection is silent: it resumes where it was.
+    /// reader had and was not listed before the next ListEnd is gone. A second ListStart before a ListEnd discards the unfinished
+    /// list. A mere disconnection is silent: it resumes where it was.
     /// Ends only by cancellation or with a <see cref="KVStoreException"/> that retrying cannot mend (permission denied).
     /// </summary>
     IAsyncEnumerable<WatchBatch> ListWatchAsync(string prefix, CancellationToken cancellation);
 
-    /// <summary>Applies the operations in order. Many keys share one transaction; a key appears at most once per call.
-    /// All operations of the call are durable when it returns.</summary>
-    Task WriteAsync(IReadOnlyList<WriteOperation> operations, CancellationToken cancellation);
+    /// <summary>
+    /// Writes and deletes; a key appears at most once per call. All operations are durable when it returns. Many keys share one
+    /// transaction and several transactions are in flight, so different keys of one large call may become visible in any order;
+    /// a call within <see cref="WriteLimits"/> is one transaction: all or nothing, at one revision.
+    /// </summary>
+    /// <returns>The highest revision the call made; 0 when there was nothing to do.</returns>
+    Task<long> WriteAsync(IReadOnlyList<WriteOperation> operations, CancellationToken cancellation);
 
     /// <summary>Deletes every key below the prefix.</summary>
     Task DeletePrefixAsync(string prefix, CancellationToken cancellation);
 
+    /// <summary>Grants a lease and keeps it alive until it is disposed.</summary>
+    /// <param name="ttl">Whole seconds, at least one: how long the keys outlive a writer that died.</param>
+    Task<KVLease> CreateLeaseAsync(TimeSpan ttl, CancellationToken cancellation);
+
     /// <summary>What `status` prints: whether the store answers, and its cluster ID.</summary>
     KVStoreStatus Status { get; }
+}
+
+/// <summary>What fits into one transaction. etcd's own bounds are 128 operations (--max-txn-ops) and 1.5 MiB (--max-request-bytes).</summary>
+public static class WriteLimits
+{
+    public const int MaxOperations = 128;
+
+    /// <summary>Bytes of keys and values of one transaction; the rest of the 1.5 MiB is left to protobuf framing.</summary>
+    public const int MaxBytes = 1024 * 1024;
+
+    /// <summary>The longest value that can be written at all.</summary>
+    public const int MaxValueBytes = 1536 * 1024 - 4096;
 }
 
 /// <param name="Value">Null deletes the key.</param>
@@ -53,7 +77,23 @@ public readonly record struct WatchBatch(WatchBatchKind Kind, IReadOnlyList<KeyV
 /// <param name="Connected">The last call or stream succeeded.</param>
 /// <param name="ClusterId">etcd's own cluster ID from the response header; 0 until the first answer.</param>
 /// <param name="Error">Why it is not connected; null when it is.</param>
-public sealed record KVStoreStatus(bool Connected, ulong ClusterId, string Endpoint, string? Error);
+public sealed record KVStoreStatus(bool Connected, ulong ClusterId, string Endpoint, string? Error)
+{
+    /// <summary>Keys skipped because they are not UTF-8.</summary>
+    public long RejectedKeys { get; init; }
+
+    /// <summary>Watches that went on after a disconnection without listing again.</summary>
+    public long Resumptions { get; init; }
+
+    /// <summary>Watches that had to begin again at ListStart.</summary>
+    public long Relists { get; init; }
+
+    /// <summary>Why the last relist was needed; null when there was none.</summary>
+    public string? LastRelistReason { get; init; }
+
+    /// <summary>Finished comparisons of a watch with the store; see EtcdOptions.AuditInterval.</summary>
+    public long Audits { get; init; }
+}
 
 /// <summary>An operation that failed for good after its retries. The message names the endpoint and the cause.</summary>
 public sealed class KVStoreException : Exception

@@ -1,0 +1,51 @@
+using Grpc.Core;
+
+namespace Mesh.KVStore;
+
+/// <summary>What a failed call means: whether trying again can help, and what to tell a human.</summary>
+internal static class EtcdCause
+{
+    /// <summary>The call did not get an answer, or the answer was "not now".</summary>
+    public static bool IsTransient(Exception e) => e switch
+    {
+        RpcException rpc => rpc.StatusCode is StatusCode.Unavailable or StatusCode.DeadlineExceeded or StatusCode.ResourceExhausted
+            or StatusCode.Internal or StatusCode.Cancelled or StatusCode.Aborted or StatusCode.Unknown || IsStaleToken(rpc),
+        HttpRequestException or IOException or ObjectDisposedException or InvalidOperationException => true,
+        _ => false,
+    };
+
+    /// <summary>etcd forgets the tokens of user and password when it restarts.</summary>
+    public static bool IsStaleToken(RpcException e) =>
+        e.StatusCode == StatusCode.Unauthenticated && e.Status.Detail.Contains("invalid auth token", StringComparison.Ordinal);
+
+    public static bool IsPermissionDenied(RpcException e) =>
+        e.StatusCode is StatusCode.PermissionDenied ||
+        e.Status.Detail.Contains("authentication failed", StringComparison.Ordinal) || (e.StatusCode == StatusCode.Unauthenticated && !IsStaleToken(e));
+
+    public static bool IsPermissionDenied(string cancelReason) =>
+        cancelReason.Contains("permission denied", StringComparison.Ordinal);
+
+    public static bool IsLeaseNotFound(RpcException e) =>
+        e.StatusCode == StatusCode.NotFound && e.Status.Detail.Contains("lease not found", StringComparison.Ordinal);
+
+    /// <summary>The server's own words, or those of the innermost failure of the connection.</summary>
+    public static string Text(Exception e)
+    {
+        if (e is RpcException rpc)
+        {
+            if (rpc.Status.DebugException is { } debug)
+                return Innermost(debug);
+            if (rpc.StatusCode == StatusCode.DeadlineExceeded)
+                return "no answer in time";
+            return rpc.Status.Detail.Length > 0 ? rpc.Status.Detail : rpc.StatusCode.ToString();
+        }
+        return Innermost(e);
+    }
+
+    private static string Innermost(Exception e)
+    {
+        while (e.InnerException is { } inner && e is not System.Security.Authentication.AuthenticationException { InnerException: IOException })
+            e = inner;
+        return e is OperationCanceledException or TimeoutException ? "no connection in time" : e.Message;
+    }
+}

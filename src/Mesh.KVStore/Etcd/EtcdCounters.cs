@@ -1,0 +1,29 @@
+namespace Mesh.KVStore;
+
+/// <summary>What happened to the watches of one store, for its status.</summary>
+internal sealed class EtcdCounters
+{
+    private long _rejected;
+    private long _resumptions;
+    private long _relists;
+    private long _audits;
+
+    public string? RelistReason { get; set; }
+
+    public void Rejected() => Interlocked.Increment(ref _rejected);
+
+    public void Resumed() => Interlocked.Increment(ref _resumptions);
+
+    public void Relisted() => Interlocked.Increment(ref _relists);
+
+    public void Audited() => Interlocked.Increment(ref _audits);
+
+    public KVStoreStatus AddTo(KVStoreStatus status) => status with
+    {
+        RejectedKeys = Volatile.Read(ref _rejected),
+        Resumptions = Volatile.Read(ref _resumptions),
+        Relists = Volatile.Read(ref _relists),
+        LastRelistReason = RelistReason,
+        Audits = Volatile.Read(ref _audits),
+    };
+}

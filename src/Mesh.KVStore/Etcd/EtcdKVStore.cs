@@ -1,0 +1,204 @@
+using Etcdserverpb;
+using Google.Protobuf;
+using Grpc.Core;
+
+namespace Mesh.KVStore;
+
+/// <summary>
+/// etcd as the mesh uses it, over etcd's generated gRPC stubs: lists paged at one revision, watches that lose nothing, leases that
+/// come back, transactions of many keys. No rate limiter: batches are what keeps etcd's load down.
+/// </summary>
+public sealed class EtcdKVStore : IKVStore
+{
+    /// <summary>Transactions of one call in flight at a time; etcd merges them into few disk syncs.</summary>
+    private const int TransactionsInFlight = 8;
+
+    private readonly EtcdClient _client;
+    private readonly EtcdCounters _counters = new();
+    private readonly Lock _lock = new();
+    private readonly HashSet<EtcdLease> _leases = [];
+
+    /// <exception cref="ArgumentException">The options are impossible; the message names each fault.</exception>
+    public EtcdKVStore(EtcdOptions options, TimeProvider? time = null, Random? random = null) =>
+        _client = new EtcdClient(options, time ?? TimeProvider.System, random ?? new Random());
+
+    public KVStoreStatus Status => _counters.AddTo(_client.Status);
+
+    public async Task<KeyValue?> GetAsync(string key, CancellationToken cancellation)
+    {
+        var answer = await _client.RangeAsync($"get {key}", new RangeRequest { Key = ByteString.CopyFromUtf8(key) },
+            _client.Options.CallDeadline, cancellation).ConfigureAwait(false);
+        _client.Observed(answer.Header);
+        return answer.Kvs is [var item]
+            ? new KeyValue(key, item.Value.Memory, item.CreateRevision, item.ModRevision, item.Lease)
+            : null;
+    }
+
+    public async Task<(IReadOnlyList<KeyValue> Items, long Revision)> ListAsync(string prefix, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            var items = new List<KeyValue>();
+            var watch = new EtcdPrefixWatch(_client, _counters, prefix, _client.Options.RetryAttempts);
+            await foreach (var page in watch.ListAsync(cancellation).ConfigureAwait(false))
+            {
+                if (page.Kind == WatchBatchKind.Put)
+                    items.AddRange(page.Events);
+                if (page.Kind == WatchBatchKind.ListEnd)
+                    return (items, page.Revision);
+            }
+        }
+    }
+
+    public async Task<long> CountAsync(string prefix, CancellationToken cancellation)
+    {
+        var range = PrefixRange.Of(prefix);
+        var answer = await _client.RangeAsync($"count {prefix}",
+            new RangeRequest { Key = range.Key, RangeEnd = range.End, CountOnly = true },
+            _client.Options.CallDeadline, cancellation).ConfigureAwait(false);
+        _client.Observed(answer.Header);
+        return answer.Count;
+    }
+
+    public IAsyncEnumerable<WatchBatch> ListWatchAsync(string prefix, CancellationToken cancellation) =>
+        new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue).RunAsync(cancellation);
+
+    public async Task<long> WriteAsync(IReadOnlyList<WriteOperation> operations, CancellationToken cancellation)
+    {
+        var revision = 0L;
+        var inFlight = new List<Task<long>>(TransactionsInFlight);
+        try
+        {
+            foreach (var transaction in Cut(operations))
+            {
+                if (inFlight.Count == TransactionsInFlight)
+                {
+                    var done = await Task.WhenAny(inFlight).ConfigureAwait(false);
+                    inFlight.Remove(done);
+                    revision = Math.Max(revision, await done.ConfigureAwait(false));
+                }
+                inFlight.Add(CommitAsync(transaction, cancellation));
+            }
+        }
+        finally
+        {
+            await ((Task)Task.WhenAll(inFlight)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+        foreach (var done in inFlight)
+            revision = Math.Max(revision, await done.ConfigureAwait(false));
+        return revision;
+    }
+
+    public async Task DeletePrefixAsync(string prefix, CancellationToken cancellation)
+    {
+        var range = PrefixRange.Of(prefix);
+        await _client.CallAsync($"delete {prefix}", _client.Options.ListDeadline,
+            (endpoint, options) => endpoint.KV.DeleteRangeAsync(
+                new DeleteRangeRequest { Key = range.Key, RangeEnd = range.End }, options),
+            cancellation).ConfigureAwait(false);
+    }
+
+    public async Task<KVLease> CreateLeaseAsync(TimeSpan ttl, CancellationToken cancellation)
+    {
+        var lease = await EtcdLease.CreateAsync(_client, ttl, Forget, cancellation).ConfigureAwait(false);
+        lock (_lock)
+            _leases.Add(lease);
+        return lease;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        EtcdLease[] leases;
+        lock (_lock)
+            leases = [.. _leases];
+        foreach (var lease in leases)
+            await lease.DisposeAsync().ConfigureAwait(false);
+        _client.Dispose();
+    }
+
+    private void Forget(EtcdLease lease)
+    {
+        lock (_lock)
+            _leases.Remove(lease);
+    }
+
+    private static IEnumerable<ArraySegment<WriteOperation>> Cut(IReadOnlyList<WriteOperation> operations)
+    {
+        var all = operations as WriteOperation[] ?? [.. operations];
+        var start = 0;
+        var bytes = 0;
+        for (var i = 0; i < all.Length; i++)
+        {
+            var size = all[i].Key.Length + (all[i].Value?.Length ?? 0);
+            if (all[i].Value is { Length: > WriteLimits.MaxValueBytes } value)
+            {
+                throw new KVStoreException($"the value of {all[i].Key} has {value.Length} bytes; " +
+                    $"etcd takes up to {WriteLimits.MaxValueBytes}: nothing was written");
+            }
+            if (i > start && (i - start == WriteLimits.MaxOperations || bytes + size > WriteLimits.MaxBytes))
+            {
+                yield return new ArraySegment<WriteOperation>(all, start, i - start);
+                start = i;
+                bytes = 0;
+            }
+            bytes += size;
+        }
+        if (start < all.Length)
+            yield return new ArraySegment<WriteOperation>(all, start, all.Length - start);
+    }
+
+    private async Task<long> CommitAsync(ArraySegment<WriteOperation> operations, CancellationToken cancellation)
+    {
+        var what = operations.Count == 1 ? $"write {operations[0].Key}" : $"write {operations.Count} keys from {operations[0].Key} on";
+        for (var attempt = 0; ; attempt++)
+        {
+            var request = new TxnRequest();
+            var leases = new Dictionary<KVLease, (long Id, long Epoch)>();
+            foreach (var operation in operations)
+                request.Success.Add(ToRequest(operation, leases));
+            try
+            {
+                var answer = await _client.CallAsync(what, _client.Options.CallDeadline,
+                    (endpoint, options) => endpoint.KV.TxnAsync(request, options), cancellation).ConfigureAwait(false);
+                _client.Observed(answer.Header);
+                return answer.Header.Revision;
+            }
+            catch (KVStoreException e) when (attempt < 3 && e.InnerException is RpcException rpc && EtcdCause.IsLeaseNotFound(rpc))
+            {
+                await RenewAsync(leases, cancellation).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>A lease of the transaction is gone: have its owner ask the server at once, and wait for a change.</summary>
+    private async Task RenewAsync(Dictionary<KVLease, (long Id, long Epoch)> leases, CancellationToken cancellation)
+    {
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        patience.CancelAfter(_client.Options.CallDeadline);
+        var changes = leases.Select(async l =>
+        {
+            l.Key.ReportLost(l.Value.Id);
+            await l.Key.WaitForEpochChangeAsync(l.Value.Epoch, patience.Token).ConfigureAwait(false);
+        }).ToArray();
+        await Task.WhenAny(changes).ConfigureAwait(false);
+        await patience.CancelAsync().ConfigureAwait(false);
+        await Task.WhenAll(changes).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        cancellation.ThrowIfCancellationRequested();
+    }
+
+    private static RequestOp ToRequest(WriteOperation operation, Dictionary<KVLease, (long Id, long Epoch)> leases)
+    {
+        var key = ByteString.CopyFromUtf8(operation.Key);
+        if (operation.Value is not { } value)
+            return new RequestOp { RequestDeleteRange = new DeleteRangeRequest { Key = key } };
+        var put = new PutRequest { Key = key, Value = UnsafeByteOperations.UnsafeWrap(value) };
+        if (operation.Lease is { } lease)
+        {
+            // One reading of the lease for the whole transaction.
+            if (!leases.TryGetValue(lease, out var grant))
+                leases[lease] = grant = (lease.Id, lease.Epoch);
+            put.Lease = grant.Id;
+        }
+        return new RequestOp { RequestPut = put };
+    }
+}

@@ -1,0 +1,312 @@
+using System.Runtime.CompilerServices;
+using Etcdserverpb;
+using Google.Protobuf;
+using Grpc.Core;
+
+namespace Mesh.KVStore;
+
+/// <summary>
+/// One list-and-watch of one prefix: pages at one pinned revision, then a gRPC stream of its own from the revision after it.
+///
+/// Invariant: the reader has every event up to <see cref="WatchPosition.Next"/> − 1 of the history identified by
+/// <see cref="WatchPosition.ClusterId"/>. Whenever that cannot be proved any more (compaction, another cluster ID, a revision that
+/// went back, a history that does not hold what we read in it, an audit that found a difference) the list begins again.
+/// </summary>
+/// <param name="maxFailures">Consecutive failures after which it gives up.</param>
+internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, string prefix, int maxFailures)
+{
+    /// <summary>A stream that lived this long was healthy: the next reconnection starts with the shortest wait.</summary>
+    private static readonly TimeSpan HealthyAfter = TimeSpan.FromSeconds(2);
+
+    private readonly PrefixRange _range = PrefixRange.Of(prefix);
+    private readonly Backoff _backoff = client.NewBackoff();
+    private WatchPosition _position = new();
+    private int _failures;
+
+    public async IAsyncEnumerable<WatchBatch> RunAsync([EnumeratorCancellation] CancellationToken cancellation)
+    {
+        for (var first = true; ; first = false)
+        {
+            if (!first)
+                counters.Relisted();
+            await foreach (var batch in ListAsync(cancellation).ConfigureAwait(false))
+                yield return batch;
+            while (!_position.Lost)
+            {
+                // Each turn is one stream's life.
+                await using var stream = await OpenAsync(cancellation).ConfigureAwait(false);
+                while (stream is not null && await NextEventsAsync(stream, cancellation).ConfigureAwait(false) is { } batches)
+                {
+                    foreach (var batch in batches)
+                        yield return batch;
+                }
+            }
+        }
+    }
+
+    /// <summary>One list: ListStart, pages, and ListEnd when the whole could be read at one revision.</summary>
+    public async IAsyncEnumerable<WatchBatch> ListAsync([EnumeratorCancellation] CancellationToken cancellation)
+    {
+        _position = new WatchPosition();
+        yield return new WatchBatch(WatchBatchKind.ListStart, [], 0);
+        ByteString? from = _range.Key;
+        while (from is not null)
+        {
+            var (batch, next) = await NextPageAsync(from, cancellation).ConfigureAwait(false);
+            if (_position.Lost)
+                yield break;
+            if (batch.Events.Count > 0)
+                yield return batch;
+            from = next;
+        }
+        yield return new WatchBatch(WatchBatchKind.ListEnd, [], _position.Next - 1);
+    }
+
+    /// <summary>Fetches one page, for as long as it takes. Sets Lost when the pinned revision cannot be read any more.</summary>
+    private async Task<(WatchBatch Batch, ByteString? Next)> NextPageAsync(ByteString from, CancellationToken cancellation)
+    {
+        while (true)
+        {
+            try
+            {
+                var request = new RangeRequest
+                {
+                    Key = from, RangeEnd = _range.End, Limit = client.Options.PageSize, Revision = _position.Next - 1,
+                };
+                var page = await client.OnceAsync(client.Current, client.Options.ListDeadline,
+                    (endpoint, options) => endpoint.KV.RangeAsync(request, options), cancellation).ConfigureAwait(false);
+                client.Observed(page.Header);
+                if (_position.Next == 1)
+                    _position.Begin(page.Header, page.Count);
+                else if (!_position.Accepts(page.Header, out var reason))
+                    return Relist<(WatchBatch, ByteString?)>(reason, (default, null));
+                Healthy();
+                var items = Decode(page.Kvs);
+                if (page.Kvs.Count > 0)
+                    _position.Anchor = page.Kvs[^1];
+                var next = page.More && page.Kvs.Count > 0 ? PrefixRange.After(page.Kvs[^1].Key) : null;
+                return (new WatchBatch(WatchBatchKind.Put, items, _position.Next - 1), next);
+            }
+            catch (RpcException e) when (e.StatusCode == StatusCode.OutOfRange)
+            {
+                return Relist<(WatchBatch, ByteString?)>("the store compacted the revision that was being listed", (default, null));
+            }
+            catch (Exception e) when (e is not OperationCanceledException)
+            {
+                await WaitOrGiveUpAsync($"list {prefix}", e, cancellation).ConfigureAwait(false);
+            }
+        }
+    }
+
+    /// <summary>One attempt to open a stream at the reader's position; null when it failed, after waiting.</summary>
+    private async Task<EtcdWatchStream?> OpenAsync(CancellationToken cancellation)
+    {
+        var endpoint = client.Current;
+        EtcdWatchStream? stream = null;
+        try
+        {
+            stream = await EtcdWatchStream.OpenAsync(client, endpoint, _range, _position.Next, cancellation).ConfigureAwait(false);
+            if (!_position.Accepts(stream.Created.Header, out var reason))
+                Relist(reason);
+            else if (stream.Created.Canceled)
+                OnCanceled(stream.Created);
+            else if (_position.Resuming)
+                await ProveContinuityAsync(endpoint, cancellation).ConfigureAwait(false);
+            if (_position.Lost)
+            {
+                await stream.DisposeAsync().ConfigureAwait(false);
+                return null;
+            }
+            client.Observed(stream.Created.Header);
+            client.Succeeded();
+            if (_position.Resuming)
+                counters.Resumed();
+            _position.Resuming = true;
+            return stream;
+        }
+        catch (Exception e) when (e is not KVStoreException)
+        {
+            if (stream is not null)
+                await stream.DisposeAsync().ConfigureAwait(false);
+            cancellation.ThrowIfCancellationRequested();
+            client.Failed(endpoint, e);
+            await WaitOrGiveUpAsync($"watch {prefix}", e, cancellation).ConfigureAwait(false);
+            return null;
+        }
+    }
+
+    /// <summary>The next events of the stream; null when it ended, or when the list must begin again.</summary>
+    private async Task<IReadOnlyList<WatchBatch>?> NextEventsAsync(EtcdWatchStream stream, CancellationToken cancellation)
+    {
+        try
+        {
+            while (true)
+            {
+                if (!await stream.WaitAsync(_position.AuditDue(client.Time, client.Options), client.Time, cancellation).ConfigureAwait(false))
+                {
+                    await AuditAsync(stream.Endpoint, cancellation).ConfigureAwait(false);
+                    if (_position.Lost)
+                        return null;
+                    continue;
+                }
+                var response = await stream.TakeAsync().ConfigureAwait(false);
+                if (response is null)
+                    throw new IOException("the server ended the watch");
+                if (!_position.Accepts(response.Header, out var reason))
+                    return Relist<IReadOnlyList<WatchBatch>?>(reason, null);
+                if (response.Canceled)
+                {
+                    OnCanceled(response);
+                    return null;
+                }
+                Healthy();
+                if (response.Events.Count == 0)
+                {
+                    _position.Progressed(response.Header.Revision);
+                    continue;
+                }
+                if (_position.Apply(response.Events) is { Count: > 0 } fresh)
+                    return Split(fresh);
+            }
+        }
+        catch (Exception e) when (e is not KVStoreException)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            client.Failed(stream.Endpoint, e);
+            if (stream.Age > HealthyAfter)
+                Healthy();
+            await WaitOrGiveUpAsync($"watch {prefix}", e, cancellation).ConfigureAwait(false);
+            return null;
+        }
+    }
+
+    private void OnCanceled(WatchResponse response)
+    {
+        if (response.CompactRevision > 0)
+            Relist($"the store compacted its history up to revision {response.CompactRevision}, we were at {_position.Next - 1}");
+        else if (EtcdCause.IsPermissionDenied(response.CancelReason))
+            throw new KVStoreException($"etcd {client.Current.Address}: watch {prefix}: {response.CancelReason}", permissionDenied: true);
+        else
+            throw new IOException($"the server canceled the watch: {response.CancelReason}");
+    }
+
+    /// <summary>
+    /// After a reconnection: is this still the history that we read? A wiped etcd started with the same flags has the same cluster
+    /// ID, and may meanwhile have reached our revision. Then it holds other data there: compare the key we read last and the count.
+    /// </summary>
+    private async Task ProveContinuityAsync(EtcdEndpoint endpoint, CancellationToken cancellation)
+    {
+        var revision = _position.Next - 1;
+        try
+        {
+            var count = await ProbeAsync(endpoint,
+                new RangeRequest { Key = _range.Key, RangeEnd = _range.End, Revision = revision, CountOnly = true }, cancellation)
+                .ConfigureAwait(false);
+            if (count.Count != _position.Count)
+            {
+                Relist($"the store holds {count.Count} keys at revision {revision}, we read {_position.Count}: another history");
+                return;
+            }
+            if (_position.Anchor is not { } anchor)
+                return;
+            var there = await ProbeAsync(endpoint, new RangeRequest { Key = anchor.Key, Revision = revision }, cancellation)
+                .ConfigureAwait(false);
+            var same = there.Kvs.Count == 0
+                ? anchor.Version == 0
+                : there.Kvs[0].ModRevision == anchor.ModRevision && there.Kvs[0].CreateRevision == anchor.CreateRevision &&
+                  there.Kvs[0].Value.Equals(anchor.Value);
+            if (!same)
+                Relist($"the store does not hold at revision {revision} what we read there: another history");
+        }
+        catch (RpcException e) when (e.StatusCode == StatusCode.OutOfRange)
+        {
+            Relist($"our position, revision {revision}, cannot be read any more: {e.Status.Detail}");
+        }
+    }
+
+    /// <summary>Two steps: first ask the store, then, after the grace in which events under way arrive, compare.</summary>
+    private async Task AuditAsync(EtcdEndpoint endpoint, CancellationToken cancellation)
+    {
+        if (_position.Audit is null)
+        {
+            var count = await ProbeAsync(endpoint,
+                new RangeRequest { Key = _range.Key, RangeEnd = _range.End, CountOnly = true }, cancellation).ConfigureAwait(false);
+            var changed = await ProbeAsync(endpoint,
+                new RangeRequest
+                {
+                    Key = _range.Key, RangeEnd = _range.End, KeysOnly = true,
+                    Revision = count.Header.Revision, MinModRevision = _position.AuditedTo + 1,
+                }, cancellation).ConfigureAwait(false);
+            if (!_position.Accepts(count.Header, out var reason))
+                Relist(reason);
+            else
+                _position.BeginAudit(count.Header.Revision, count.Count, changed.Kvs, client.Time.GetTimestamp());
+            return;
+        }
+        var difference = _position.FinishAudit(client.Time.GetTimestamp());
+        counters.Audited();
+        if (difference is not null)
+            Relist($"audit: {difference}");
+    }
+
+    private Task<RangeResponse> ProbeAsync(EtcdEndpoint endpoint, RangeRequest request, CancellationToken cancellation) =>
+        client.OnceAsync(endpoint, client.Options.ListDeadline, (e, options) => e.Probe.RangeAsync(request, options), cancellation);
+
+    /// <summary>Waits before the next attempt, or throws when no attempt will mend it or there were enough.</summary>
+    private async Task WaitOrGiveUpAsync(string what, Exception e, CancellationToken cancellation)
+    {
+        cancellation.ThrowIfCancellationRequested();
+        if (!EtcdCause.IsTransient(e) || ++_failures > maxFailures)
+            throw client.Failure(what, e);
+        await _backoff.WaitAsync(cancellation).ConfigureAwait(false);
+    }
+
+    private void Healthy()
+    {
+        _failures = 0;
+        _backoff.Reset();
+    }
+
+    private void Relist(string reason)
+    {
+        _position.Lost = true;
+        counters.RelistReason = $"{prefix}: {reason}";
+    }
+
+    private T Relist<T>(string reason, T result)
+    {
+        Relist(reason);
+        return result;
+    }
+
+    private List<KeyValue> Decode(IReadOnlyCollection<Mvccpb.KeyValue> source)
+    {
+        var items = new List<KeyValue>(source.Count);
+        foreach (var item in source)
+        {
+            if (EtcdClient.KeyText(item.Key) is { } key)
+                items.Add(new KeyValue(key, item.Value.Memory, item.CreateRevision, item.ModRevision, item.Lease));
+            else
+                counters.Rejected();
+        }
+        return items;
+    }
+
+    /// <summary>Runs of puts and of deletes, in the order of the events.</summary>
+    private List<WatchBatch> Split(List<Mvccpb.Event> events)
+    {
+        var batches = new List<WatchBatch>(1);
+        for (var start = 0; start < events.Count;)
+        {
+            var end = start + 1;
+            while (end < events.Count && events[end].Type == events[start].Type)
+                end++;
+            var kind = events[start].Type == Mvccpb.Event.Types.EventType.Put ? WatchBatchKind.Put : WatchBatchKind.Delete;
+            var items = Decode(events.GetRange(start, end - start).ConvertAll(e => e.Kv));
+            if (items.Count > 0)
+                batches.Add(new WatchBatch(kind, items, events[end - 1].Kv.ModRevision));
+            start = end;
+        }
+        return batches;
+    }
+}

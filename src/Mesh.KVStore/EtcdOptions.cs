@@ -1,0 +1,68 @@
+namespace Mesh.KVStore;
+
+/// <summary>Where etcd is and how to prove to it who we are. File names are read again at each TLS handshake, so a rotated
+/// certificate needs no restart.</summary>
+public sealed record EtcdOptions
+{
+    /// <summary>http:// or https:// URLs, at least one. They are tried in random order.</summary>
+    public required IReadOnlyList<string> Endpoints { get; init; }
+
+    /// <summary>PEM file with the authorities a server certificate must come from; null trusts those of the operating system.</summary>
+    public string? TrustedCaFile { get; init; }
+
+    /// <summary>PEM file of the client certificate; its common name is the etcd user. Null together with <see cref="KeyFile"/>.</summary>
+    public string? CertFile { get; init; }
+
+    public string? KeyFile { get; init; }
+
+    public string? Username { get; init; }
+
+    public string? Password { get; init; }
+
+    /// <summary>Accepts any server certificate. For laboratories only: anybody on the path can then pose as the server.</summary>
+    public bool InsecureSkipTlsVerify { get; init; }
+
+    /// <summary>Keys per page of a list. Up to 10,000 a larger page is faster; a page must stay well below 256 MiB.</summary>
+    public int PageSize { get; init; } = 5000;
+
+    /// <summary>One attempt of a read of one key or of a write; a server that stopped answering is noticed after it.</summary>
+    public TimeSpan CallDeadline { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>One attempt of one page of a list.</summary>
+    public TimeSpan ListDeadline { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>Attempts of a unary call beyond the first. Eight last about five seconds against a refused connection.</summary>
+    public int RetryAttempts { get; init; } = 8;
+
+    /// <summary>
+    /// How often a watch compares itself with the store, since etcd up to 3.4 can lose watch events without an error. An audit asks
+    /// for the number of keys and the names of those changed since the last audit; a difference that lasts longer than
+    /// <see cref="AuditGrace"/> makes the watch list again. Timeout.InfiniteTimeSpan turns it off.
+    /// </summary>
+    public TimeSpan AuditInterval { get; init; } = TimeSpan.FromMinutes(5);
+
+    /// <summary>How long an event may be under way before an audit calls it lost.</summary>
+    public TimeSpan AuditGrace { get; init; } = TimeSpan.FromSeconds(5);
+
+    /// <summary>All faults of these options at once; empty when there are none.</summary>
+    public IReadOnlyList<string> Validate()
+    {
+        var faults = new List<string>();
+        if (Endpoints.Count == 0)
+            faults.Add("endpoints: none given; name at least one URL like https://10.0.0.1:2379");
+        foreach (var endpoint in Endpoints)
+        {
+            if (!Uri.TryCreate(endpoint, UriKind.Absolute, out var uri) || uri.Scheme is not ("http" or "https") || uri.Host.Length == 0)
+                faults.Add($"endpoints: '{endpoint}' is not a URL; write http://HOST:PORT or https://HOST:PORT");
+            else if (uri.Scheme == "http" && (CertFile ?? TrustedCaFile) is not null)
+                faults.Add($"endpoints: '{endpoint}' is not encrypted although certificate files are given; write https://");
+        }
+        if (CertFile is null != KeyFile is null)
+            faults.Add($"{(CertFile is null ? "cert-file" : "key-file")}: missing; cert-file and key-file go together");
+        if (Username is null != Password is null)
+            faults.Add($"{(Username is null ? "username" : "password")}: missing; username and password go together");
+        if (PageSize is < 1 or > 100_000)
+            faults.Add($"page size {PageSize}: allowed is 1 to 100000");
+        return faults;
+    }
+}
