@@ -1,0 +1,330 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Frontend → live backend, by the tables that mesh/lb.h draws. The choice is a pure function of (tables, states, hash):
+ *
+ *   for each tier, lowest first:
+ *     for probe k = 0, 1, … : h = mix(hash + k·φ); a segment of the tier, dead or alive, in proportion to its backends, by h;
+ *                             a backend of the segment by its table and mix(h); taken if cluster, backend and node live
+ *     then at most LB_SCAN_MAX backends one after another, from where h pointed
+ *   and the same again with draining backends allowed.
+ *
+ * Because dead segments keep their share of the first draw, the death of one moves only the flows that were on it.
+ */
+#ifndef MESH_LIB_LB_H
+#define MESH_LIB_LB_H
+
+#include <mesh/lb.h>
+#include "maps.h"
+#include "node.h"
+#include "parse.h"
+
+/* lb4_services: frontend → service id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LB_SERVICES_MAX);
+	__type(key, struct lb4_key);
+	__type(value, struct lb_service_id);
+} lb4_services SEC(".maps");
+
+/* lb6_services: frontend → service id. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LB_SERVICES_MAX);
+	__type(key, struct lb6_key);
+	__type(value, struct lb_service_id);
+} lb6_services SEC(".maps");
+
+/* lb_services: service id → struct lb_service, the commit word: where the service's header lies in the arena. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LB_SERVICES_MAX);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct lb_service);
+} lb_services SEC(".maps");
+
+/* lb_arena: block number → 64 bytes of segments or of table. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LB_ARENA_BLOCKS);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct lb_block);
+} lb_arena SEC(".maps");
+
+/* lb_backends: backend slot → address and state. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, LB_BACKENDS_MAX);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct lb_backend);
+} lb_backends SEC(".maps");
+
+/* cluster_liveness: 0 → a bit for each cluster that may be sent new flows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__uint(map_flags, BPF_F_MMAPABLE);
+	__type(key, __u32);
+	__type(value, struct cluster_liveness);
+} cluster_liveness SEC(".maps");
+
+#define HASH_STEP 0x9e3779b9U /* 2³² / golden ratio */
+#define HASH_TABLE 0x7feb352dU /* separates the draw within a segment from the draw of the segment */
+
+static __always_inline __u32 mix32(__u32 hash)
+{
+	hash ^= hash >> 16;
+	hash *= 0x85ebca6bU;
+	hash ^= hash >> 13;
+	hash *= 0xc2b2ae35U;
+	hash ^= hash >> 16;
+	return hash;
+}
+
+/* hash · size / 2³²: a number below size, for a mixed hash. */
+static __always_inline __u32 scale(__u32 hash, __u32 size)
+{
+	return ((__u64)hash * size) >> 32;
+}
+
+static __always_inline __u32 hash_address(__u32 hash, __u8 family, const struct mesh_addr *address)
+{
+	hash = mix32(hash ^ address->v6[0]);
+	if (family == MESH_FAMILY_IPV6) {
+		hash = mix32(hash ^ address->v6[1]);
+		hash = mix32(hash ^ address->v6[2]);
+		hash = mix32(hash ^ address->v6[3]);
+	}
+	return hash;
+}
+
+/* The same for every packet of one direction of a conversation. */
+static __always_inline __u32 flow_hash(const struct flow *flow)
+{
+	__u32 hash = HASH_STEP ^ flow->protocol;
+
+	hash = hash_address(hash, flow->family, &flow->source);
+	hash = hash_address(hash, flow->family, &flow->destination);
+	return mix32(hash ^ ((__u32)flow->source_port << 16 | flow->destination_port));
+}
+
+/* The id of the service with this frontend, or 0. */
+static __always_inline __u32 lb_find_service(__u8 family, const struct mesh_addr *address, __be16 port, __u8 protocol)
+{
+	struct lb_service_id *id;
+
+	if (family == MESH_FAMILY_IPV4) {
+		struct lb4_key key = { .address = address->v4, .port = port, .protocol = protocol };
+
+		id = bpf_map_lookup_elem(&lb4_services, &key);
+	} else {
+		struct lb6_key key = { .port = port, .protocol = protocol };
+
+		__builtin_memcpy(key.address, address, 16);
+		id = bpf_map_lookup_elem(&lb6_services, &key);
+	}
+	return id ? id->id : 0;
+}
+
+static __always_inline bool cluster_is_up(__u32 cluster)
+{
+	struct cluster_liveness *liveness;
+	__u32 zero = 0;
+
+	if (cluster >= CLUSTER_WORDS * 64)
+		return false;
+	liveness = bpf_map_lookup_elem(&cluster_liveness, &zero);
+	return liveness && (READ_ONCE(liveness->up[cluster / 64]) >> (cluster % 64) & 1);
+}
+
+static __always_inline struct lb_backend *lb_backend(__u32 slot)
+{
+	return bpf_map_lookup_elem(&lb_backends, &slot);
+}
+
+/* May the backend be sent a flow? worst = LB_BACKEND_ACTIVE, or LB_BACKEND_DRAINING to allow both. */
+static __always_inline bool lb_backend_lives(struct lb_backend *backend, __u8 worst)
+{
+	return READ_ONCE(backend->state) <= worst && READ_ONCE(backend->family) != MESH_FAMILY_NONE &&
+	       !node_is_down(READ_ONCE(backend->node));
+}
+
+/* Does the slot still hold this backend, alive? For flows and sockets that chose it earlier. */
+static __always_inline bool lb_still_lives(__u32 slot, const struct mesh_addr *address, __be16 port)
+{
+	struct lb_backend *backend = lb_backend(slot);
+
+	return backend && backend->port == port && same_address(&backend->address, address) &&
+	       cluster_is_up(READ_ONCE(backend->cluster_id)) && lb_backend_lives(backend, LB_BACKEND_DRAINING);
+}
+
+/* State of one choice, handed to the loops. */
+struct lb_choice {
+	__u32 block; /* of the header */
+	__u32 segments; /* in the header */
+	__u32 hash;
+	__u32 first; /* the tier is segments [first, end) */
+	__u32 end;
+	__u32 total; /* backends of the tier */
+	__u32 at; /* what is left of the draw: position within the segment found */
+	__u32 index; /* the segment found */
+	__u32 scanned;
+	__u32 slot; /* the answer; 0 = none yet */
+	__u8 worst; /* enum lb_backend_state allowed */
+	__u8 pad[3];
+};
+
+static __always_inline struct lb_segment *lb_segment(const struct lb_choice *choice, __u32 index)
+{
+	__u32 number = choice->block + index / LB_SEGMENTS_PER_BLOCK;
+	struct lb_block *block = bpf_map_lookup_elem(&lb_arena, &number);
+
+	return block ? &block->segments[index % LB_SEGMENTS_PER_BLOCK] : NULL;
+}
+
+/* The slot of the live backend at this place of the segment, or 0. */
+static __always_inline __u32 lb_live_slot(const struct lb_segment *segment, __u32 place, __u8 worst)
+{
+	__u32 slot = segment->backend_base + place;
+	struct lb_backend *backend = lb_backend(slot);
+
+	return backend && lb_backend_lives(backend, worst) ? slot : 0;
+}
+
+/* The segment's backend for this hash, if cluster, backend and node live; or 0. */
+static __always_inline __u32 lb_pick(const struct lb_segment *segment, __u32 hash, __u8 worst)
+{
+	__u32 wide = segment->flags & LB_SEGMENT_WIDE ? 1 : 0;
+	__u32 size = segment->table_size;
+	struct lb_block *block;
+	__u32 byte, number, place;
+
+	if (!size || !cluster_is_up(segment->cluster_id))
+		return 0;
+	byte = segment->table + ((mix32(hash ^ HASH_TABLE) % size) << wide);
+	number = byte / LB_BLOCK_BYTES;
+	block = bpf_map_lookup_elem(&lb_arena, &number);
+	if (!block)
+		return 0;
+	place = wide ? *(__u16 *)&block->table[byte & (LB_BLOCK_BYTES - 2)] : block->table[byte & (LB_BLOCK_BYTES - 1)];
+	return place < segment->backends ? lb_live_slot(segment, place, worst) : 0;
+}
+
+/* Adds segment first + i to the tier; stops at the next tier. */
+static long lb_extend_tier(__u32 i, struct lb_choice *choice)
+{
+	__u32 index = choice->first + i;
+	struct lb_segment *segment, *first;
+
+	if (index >= choice->segments)
+		return 1;
+	segment = lb_segment(choice, index);
+	first = lb_segment(choice, choice->first);
+	if (!segment || !first || segment->tier != first->tier)
+		return 1;
+	choice->total += segment->backends;
+	choice->end = index + 1;
+	return 0;
+}
+
+/* Spends the draw on segment first + i; stops where it falls. */
+static long lb_spend_draw(__u32 i, struct lb_choice *choice)
+{
+	__u32 index = choice->first + i;
+	struct lb_segment *segment = lb_segment(choice, index);
+
+	if (!segment)
+		return 1;
+	choice->index = index;
+	if (choice->at < segment->backends)
+		return 1;
+	choice->at -= segment->backends;
+	return 0;
+}
+
+static __always_inline void lb_draw(struct lb_choice *choice, __u32 hash)
+{
+	choice->at = scale(hash, choice->total);
+	bpf_loop(choice->end - choice->first, lb_spend_draw, choice, 0);
+}
+
+static long lb_probe(__u32 i, struct lb_choice *choice)
+{
+	__u32 hash = mix32(choice->hash + i * HASH_STEP);
+	struct lb_segment *segment;
+
+	lb_draw(choice, hash);
+	segment = lb_segment(choice, choice->index);
+	if (!segment)
+		return 1;
+	choice->slot = lb_pick(segment, hash, choice->worst);
+	return choice->slot != 0;
+}
+
+/* One backend of the scan, or one step past the end of a segment or past a dead one. */
+static long lb_scan(__u32 i, struct lb_choice *choice)
+{
+	struct lb_segment *segment = lb_segment(choice, choice->index);
+
+	if (!segment || choice->scanned >= LB_SCAN_MAX)
+		return 1;
+	if (choice->at >= segment->backends || !cluster_is_up(segment->cluster_id)) {
+		choice->at = 0;
+		choice->index++;
+		if (choice->index >= choice->end)
+			choice->index = choice->first;
+		return 0;
+	}
+	choice->slot = lb_live_slot(segment, choice->at, choice->worst);
+	choice->at++;
+	choice->scanned++;
+	return choice->slot != 0;
+}
+
+static long lb_try_tier(__u32 i, struct lb_choice *choice)
+{
+	choice->first = choice->end;
+	choice->total = 0;
+	if (choice->first >= choice->segments)
+		return 1;
+	bpf_loop(LB_SEGMENTS_MAX, lb_extend_tier, choice, 0);
+	if (choice->end == choice->first)
+		return 1;
+	bpf_loop(LB_PROBES_MAX, lb_probe, choice, 0);
+	if (choice->slot)
+		return 1;
+	choice->scanned = 0;
+	lb_draw(choice, mix32(choice->hash + LB_PROBES_MAX * HASH_STEP));
+	bpf_loop(LB_SCAN_MAX + 2 * LB_SEGMENTS_MAX, lb_scan, choice, 0);
+	return choice->slot != 0;
+}
+
+/* A live backend of the service for a mixed hash: its slot, or 0 when none lives. */
+VERIFIED_ALONE __u32 lb_select(__u32 id, __u32 hash)
+{
+	__u64 *commit = bpf_map_lookup_elem(&lb_services, &id);
+	struct lb_choice choice = { .hash = hash };
+	union {
+		__u64 word;
+		struct lb_service service;
+	} committed;
+
+	if (!commit)
+		return 0;
+	committed.word = READ_ONCE(*commit);
+	choice.block = committed.service.block;
+	choice.segments = committed.service.segments;
+	if (choice.segments > LB_SEGMENTS_MAX)
+		choice.segments = LB_SEGMENTS_MAX;
+	bpf_loop(LB_SEGMENTS_MAX, lb_try_tier, &choice, 0);
+	if (choice.slot)
+		return choice.slot;
+	choice.end = 0;
+	choice.worst = LB_BACKEND_DRAINING;
+	bpf_loop(LB_SEGMENTS_MAX, lb_try_tier, &choice, 0);
+	return choice.slot;
+}
+
+#endif

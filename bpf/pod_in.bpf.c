@@ -1,0 +1,96 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What a pod sends, and what the host's stack sends to pods: attached to the ingress of each pod's host-side veth and of
+ * mesh_net. Here, and only here, a packet gets its identity, its backend and its way: to a pod of this node, into the tunnel,
+ * or up to the stack of this node.
+ */
+#include "lib/arp_nd.h"
+#include "lib/encap.h"
+#include "lib/endpoint.h"
+#include "lib/ipcache.h"
+
+/* The host's stack gave us the packet, so giving it back would be a loop. */
+static __always_inline int leave_mesh(struct __sk_buff *skb, struct packet *packet, const struct translation *to, bool from_host)
+{
+	if (from_host)
+		return drop(skb, DROP_NO_TUNNEL, COUNTER_EGRESS);
+	if (to->wanted) {
+		enum drop_reason reason = apply_translation(skb, packet, to);
+
+		if (reason)
+			return drop(skb, reason, COUNTER_EGRESS);
+	}
+	return pass_up(skb, COUNTER_EGRESS);
+}
+
+static __always_inline int route(struct __sk_buff *skb, struct packet *packet, __u32 identity, bool from_host)
+{
+	struct translation to = {};
+	enum drop_reason reason = find_translation(packet, &to);
+	const struct mesh_addr *destination = to.wanted ? &to.address : &packet->flow.destination;
+	struct ipcache_value *known;
+	struct endpoint *endpoint;
+
+	if (reason)
+		return drop(skb, reason, COUNTER_EGRESS);
+	if (!to.wanted)
+		forget_stale_translation(packet);
+	endpoint = endpoint_lookup(packet->flow.family, destination);
+	if (endpoint) {
+		reason = to.wanted ? apply_translation(skb, packet, &to) : FORWARDED;
+		return reason ? drop(skb, reason, COUNTER_EGRESS) : deliver(skb, packet, endpoint, COUNTER_EGRESS);
+	}
+	known = ipcache_lookup(packet->flow.family, destination);
+	if (!known || !known->node)
+		return leave_mesh(skb, packet, &to, from_host);
+	return encapsulate(skb, packet, &to, known->node, identity);
+}
+
+/* Link-local and unspecified sources speak only to neighbours: questions to us, and what the stack may listen to. */
+static __always_inline int neighbour_talk(struct __sk_buff *skb, const struct packet *packet)
+{
+	const struct mesh_addr *destination = &packet->flow.destination;
+
+	if (is_solicitation(skb, packet))
+		return answer_solicitation(skb, packet, NULL);
+	if (destination->bytes[0] == 0xff || is_link_local(destination))
+		return pass_up(skb, COUNTER_EGRESS);
+	return drop(skb, DROP_INVALID_SOURCE, COUNTER_EGRESS);
+}
+
+static __always_inline int from_pod(struct __sk_buff *skb, struct packet *packet)
+{
+	struct flow *flow = &packet->flow;
+	bool from_host = packet->interface == config.host_interface;
+	struct endpoint *source;
+
+	if (flow->family == MESH_FAMILY_IPV6 && (is_link_local(&flow->source) || is_unspecified(&flow->source)))
+		return neighbour_talk(skb, packet);
+	source = endpoint_lookup(flow->family, &flow->source);
+	if (!from_host && (!source || source->interface_index != packet->interface || source->flags & ENDPOINT_HOST))
+		return drop(skb, DROP_INVALID_SOURCE, COUNTER_EGRESS);
+	if (flow->family == MESH_FAMILY_IPV6 && is_solicitation(skb, packet))
+		return answer_solicitation(skb, packet, source);
+	return route(skb, packet, from_host || !source ? IDENTITY_HOST : source->identity, from_host);
+}
+
+SEC("tc")
+int pod_in(struct __sk_buff *skb)
+{
+	struct packet packet = { .interface = skb->ifindex };
+
+	if (skb->vlan_present)
+		return drop(skb, DROP_INVALID_PACKET, COUNTER_EGRESS);
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_ARP):
+		return answer_arp(skb, packet.interface);
+	case bpf_htons(ETH_P_IP):
+		return parse_ipv4(skb, &packet) ? from_pod(skb, &packet) : drop(skb, DROP_INVALID_PACKET, COUNTER_EGRESS);
+	case bpf_htons(ETH_P_IPV6):
+		return parse_ipv6(skb, &packet) ? from_pod(skb, &packet) : drop(skb, DROP_INVALID_PACKET, COUNTER_EGRESS);
+	default:
+		return pass_up(skb, COUNTER_EGRESS);
+	}
+}
+
+char LICENSE[] SEC("license") = "GPL";

@@ -1,0 +1,41 @@
+// SPDX-License-Identifier: GPL-2.0
+/*
+ * What arrives by the tunnel: attached to the ingress of mesh_vxlan. The sender's node has chosen the backend and put the
+ * sender's identity into the VNI; here the packet is given to the pod or the host that has its address, and to nobody else.
+ */
+#include "lib/endpoint.h"
+
+static __always_inline bool has_tunnel_key(struct __sk_buff *skb)
+{
+	struct bpf_tunnel_key key;
+	__u64 flags = config.underlay_family == MESH_FAMILY_IPV6 ? BPF_F_TUNINFO_IPV6 : 0;
+
+	return !bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags) ||
+	       !bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags ^ BPF_F_TUNINFO_IPV6);
+}
+
+static __always_inline int from_tunnel(struct __sk_buff *skb, struct packet *packet)
+{
+	struct endpoint *endpoint = endpoint_lookup(packet->flow.family, &packet->flow.destination);
+
+	return endpoint ? deliver(skb, packet, endpoint, COUNTER_INGRESS) : drop(skb, DROP_NO_ENDPOINT, COUNTER_INGRESS);
+}
+
+SEC("tc")
+int vxlan_in(struct __sk_buff *skb)
+{
+	struct packet packet = { .interface = skb->ifindex };
+
+	if (!has_tunnel_key(skb))
+		return drop(skb, DROP_NO_TUNNEL_KEY, COUNTER_INGRESS);
+	switch (skb->protocol) {
+	case bpf_htons(ETH_P_IP):
+		return parse_ipv4(skb, &packet) ? from_tunnel(skb, &packet) : drop(skb, DROP_INVALID_PACKET, COUNTER_INGRESS);
+	case bpf_htons(ETH_P_IPV6):
+		return parse_ipv6(skb, &packet) ? from_tunnel(skb, &packet) : drop(skb, DROP_INVALID_PACKET, COUNTER_INGRESS);
+	default:
+		return drop(skb, DROP_INVALID_PACKET, COUNTER_INGRESS);
+	}
+}
+
+char LICENSE[] SEC("license") = "GPL";
