@@ -24,6 +24,6 @@ public sealed record RestoredState
 /// <param name="ClusterId">Cluster of the backend, from the map.</param>
 public readonly record struct RestoredBackend(L3n4Addr Frontend, L3n4Addr Backend, uint ClusterId, BackendState State);
 
-/// <param name="TunnelEndpoint">Underlay address of the node.</param>
-/// <param name="ClusterId">Cluster of the node, from the map.</param>
-public readonly record struct RestoredAddress(IpPrefix Prefix, uint Identity, IpAddr TunnelEndpoint, uint ClusterId);
+/// <param name="TunnelEndpoint">Underlay address of the node; null for an address reached without a tunnel.</param>
+/// <param name="ClusterId">Cluster of the node, from the map; 0 when the entry names no node.</param>
+public readonly record struct RestoredAddress(IpPrefix Prefix, uint Identity, IpAddr? TunnelEndpoint, uint ClusterId);

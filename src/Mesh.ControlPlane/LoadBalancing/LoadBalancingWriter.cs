@@ -1,0 +1,247 @@
+using Mesh.ClusterMesh.Wire;
+using Mesh.ControlPlane.Restored;
+using Mesh.Kubernetes;
+using Mesh.Kubernetes.Objects;
+using Mesh.Model;
+using Mesh.StateDB;
+
+namespace Mesh.ControlPlane.LoadBalancing;
+
+/// <summary>
+/// Keeps what each source says about services and writes the merged rows. Any change marks the services it touches; then each of
+/// them is merged once, and all rows of a batch go into one transaction: a thousand changed endpoints of one service cost one
+/// merge, and a change to one service costs nothing to the others.
+/// Two services that claim one virtual address: the first keeps it, the other waits until it is free, and is told so.
+/// </summary>
+public sealed class LoadBalancingWriter
+{
+    private readonly Lock _lock = new();
+    private readonly Table<L3n4Addr, Frontend> _frontends;
+    private readonly ClusterIdentity _self;
+    private readonly Dictionary<ServiceName, LocalService> _services = [];
+    private readonly Dictionary<ServiceName, Dictionary<string, Slice>> _slices = [];
+    private readonly Dictionary<(string Namespace, string Name), ServiceName> _sliceOwners = [];
+    private readonly Dictionary<ServiceName, Dictionary<string, RemoteService>> _remote = [];
+    private readonly Dictionary<ServiceName, List<L3n4Addr>> _addressesOf = [];
+    private readonly Dictionary<L3n4Addr, ServiceName> _owners = [];
+    private readonly Dictionary<L3n4Addr, SortedSet<ServiceName>> _waiting = [];
+    private readonly Dictionary<L3n4Addr, List<RestoredBackend>> _restored;
+    private long _sequence;
+
+    /// <param name="restored">Backends of other clusters that the kernel had before this run.</param>
+    public LoadBalancingWriter(Table<L3n4Addr, Frontend> frontends, ClusterIdentity self, IEnumerable<RestoredBackend> restored)
+    {
+        _frontends = frontends;
+        _self = self;
+        _restored = restored.Where(backend => backend.ClusterId != self.Id)
+            .GroupBy(backend => backend.Frontend)
+            .ToDictionary(group => group.Key, group => group.ToList());
+    }
+
+    /// <summary>Services that another cluster offers, whether a local Service takes them up or not.</summary>
+    public int GlobalServices
+    {
+        get
+        {
+            lock (_lock)
+                return _remote.Count;
+        }
+    }
+
+    /// <summary>Virtual addresses claimed by more than one service: "ns/b: 10.96.0.1:80/TCP belongs to ns/a".</summary>
+    public IReadOnlyList<string> Conflicts
+    {
+        get
+        {
+            lock (_lock)
+                return [.. _waiting.SelectMany(pair => pair.Value.Select(waiting =>
+                    $"Service {waiting}: {pair.Key} already belongs to Service {_owners[pair.Key]}: give one of them another address"))
+                    .Order(StringComparer.Ordinal)];
+        }
+    }
+
+    /// <summary>Applies a batch of local objects; those of other kinds are passed over.</summary>
+    public void ApplyLocal(IReadOnlyList<ObjectEvent> events)
+    {
+        lock (_lock)
+        {
+            var touched = new HashSet<ServiceName>();
+            foreach (var change in events)
+            {
+                var present = change.Type == ObjectEventType.Upsert;
+                if (change.Object is Service service)
+                    NoteService(LocalService.From(service), present, touched);
+                else if (change.Object is EndpointSlice slice)
+                    NoteSlice(slice, present, touched);
+            }
+            Write(touched);
+        }
+    }
+
+    /// <summary>Applies one remote cluster's changed records; null deletes, and so does a record that is not shared.</summary>
+    public void ApplyRemote(string cluster, uint clusterId, IReadOnlyList<KeyValuePair<ServiceName, ClusterService?>> changes)
+    {
+        lock (_lock)
+        {
+            var touched = new HashSet<ServiceName>();
+            foreach (var (name, record) in changes)
+            {
+                if (record is null || !record.Shared)
+                    Forget(cluster, name, touched);
+                else
+                    Note(new RemoteService(cluster, clusterId, ++_sequence, BackendsOf.Record(record)), name, touched);
+            }
+            Write(touched);
+        }
+    }
+
+    /// <summary>Forgets everything the cluster offered.</summary>
+    public void Drain(string cluster)
+    {
+        lock (_lock)
+        {
+            var touched = new HashSet<ServiceName>();
+            foreach (var name in _remote.Where(pair => pair.Value.ContainsKey(cluster)).Select(pair => pair.Key).ToList())
+                Forget(cluster, name, touched);
+            Write(touched);
+        }
+    }
+
+    /// <summary>Gives up what the kernel had of these clusters: they have been heard, or nobody configures them any more.</summary>
+    public void Release(Predicate<uint> clusterId)
+    {
+        lock (_lock)
+        {
+            var touched = new HashSet<ServiceName>();
+            foreach (var (frontend, backends) in _restored.ToList())
+            {
+                if (backends.RemoveAll(backend => clusterId(backend.ClusterId)) > 0 && _owners.TryGetValue(frontend, out var owner))
+                    touched.Add(owner);
+                if (backends.Count == 0)
+                    _restored.Remove(frontend);
+            }
+            Write(touched);
+        }
+    }
+
+    private void NoteService(LocalService service, bool present, HashSet<ServiceName> touched)
+    {
+        if (present)
+            _services[service.Name] = service;
+        else
+            _services.Remove(service.Name);
+        touched.Add(service.Name);
+    }
+
+    private void NoteSlice(EndpointSlice slice, bool present, HashSet<ServiceName> touched)
+    {
+        var key = (slice.Metadata.Namespace ?? "", slice.Metadata.Name ?? "");
+        if (_sliceOwners.Remove(key, out var before) && _slices.TryGetValue(before, out var siblings))
+        {
+            siblings.Remove(key.Item2);
+            if (siblings.Count == 0)
+                _slices.Remove(before);
+            touched.Add(before);
+        }
+        if (!present || BackendsOf.ServiceOf(slice) is not { } owner)
+            return;
+        _sliceOwners[key] = owner;
+        if (!_slices.TryGetValue(owner, out var slices))
+            _slices[owner] = slices = [];
+        slices[key.Item2] = new Slice(BackendsOf.Slice(slice));
+        touched.Add(owner);
+    }
+
+    private void Note(RemoteService offer, ServiceName name, HashSet<ServiceName> touched)
+    {
+        if (!_remote.TryGetValue(name, out var clusters))
+            _remote[name] = clusters = [];
+        // A record that says the same again is no new claim: a relist must not move an address between two clusters.
+        if (clusters.TryGetValue(offer.Cluster, out var before) && before.ClusterId == offer.ClusterId
+            && before.Backends.AsSpan().SequenceEqual(offer.Backends.AsSpan()))
+            return;
+        clusters[offer.Cluster] = offer;
+        touched.Add(name);
+    }
+
+    private void Forget(string cluster, ServiceName name, HashSet<ServiceName> touched)
+    {
+        if (!_remote.TryGetValue(name, out var clusters) || !clusters.Remove(cluster))
+            return;
+        if (clusters.Count == 0)
+            _remote.Remove(name);
+        touched.Add(name);
+    }
+
+    private void Write(HashSet<ServiceName> touched)
+    {
+        if (touched.Count == 0)
+            return;
+        _frontends.Write(transaction =>
+        {
+            var queue = new Queue<ServiceName>(touched.Where(name => _services.ContainsKey(name) || _addressesOf.ContainsKey(name)));
+            while (queue.TryDequeue(out var name))
+                WriteService(name, transaction, queue);
+        });
+    }
+
+    private void WriteService(ServiceName name, Table<L3n4Addr, Frontend>.WriteTransaction transaction, Queue<ServiceName> queue)
+    {
+        var rows = Merge(name);
+        foreach (var address in _addressesOf.GetValueOrDefault(name) ?? [])
+            if (rows.All(row => row.Address != address))
+                Withdraw(name, address, transaction, queue);
+        foreach (var row in rows)
+            if (_owners.TryAdd(row.Address, name) || _owners[row.Address] == name)
+                transaction.Upsert(row.Address, row);
+            else
+                Wait(row.Address, name);
+        if (rows.Count == 0)
+            _addressesOf.Remove(name);
+        else
+            _addressesOf[name] = [.. rows.Select(row => row.Address)];
+    }
+
+    private void Withdraw(ServiceName name, L3n4Addr address, Table<L3n4Addr, Frontend>.WriteTransaction transaction, Queue<ServiceName> queue)
+    {
+        if (_owners[address] != name)
+        {
+            StopWaiting(address, name);
+            return;
+        }
+        _owners.Remove(address);
+        transaction.Delete(address);
+        if (!_waiting.TryGetValue(address, out var waiting))
+            return;
+        var next = waiting.Min;
+        _owners[address] = next;
+        StopWaiting(address, next);
+        queue.Enqueue(next);
+    }
+
+    private void Wait(L3n4Addr address, ServiceName name)
+    {
+        if (!_waiting.TryGetValue(address, out var waiting))
+            _waiting[address] = waiting = [];
+        waiting.Add(name);
+    }
+
+    private void StopWaiting(L3n4Addr address, ServiceName name)
+    {
+        if (_waiting.TryGetValue(address, out var waiting) && waiting.Remove(name) && waiting.Count == 0)
+            _waiting.Remove(address);
+    }
+
+    private IReadOnlyList<Frontend> Merge(ServiceName name)
+    {
+        if (!_services.TryGetValue(name, out var service))
+            return [];
+        var local = _slices.TryGetValue(name, out var slices)
+            ? slices.OrderBy(pair => pair.Key, StringComparer.Ordinal).SelectMany(pair => pair.Value.Backends)
+            : [];
+        IReadOnlyCollection<RemoteService> remote = _remote.TryGetValue(name, out var clusters) ? clusters.Values : [];
+        return ServiceMerge.Merge(service, _self, local, remote, address => _restored.TryGetValue(address, out var left) ? left : []);
+    }
+
+    private readonly record struct Slice(System.Collections.Immutable.ImmutableArray<NamedBackend> Backends);
+}
