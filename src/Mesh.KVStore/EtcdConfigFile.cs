@@ -48,6 +48,11 @@ public static class EtcdConfigFile
         {
             throw new FormatException($"etcd config, line {e.Start.Line}: not YAML: {e.Message}", e);
         }
+        catch (Exception e) when (e is InvalidOperationException or ArgumentException)
+        {
+            // The scanner's way to reject some malformed scalars.
+            throw new FormatException($"etcd config: not YAML: {e.Message}", e);
+        }
         if (insecureTransport)
             options = options with { TrustedCaFile = null, CertFile = null, KeyFile = null };
         var faults = options.Validate();

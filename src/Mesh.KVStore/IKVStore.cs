@@ -38,7 +38,7 @@ public interface IKVStore : IAsyncDisposable
     /// <summary>Deletes every key below the prefix.</summary>
     Task DeletePrefixAsync(string prefix, CancellationToken cancellation);
 
-    /// <summary>Grants a lease and keeps it alive until it is disposed.</summary>
+    /// <summary>Grants a lease and keeps it alive until it or the store is disposed.</summary>
     /// <param name="ttl">Whole seconds, at least one: how long the keys outlive a writer that died.</param>
     Task<KVLease> CreateLeaseAsync(TimeSpan ttl, CancellationToken cancellation);
 
@@ -103,4 +103,7 @@ public sealed class KVStoreException : Exception
 
     /// <summary>The store knows us but does not let us: retrying is of no use until somebody grants it.</summary>
     public bool PermissionDenied { get; }
+
+    /// <summary>The store answered that this very request is impossible (a value too large): the same request fails again.</summary>
+    public bool Refused { get; init; }
 }

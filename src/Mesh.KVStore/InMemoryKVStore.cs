@@ -94,7 +94,12 @@ public sealed class InMemoryKVStore : IKVStore
             foreach (var operation in operations)
             {
                 if (operation.Value is { Length: > WriteLimits.MaxValueBytes } value)
-                    throw new KVStoreException($"the value of {operation.Key} has {value.Length} bytes: nothing was written");
+                    {
+                    throw new KVStoreException($"the value of {operation.Key} has {value.Length} bytes: nothing was written")
+                    {
+                        Refused = true,
+                    };
+                }
             }
             return operations.Count == 0 ? 0 : Apply(operations);
         }, cancellation);
@@ -185,14 +190,7 @@ public sealed class InMemoryKVStore : IKVStore
             _failWrites = count;
     }
 
-    public async ValueTask DisposeAsync()
-    {
-        InMemoryLease[] leases;
-        lock (_lock)
-            leases = [.. _leases];
-        foreach (var lease in leases)
-            await lease.DisposeAsync().ConfigureAwait(false);
-    }
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 
     internal void Revoke(InMemoryLease lease)
     {
@@ -359,10 +357,12 @@ public sealed class InMemoryKVStore : IKVStore
         {
         }
 
-        public override ValueTask DisposeAsync()
+        public override Task RevokeAsync()
         {
             store.Revoke(this);
-            return ValueTask.CompletedTask;
+            return Task.CompletedTask;
         }
+
+        public override ValueTask DisposeAsync() => ValueTask.CompletedTask;
     }
 }

@@ -44,7 +44,10 @@ public abstract class KVLease : IAsyncDisposable
     /// <summary>A writer learnt from the store that the lease with this ID does not exist: do not wait for the next keepalive.</summary>
     public abstract void ReportLost(long id);
 
-    /// <summary>Revokes the lease: its keys vanish.</summary>
+    /// <summary>Ends the lease at once: its keys vanish. Disposes it.</summary>
+    public abstract Task RevokeAsync();
+
+    /// <summary>Stops keeping the lease alive: its keys stay until the TTL is over, so that a successor can take them over.</summary>
     public abstract ValueTask DisposeAsync();
 
     /// <summary>Publishes a new grant and wakes whoever waits for it.</summary>

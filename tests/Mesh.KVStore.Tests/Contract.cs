@@ -99,7 +99,7 @@ public abstract class Contract : IAsyncLifetime
         await Store.WriteAsync([Put("l/a", "1") with { Lease = lease }, Put("l/b", "2")], Cancellation);
         Assert.Equal(lease.Id, (await Store.GetAsync("l/a", Cancellation))!.Value.Lease);
         Assert.Equal(1, lease.Epoch);
-        await lease.DisposeAsync();
+        await lease.RevokeAsync();
         Assert.Null(await Store.GetAsync("l/a", Cancellation));
         Assert.NotNull(await Store.GetAsync("l/b", Cancellation));
     }

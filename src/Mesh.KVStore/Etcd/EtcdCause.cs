@@ -1,3 +1,5 @@
+using System.Net.Sockets;
+using System.Security.Authentication;
 using Grpc.Core;
 
 namespace Mesh.KVStore;
@@ -28,6 +30,20 @@ internal static class EtcdCause
     public static bool IsLeaseNotFound(RpcException e) =>
         e.StatusCode == StatusCode.NotFound && e.Status.Detail.Contains("lease not found", StringComparison.Ordinal);
 
+    /// <summary>The connection stood and then broke; one that could not be made is something else.</summary>
+    public static bool IsBrokenConnection(Exception e)
+    {
+        for (var cause = e is RpcException rpc ? rpc.Status.DebugException : e; cause is not null; cause = cause.InnerException)
+        {
+            if (cause is SocketException { SocketErrorCode: not SocketError.ConnectionReset and not SocketError.Shutdown } or
+                AuthenticationException)
+                return false;
+            if (cause is ObjectDisposedException or SocketException or EndOfStreamException or IOException)
+                return true;
+        }
+        return false;
+    }
+
     /// <summary>The server's own words, or those of the innermost failure of the connection.</summary>
     public static string Text(Exception e)
     {
@@ -44,7 +60,7 @@ internal static class EtcdCause
 
     private static string Innermost(Exception e)
     {
-        while (e.InnerException is { } inner && e is not System.Security.Authentication.AuthenticationException { InnerException: IOException })
+        while (e.InnerException is { } inner && e is not AuthenticationException { InnerException: IOException })
             e = inner;
         return e is OperationCanceledException or TimeoutException ? "no connection in time" : e.Message;
     }

@@ -18,6 +18,7 @@ internal sealed class EtcdClient : IDisposable
     private string? _token;
     private long _clusterId;
     private volatile string? _error = "not contacted yet";
+    private volatile EtcdEndpoint? _failed;
 
     public EtcdClient(EtcdOptions options, TimeProvider time, Random random)
     {
@@ -81,6 +82,7 @@ internal sealed class EtcdClient : IDisposable
             var headers = await HeadersAsync(endpoint, cancellation).ConfigureAwait(false);
             using var running = call(endpoint, new CallOptions(headers, Time.GetUtcNow().UtcDateTime + deadline, cancellation));
             var answer = await running.ResponseAsync.ConfigureAwait(false);
+            endpoint.Answered = true;
             Succeeded();
             return answer;
         }
@@ -127,7 +129,8 @@ internal sealed class EtcdClient : IDisposable
             Volatile.Write(ref _token, null);
         if (e is RpcException { StatusCode: StatusCode.OutOfRange or StatusCode.InvalidArgument or StatusCode.NotFound })
             return;
-        _error = $"{endpoint.Address}: {EtcdCause.Text(e)}";
+        _failed = endpoint;
+        _error = $"{endpoint.Address}: {EtcdCause.Text(e)}{Hint(endpoint, e)}";
         if (EtcdCause.IsTransient(e))
             Interlocked.CompareExchange(ref _current, (endpoint.Index + 1) % _endpoints.Length, endpoint.Index);
     }
@@ -136,8 +139,18 @@ internal sealed class EtcdClient : IDisposable
     {
         var denied = e is RpcException rpc && EtcdCause.IsPermissionDenied(rpc);
         var others = _endpoints.Length > 1 ? $" (of {_endpoints.Length} endpoints)" : "";
-        return new KVStoreException($"etcd {_error?.Split(": ")[0] ?? Current.Address}{others}: {what}: {EtcdCause.Text(e)}", denied, e);
+        var endpoint = _failed ?? Current;
+        return new KVStoreException($"etcd {endpoint.Address}{others}: {what}: {EtcdCause.Text(e)}{Hint(endpoint, e)}", denied, e)
+        {
+            Refused = !denied && e is RpcException { StatusCode: StatusCode.InvalidArgument },
+        };
     }
+
+    /// <summary>A TLS 1.3 server refuses a client certificate only after the handshake, which looks like any broken connection.</summary>
+    private string Hint(EtcdEndpoint endpoint, Exception e) =>
+        !endpoint.Answered && Options.CertFile is not null && EtcdCause.IsBrokenConnection(e)
+            ? $" (it closed the connection and has never answered us: does it trust our client certificate {Options.CertFile}?)"
+            : "";
 
     public Task<RangeResponse> RangeAsync(string what, RangeRequest request, TimeSpan deadline, CancellationToken cancellation) =>
         CallAsync(what, deadline, (endpoint, options) => endpoint.KV.RangeAsync(request, options), cancellation);

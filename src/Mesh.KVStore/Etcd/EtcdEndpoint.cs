@@ -48,6 +48,9 @@ internal sealed class EtcdEndpoint : IDisposable
     /// <summary>Place in the shuffled list of endpoints.</summary>
     public int Index { get; }
 
+    /// <summary>It has answered a call, so its TLS accepts us.</summary>
+    public bool Answered { get; set; }
+
     public KV.KVClient KV { get; }
 
     /// <summary>For the small reads of a watch, on the watch's own connection.</summary>

@@ -11,7 +11,7 @@ internal sealed class EtcdLease : KVLease
 {
     private readonly EtcdClient _client;
     private readonly CancellationTokenSource _stop = new();
-    private readonly SemaphoreSlim _askNow = new(0, 1);
+    private readonly SemaphoreSlim _askNow = new(0);
     private readonly Action<EtcdLease> _closed;
     private Task _loop = Task.CompletedTask;
     private volatile string? _error;
@@ -43,14 +43,22 @@ internal sealed class EtcdLease : KVLease
     {
         if (id == Id && Volatile.Read(ref _disposed) == 0 && _askNow.CurrentCount == 0)
         {
-            try
-            {
-                _askNow.Release();
-            }
-            catch (SemaphoreFullException)
-            {
-                // Another writer reported it in the same moment: one question is enough.
-            }
+            _askNow.Release();
+        }
+    }
+
+    public override async Task RevokeAsync()
+    {
+        await DisposeAsync().ConfigureAwait(false);
+        try
+        {
+            await _client.CallAsync("revoke a lease", _client.Options.CallDeadline,
+                (endpoint, options) => endpoint.Lease.LeaseRevokeAsync(new LeaseRevokeRequest { ID = Id }, options),
+                CancellationToken.None).ConfigureAwait(false);
+        }
+        catch (KVStoreException e) when (e.InnerException is RpcException rpc && EtcdCause.IsLeaseNotFound(rpc))
+        {
+            // Expired already: what was wanted is so.
         }
     }
 
@@ -61,19 +69,7 @@ internal sealed class EtcdLease : KVLease
         _closed(this);
         await _stop.CancelAsync().ConfigureAwait(false);
         await _loop.ConfigureAwait(false);
-        try
-        {
-            // One short attempt: a lease that cannot be revoked expires by itself.
-            await _client.OnceAsync(_client.Current, TimeSpan.FromSeconds(1),
-                (endpoint, options) => endpoint.Lease.LeaseRevokeAsync(new LeaseRevokeRequest { ID = Id }, options),
-                CancellationToken.None).ConfigureAwait(false);
-        }
-        catch (Exception e) when (e is RpcException || EtcdCause.IsTransient(e))
-        {
-            _error = $"not revoked, its keys stay up to {Ttl.TotalSeconds:0} s: {EtcdCause.Text(e)}";
-        }
         _stop.Dispose();
-        _askNow.Dispose();
     }
 
     private async Task<long> GrantAsync(CancellationToken cancellation)
@@ -95,6 +91,9 @@ internal sealed class EtcdLease : KVLease
             try
             {
                 await _askNow.WaitAsync(wait, cancellation).ConfigureAwait(false);
+                // Several writers may have reported the same loss: one question answers them all.
+                while (_askNow.Wait(0, cancellation))
+                    continue;
                 if (await AskAsync(cancellation).ConfigureAwait(false) <= 0)
                     Granted(await GrantAsync(cancellation).ConfigureAwait(false));
                 _error = null;

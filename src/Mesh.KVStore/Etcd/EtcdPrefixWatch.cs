@@ -106,11 +106,11 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         try
         {
             stream = await EtcdWatchStream.OpenAsync(client, endpoint, _range, _position.Next, cancellation).ConfigureAwait(false);
-            if (!_position.Accepts(stream.Created.Header, out var reason))
-                Relist(reason);
-            else if (stream.Created.Canceled)
+            if (stream.Created.Canceled)
                 OnCanceled(stream.Created);
-            else if (_position.Resuming)
+            else if (!_position.Accepts(stream.Created.Header, out var reason))
+                Relist(reason);
+            else
                 await ProveContinuityAsync(endpoint, cancellation).ConfigureAwait(false);
             if (_position.Lost)
             {
@@ -128,6 +128,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         {
             if (stream is not null)
                 await stream.DisposeAsync().ConfigureAwait(false);
+            _position.Resuming = true;
             cancellation.ThrowIfCancellationRequested();
             client.Failed(endpoint, e);
             await WaitOrGiveUpAsync($"watch {prefix}", e, cancellation).ConfigureAwait(false);
@@ -152,13 +153,14 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                 var response = await stream.TakeAsync().ConfigureAwait(false);
                 if (response is null)
                     throw new IOException("the server ended the watch");
-                if (!_position.Accepts(response.Header, out var reason))
-                    return Relist<IReadOnlyList<WatchBatch>?>(reason, null);
+                // Before the header: that of a cancellation carries no revision.
                 if (response.Canceled)
                 {
                     OnCanceled(response);
                     return null;
                 }
+                if (!_position.Accepts(response.Header, out var reason))
+                    return Relist<IReadOnlyList<WatchBatch>?>(reason, null);
                 Healthy();
                 if (response.Events.Count == 0)
                 {
@@ -191,7 +193,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
     }
 
     /// <summary>
-    /// After a reconnection: is this still the history that we read? A wiped etcd started with the same flags has the same cluster
+    /// On every new stream: is this still the history that we read? A wiped etcd started with the same flags has the same cluster
     /// ID, and may meanwhile have reached our revision. Then it holds other data there: compare the key we read last and the count.
     /// </summary>
     private async Task ProveContinuityAsync(EtcdEndpoint endpoint, CancellationToken cancellation)

@@ -27,7 +27,7 @@ internal sealed class WatchPosition
     /// <summary>The key read last; its version is 0 when that was a delete.</summary>
     public Mvccpb.KeyValue? Anchor { get; set; }
 
-    /// <summary>A stream has stood before at this list.</summary>
+    /// <summary>A stream has stood, or failed to open, since this list.</summary>
     public bool Resuming { get; set; }
 
     /// <summary>Continuity cannot be proved: list again.</summary>

@@ -1,0 +1,272 @@
+using System.Threading.Channels;
+
+namespace Mesh.KVStore;
+
+/// <summary>
+/// Makes a prefix of the store equal to a map in memory, and keeps it so: the producer's half of the mesh.
+///
+/// Level-triggered: <see cref="Set"/>, <see cref="Remove"/>, and every event of a watch on its own prefix only mark keys as
+/// different; a worker writes what differs, up to 128 keys per transaction, each key at most once at a time and always with its
+/// latest value. So a change that is overtaken is never written, a key that somebody else deletes or overwrites is put right, and a
+/// store that lost its leases or comes back empty is filled again. Nothing is written that is there already.
+/// </summary>
+public sealed partial class SyncStore : IAsyncDisposable
+{
+    /// <summary>Transactions in flight. While they are under way further changes gather into larger ones.</summary>
+    private const int TransactionsInFlight = 4;
+
+    /// <summary>How often a key that the store refused is tried again.</summary>
+    private static readonly TimeSpan RefusedRetry = TimeSpan.FromMinutes(1);
+
+    /// <summary>A watch of the own prefix that ended for good (permission denied) is opened again after this.</summary>
+    private static readonly TimeSpan WatchRetry = TimeSpan.FromSeconds(5);
+
+    private readonly IKVStore _store;
+    private readonly SyncStoreOptions _options;
+    private readonly TimeProvider _time;
+    private readonly Backoff _backoff;
+    private readonly CancellationTokenSource _stop = new();
+    private readonly Channel<bool> _wake = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly TaskCompletionSource _firstSync = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly SyncCanary? _canary;
+    private readonly Task[] _loops;
+
+    // The lock protects all of the following.
+    private readonly Lock _lock = new();
+    private readonly Dictionary<string, SyncEntry> _entries = new(StringComparer.Ordinal);
+    private readonly Queue<SyncEntry> _ready = new();
+    private readonly PriorityQueue<SyncEntry, long> _delayed = new();
+    private int _desired;
+    private int _queue;
+    private int _holding;
+    private int _refused;
+    private int _round;
+    private bool _listing;
+    private bool _listed;
+    private bool _synced;
+    private bool _reported;
+    private long _written;
+    private long _repaired;
+    private long _errors;
+    private string? _lastError;
+
+    private SyncStore(IKVStore store, SyncStoreOptions options, TimeProvider time, Random random)
+    {
+        _store = store;
+        _options = options;
+        _time = time;
+        _backoff = new Backoff(options.RetryMin, options.RetryMax, time, random);
+        _canary = options.CanaryKey is { } key ? new SyncCanary(store, key, options.Leases, time, Wake) : null;
+        List<Task> loops = [Task.Run(WorkAsync), Task.Run(() => WatchAsync(options.Prefix, Apply))];
+        if (options.Leases is not null)
+            loops.Add(Task.Run(WatchLeasesAsync));
+        if (_canary is not null)
+            loops.Add(Task.Run(() => WatchAsync(_canary.Key, _canary.Apply)));
+        _loops = [.. loops];
+    }
+
+    public SyncStoreStatus Status
+    {
+        get
+        {
+            lock (_lock)
+            {
+                return new(_options.Prefix, _desired, _queue, _reported && _holding == 0 && _canary is null or { Written: true },
+                    _written, _repaired, _refused, _errors, _lastError);
+            }
+        }
+    }
+
+    /// <summary>Starts to list the prefix; nothing is written before that list is complete.</summary>
+    public static SyncStore Start(IKVStore store, SyncStoreOptions options, TimeProvider? time = null, Random? random = null) =>
+        new(store, options, time ?? TimeProvider.System, random ?? new Random());
+
+    /// <summary>Wants the key to have this value. The bytes must not change afterwards.</summary>
+    public void Set(string key, ReadOnlyMemory<byte> value) => Decide(key, value);
+
+    /// <summary>Wants the key to be absent.</summary>
+    public void Remove(string key) => Decide(key, null);
+
+    /// <summary>All that is wanted has been Set: what else is below the prefix is a leftover and goes, and the canary may be written.</summary>
+    public void MarkSynced()
+    {
+        lock (_lock)
+        {
+            _synced = true;
+            if (_listed)
+                Review_NeedsLock();
+        }
+        Wake();
+    }
+
+    /// <summary>Completes when everything wanted at <see cref="MarkSynced"/> was written for the first time, and the canary after it.</summary>
+    public Task WaitForSyncedAsync(CancellationToken cancellation) => _firstSync.Task.WaitAsync(cancellation);
+
+    /// <summary>Stops. What is in the store stays there.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        foreach (var loop in _loops)
+            await loop.ConfigureAwait(false);
+        _stop.Dispose();
+    }
+
+    private void Decide(string key, ReadOnlyMemory<byte>? value)
+    {
+        if (!key.StartsWith(_options.Prefix, StringComparison.Ordinal))
+            throw new ArgumentException($"'{key}' is not below '{_options.Prefix}'", nameof(key));
+        lock (_lock)
+        {
+            var entry = EntryOf_NeedsLock(key);
+            _desired += (value is null ? 0 : 1) - (entry is { Decided: true, Desired: not null } ? 1 : 0);
+            entry.Decided = true;
+            entry.Desired = value;
+            if (entry.Refusals > 0)
+            {
+                entry.Refusals = 0;
+                _refused--;
+            }
+            Hasten_NeedsLock(entry);
+            Mark_NeedsLock(entry);
+            Forget_NeedsLock(entry);
+        }
+        Wake();
+    }
+
+    // --- What is in the store ---------------------------------------------------------------------------------------------------
+
+    private async Task WatchAsync(string prefix, Action<WatchBatch> apply)
+    {
+        while (!_stop.IsCancellationRequested)
+        {
+            try
+            {
+                await foreach (var batch in _store.ListWatchAsync(prefix, _stop.Token).ConfigureAwait(false))
+                {
+                    apply(batch);
+                    Wake();
+                }
+            }
+            catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (KVStoreException e)
+            {
+                Failed(e);
+                await Task.Delay(WatchRetry, _time, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
+        }
+    }
+
+    private void Apply(WatchBatch batch)
+    {
+        lock (_lock)
+        {
+            switch (batch.Kind)
+            {
+                case WatchBatchKind.ListStart:
+                    _round++;
+                    _listing = true;
+                    break;
+                case WatchBatchKind.ListEnd:
+                    EndList_NeedsLock(batch.Revision);
+                    break;
+                default:
+                    foreach (var item in batch.Events)
+                        Saw_NeedsLock(item, batch.Kind == WatchBatchKind.Put);
+                    break;
+            }
+        }
+    }
+
+    private void Saw_NeedsLock(in KeyValue item, bool present)
+    {
+        var entry = EntryOf_NeedsLock(item.Key);
+        entry.ListedIn = _round;
+        // Our own write is newer than what this event or list page tells.
+        if (entry.ActualRound == _round && item.ModRevision < entry.ActualRevision)
+            return;
+        var expected = present && entry.Desired is { } wanted && wanted.Span.SequenceEqual(item.Value.Span);
+        entry.Present = present;
+        // Keep one copy of equal bytes.
+        entry.Actual = expected ? entry.Desired!.Value : item.Value;
+        entry.ActualLease = item.Lease;
+        entry.ActualRevision = item.ModRevision;
+        entry.ActualRound = _round;
+        if (_listing)
+            return;
+        if (_listed && !entry.Queued && !entry.InFlight && entry.NeedsWriting(_synced, _options.Leases is not null))
+            Repair_NeedsLock(entry);
+        Forget_NeedsLock(entry);
+    }
+
+    private void Repair_NeedsLock(SyncEntry entry)
+    {
+        _repaired++;
+        var now = _time.GetTimestamp();
+        var since = entry.RepairedAt == 0 ? TimeSpan.MaxValue : _time.GetElapsedTime(entry.RepairedAt, now);
+        entry.RepairedAt = now;
+        if (since >= _options.RepairInterval)
+            Mark_NeedsLock(entry);
+        else
+            Delay_NeedsLock(entry, _options.RepairInterval);
+    }
+
+    private void EndList_NeedsLock(long revision)
+    {
+        foreach (var entry in _entries.Values)
+        {
+            var ours = entry.ActualRound == _round && entry.ActualRevision > revision;
+            if (entry.Present && entry.ListedIn != _round && !ours)
+            {
+                entry.Present = false;
+                entry.Actual = default;
+                entry.ActualRevision = 0;
+            }
+        }
+        _listing = false;
+        _listed = true;
+        Review_NeedsLock();
+    }
+
+    /// <summary>Looks at every key: after a list, a lost lease, or MarkSynced. The canary waits for all that differs now.</summary>
+    private void Review_NeedsLock()
+    {
+        foreach (var entry in _entries.Values.ToArray())
+        {
+            Mark_NeedsLock(entry);
+            if (_synced && !entry.HoldsCanary && entry.Refusals == 0 && (entry.Queued || entry.InFlight))
+            {
+                entry.HoldsCanary = true;
+                _holding++;
+            }
+            Forget_NeedsLock(entry);
+        }
+        if (_synced)
+            _reported = true;
+    }
+
+    private async Task WatchLeasesAsync()
+    {
+        var leases = _options.Leases!;
+        for (var seen = leases.Epoch; ;)
+        {
+            try
+            {
+                seen = await leases.WaitForEpochChangeAsync(seen, _stop.Token).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException)
+            {
+                return;
+            }
+            lock (_lock)
+            {
+                if (_listed)
+                    Review_NeedsLock();
+            }
+            Wake();
+        }
+    }
+}
