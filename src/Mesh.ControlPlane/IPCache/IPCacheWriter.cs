@@ -112,9 +112,9 @@ public sealed class IPCacheWriter
             transaction.Delete(prefix);
             return;
         }
-        var best = others[^1];
+        var best = others[0];
         foreach (var other in others)
-            if (other.Origin.Source > best.Origin.Source)
+            if (other.Origin.Source >= best.Origin.Source)
                 best = other;
         Unshadow(prefix, best.Origin);
         Believe(transaction, best.Origin, best.Entry);
