@@ -1,0 +1,35 @@
+using System.Net;
+using Mesh.ClusterMesh.ApiServer.Etcd;
+using Mesh.KVStore;
+
+namespace Mesh.ClusterMesh.ApiServer;
+
+/// <summary>What the API server was asked to do; every value is possible.</summary>
+public sealed record ApiServerOptions
+{
+    public required ClusterSelf Self { get; init; }
+
+    /// <summary>Where the objects are: a directory of manifests, which may come into being later.</summary>
+    public required string ManifestDirectory { get; init; }
+
+    /// <summary>An etcd that somebody else runs; null together with a set <see cref="EmbeddedEtcd"/>.</summary>
+    public EtcdOptions? GivenEtcd { get; init; }
+
+    /// <summary>An etcd that we run as a child.</summary>
+    public EtcdServerOptions? EmbeddedEtcd { get; init; }
+
+    /// <summary>Where /readyz answers; null for nowhere.</summary>
+    public IPEndPoint? Health { get; init; }
+
+    /// <summary>Where /metrics answers; null for nowhere.</summary>
+    public IPEndPoint? Metrics { get; init; }
+
+    /// <summary>Whether a namespace that does not say takes part in the mesh.</summary>
+    public bool NamespacesAreGlobal { get; init; } = true;
+
+    /// <summary>How long peers keep seeing our keys after we died. Whole seconds, 25 s to 24 h.</summary>
+    public TimeSpan LeaseTtl { get; init; } = TimeSpan.FromMinutes(15);
+
+    /// <summary>Peers reconnect when they saw no heartbeat for two minutes.</summary>
+    public TimeSpan HeartbeatInterval { get; init; } = TimeSpan.FromMinutes(1);
+}

@@ -1,0 +1,198 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Net;
+using Mesh.ClusterMesh.ApiServer.Etcd;
+using Mesh.KVStore;
+using Mesh.Model;
+
+namespace Mesh.ClusterMesh.ApiServer.Commands;
+
+/// <summary>The flags of `clustermesh`: their names, and how they become options. All faults are found before anything starts.</summary>
+internal sealed class ServerFlags
+{
+    private const string ManifestsScheme = "manifests:";
+
+    private readonly Option<string> _clusterName = Flag("--cluster-name", "", "Name of this cluster: 1 to 32 of a-z, 0-9 and '-'.");
+    private readonly Option<string> _clusterId = Flag("--cluster-id", "", "Number of this cluster, 1 to --max-connected-clusters.");
+    private readonly Option<string> _maxClusters = Flag("--max-connected-clusters", "255", "255 or 511; the same in the whole mesh.");
+    private readonly Option<string> _source = Flag("--source", "", "Where the objects are: manifests:DIRECTORY.");
+    private readonly Option<string> _globalNamespaces =
+        Flag("--clustermesh-default-global-namespace", "true", "Whether namespaces that do not say take part: true or false.");
+
+    private readonly Option<string[]> _kvstore = new("--kvstore-opt")
+    {
+        Description = "Use an etcd that runs already: etcd.address=URL[,URL] or etcd.config=FILE. Without, one is run as a child.",
+        AllowMultipleArgumentsPerToken = false,
+        DefaultValueFactory = _ => [],
+    };
+
+    private readonly Option<string> _dataDir = Flag("--etcd-data-dir", "/var/run/etcd", "Directory of the child etcd, made with mode 0700.");
+    private readonly Option<string> _listen =
+        Flag("--etcd-listen-client-urls", "", "Where the child etcd listens: https://IP:PORT (http://127.0.0.1:2379 without certificates).");
+
+    private readonly Option<string> _ca = Flag("--etcd-trusted-ca-file", "", "PEM file: who issues the certificates of clients.");
+    private readonly Option<string> _cert = Flag("--etcd-cert-file", "", "PEM file: certificate of the child etcd.");
+    private readonly Option<string> _key = Flag("--etcd-key-file", "", "PEM file: its key.");
+    private readonly Option<string> _clientCert =
+        Flag("--etcd-client-cert-file", "", "PEM file: our own certificate, common name admin-CLUSTER.");
+
+    private readonly Option<string> _clientKey = Flag("--etcd-client-key-file", "", "PEM file: its key.");
+    private readonly Option<string> _healthPort = Flag("--health-port", "9880", "Port or IP:PORT of /readyz; 0 for none. Loopback without IP.");
+    private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
+
+    private readonly List<string> _faults = [];
+
+    private IEnumerable<Option> All =>
+    [
+        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, _listen, _ca, _cert, _key, _clientCert,
+        _clientKey, _healthPort, _metrics,
+    ];
+
+    public IEnumerable<string> Names => All.Select(flag => flag.Name);
+
+    public void AddTo(Command command)
+    {
+        foreach (var flag in All)
+            command.Options.Add(flag);
+    }
+
+    /// <summary>Flags that are not among the arguments but have an environment variable, as arguments.</summary>
+    public IEnumerable<string> FromEnvironment(IReadOnlyList<string> args, Func<string, string?> environment)
+    {
+        foreach (var flag in Names)
+        {
+            var given = args.Any(arg => arg == flag || arg.StartsWith(flag + "=", StringComparison.Ordinal));
+            var value = environment(flag[2..].Replace('-', '_').ToUpperInvariant());
+            if (!given && !string.IsNullOrEmpty(value))
+                yield return $"{flag}={value}";
+        }
+    }
+
+    /// <returns>The options, or null and every fault in one line.</returns>
+    public (ApiServerOptions? Options, string Faults) Read(ParseResult parsed)
+    {
+        string Value(Option<string> flag) => parsed.GetValue(flag) ?? "";
+        var self = ReadSelf(Value(_clusterName), Value(_clusterId), Value(_maxClusters));
+        var directory = Value(_source).StartsWith(ManifestsScheme, StringComparison.Ordinal) ? Value(_source)[ManifestsScheme.Length..] : "";
+        if (directory.Length == 0)
+            Fault($"--source '{Value(_source)}': must be {ManifestsScheme}DIRECTORY");
+        if (!bool.TryParse(Value(_globalNamespaces), out var namespacesAreGlobal))
+            Fault($"{_globalNamespaces.Name} '{Value(_globalNamespaces)}': must be true or false");
+        var given = ReadGivenEtcd(parsed.GetValue(_kvstore) ?? []);
+        var embedded = given is not null || self is null || _faults.Count > 0 ? null : ReadEmbeddedEtcd(Value, self);
+        var health = ReadEndPoint(_healthPort, Value(_healthPort), IPAddress.Loopback);
+        var metrics = ReadEndPoint(_metrics, Value(_metrics), IPAddress.IPv6Any);
+        if (_faults.Count > 0)
+            return (null, string.Join("; ", _faults));
+        return (new ApiServerOptions
+        {
+            Self = self!,
+            ManifestDirectory = directory,
+            GivenEtcd = given,
+            EmbeddedEtcd = embedded,
+            Health = health,
+            Metrics = metrics,
+            NamespacesAreGlobal = namespacesAreGlobal,
+        }, "");
+    }
+
+    private ClusterSelf? ReadSelf(string name, string id, string max)
+    {
+        var numbering = int.TryParse(max, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? IdentityNumbering.For(number) : null;
+        if (numbering is null)
+            Fault($"--max-connected-clusters '{max}': must be 255 or 511");
+        if (ClusterName.Validate(name) is { } fault)
+            Fault($"--cluster-name: {fault}");
+        var highest = numbering?.MaxConnectedClusters ?? 255;
+        if (!uint.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var clusterId) || clusterId < 1 || clusterId > highest)
+            Fault($"--cluster-id '{id}': must be 1 to {highest}");
+        return _faults.Count == 0 ? new ClusterSelf(name, clusterId, numbering!) : null;
+    }
+
+    private EtcdOptions? ReadGivenEtcd(string[] values)
+    {
+        EtcdOptions? given = null;
+        foreach (var pair in values.SelectMany(SplitPairs))
+        {
+            var (name, value) = pair.IndexOf('=') is > 0 and var at ? (pair[..at], pair[(at + 1)..]) : (pair, "");
+            if (name == "etcd.address")
+                given = new EtcdOptions { Endpoints = value.Split(',', StringSplitOptions.RemoveEmptyEntries) };
+            else if (name == "etcd.config")
+                given = ReadConfigFile(value);
+            else
+                Fault($"--kvstore-opt {name}: must be etcd.address=URL[,URL] or etcd.config=FILE");
+        }
+        foreach (var fault in given?.Validate() ?? [])
+            Fault($"--kvstore-opt: {fault}");
+        return given;
+    }
+
+    /// <summary>One flag may carry several pairs, and one address several URLs: a comma begins a pair only before "etcd.".</summary>
+    private static IEnumerable<string> SplitPairs(string value) =>
+        value.Replace(",etcd.", "\netcd.", StringComparison.Ordinal).Split('\n');
+
+    private EtcdOptions? ReadConfigFile(string file)
+    {
+        try
+        {
+            return EtcdConfigFile.Parse(File.ReadAllText(file));
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or FormatException or ArgumentException)
+        {
+            Fault($"--kvstore-opt etcd.config={file}: {e.Message}");
+            return null;
+        }
+    }
+
+    private EtcdServerOptions? ReadEmbeddedEtcd(Func<Option<string>, string> value, ClusterSelf self)
+    {
+        Option<string>[] files = [_ca, _cert, _key, _clientCert, _clientKey];
+        var secure = files.Any(flag => value(flag).Length > 0);
+        foreach (var flag in files.Where(_ => secure))
+        {
+            if (value(flag).Length == 0)
+                Fault($"{flag.Name}: missing; the five certificate flags go together");
+            else if (!File.Exists(value(flag)))
+                Fault($"{flag.Name} {value(flag)}: there is no such file");
+        }
+        var scheme = secure ? "https" : "http";
+        var urls = value(_listen).Length == 0 ? [$"{scheme}://127.0.0.1:2379"] : value(_listen).Split(',');
+        foreach (var url in urls)
+        {
+            if (!Uri.TryCreate(url, UriKind.Absolute, out var uri) || uri.Scheme != scheme || !IPAddress.TryParse(uri.Host.Trim('[', ']'), out _)
+                || uri.PathAndQuery != "/" || !url.EndsWith($":{uri.Port}", StringComparison.Ordinal))
+                Fault($"--etcd-listen-client-urls '{url}': must be {scheme}://IP:PORT {(secure ? "with" : "without")} certificates");
+        }
+        if (secure && _faults.Count == 0 && MeshAccess.CheckAdminCertificate(value(_clientCert), self) is { } fault)
+            Fault(fault);
+        string? File_(Option<string> flag) => secure ? Path.GetFullPath(value(flag)) : null;
+        return _faults.Count > 0 ? null : new EtcdServerOptions
+        {
+            DataDirectory = Path.GetFullPath(value(_dataDir)),
+            ListenClientUrls = urls,
+            TrustedCaFile = File_(_ca),
+            ServerCertFile = File_(_cert),
+            ServerKeyFile = File_(_key),
+            ClientCertFile = File_(_clientCert),
+            ClientKeyFile = File_(_clientKey),
+        };
+    }
+
+    private IPEndPoint? ReadEndPoint(Option<string> flag, string value, IPAddress byDefault)
+    {
+        if (value is "" or "0")
+            return null;
+        var text = value.StartsWith(':') ? value[1..] : value;
+        if (ushort.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var port))
+            return new IPEndPoint(byDefault, port);
+        if (text.Contains(':', StringComparison.Ordinal) && IPEndPoint.TryParse(text, out var endPoint) && endPoint.Port > 0)
+            return endPoint;
+        Fault($"{flag.Name} '{value}': must be PORT (1 to 65535) or IP:PORT");
+        return null;
+    }
+
+    private void Fault(string fault) => _faults.Add(fault);
+
+    private static Option<string> Flag(string name, string byDefault, string description) =>
+        new(name) { Description = description, DefaultValueFactory = _ => byDefault };
+}
