@@ -1,0 +1,114 @@
+using System.Net.Sockets;
+using Mesh.AgentApi;
+using Mesh.Lab.Native;
+using Mesh.Lab.Plan;
+
+namespace Mesh.Lab;
+
+/// <summary>Waits for a lab to become what it should be, and says what is still missing when it does not.</summary>
+public static class LabReady
+{
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(30);
+
+    /// <summary>Every agent answers on its socket.</summary>
+    public static Task WaitForAgentsAsync(LabPlan plan, TimeSpan deadline, CancellationToken cancel) =>
+        WaitAsync(plan, deadline, async () => await FirstAsync(plan.Nodes, async node =>
+        {
+            using var agent = new AgentClient(node.Socket);
+            var status = await agent.GetHealthzAsync(cancel);
+            return status is null ? $"the agent of {node.Name} does not answer on {node.Socket}" : null;
+        }), cancel);
+
+    /// <summary>Every API server is ready, every agent is in sync with every other cluster, and every pod has its identity.</summary>
+    public static async Task WaitForMeshAsync(LabPlan plan, TimeSpan deadline, CancellationToken cancel)
+    {
+        await WaitAsync(plan, deadline, () => FirstAsync(plan.Clusters, c => ControlPlaneAsync(c, cancel)), cancel);
+        await WaitAsync(plan, deadline, () => FirstAsync(plan.Nodes, n => NodeAsync(plan, n, cancel)), cancel);
+    }
+
+    /// <summary>Null when the control plane says that it is ready, otherwise what it says instead.</summary>
+    public static async Task<string?> ControlPlaneAsync(ClusterPlan cluster, CancellationToken cancel)
+    {
+        using var http = new HttpClient(new SocketsHttpHandler
+        {
+            UseProxy = false,
+            ConnectCallback = async (context, token) =>
+            {
+                var socket = NetworkNamespace.OpenSocket(cluster.Namespace, AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+                try
+                {
+                    await socket.ConnectAsync(context.DnsEndPoint, token);
+                    return new NetworkStream(socket, ownsSocket: true);
+                }
+                catch
+                {
+                    socket.Dispose();
+                    throw;
+                }
+            },
+        })
+        { Timeout = TimeSpan.FromSeconds(5) };
+        try
+        {
+            using var answer = await http.GetAsync(new Uri(cluster.ReadyzUrl), cancel);
+            return answer.IsSuccessStatusCode ? null
+                : $"the API server of {cluster.Name} is not ready: {(await answer.Content.ReadAsStringAsync(cancel)).Trim()}";
+        }
+        catch (Exception e) when (e is HttpRequestException or IOException or System.ComponentModel.Win32Exception
+            || e is OperationCanceledException && !cancel.IsCancellationRequested)
+        {
+            return $"the API server of {cluster.Name} does not answer on {cluster.ReadyzUrl}: {e.Message}";
+        }
+    }
+
+    private static async Task<string?> NodeAsync(LabPlan plan, NodePlan node, CancellationToken cancel)
+    {
+        using var agent = new AgentClient(node.Socket);
+        var status = await agent.GetHealthzAsync(cancel);
+        var clusters = status.ClusterMesh?.Clusters ?? [];
+        foreach (var peer in plan.Clusters.Where(c => !c.Nodes.Contains(node)))
+        {
+            var row = clusters.FirstOrDefault(c => c.Name == peer.Name);
+            if (row is not { Ready: true })
+                return $"{node.Name} is not connected to {peer.Name}: {row?.Status ?? "it does not know that cluster"}";
+        }
+        var endpoints = await agent.GetEndpointsAsync(cancel);
+        var known = endpoints.Count(e => e.Status?.State == "ready");
+        return known >= node.Pods.Count ? null : $"{node.Name}: {known} of {node.Pods.Count} pods are ready";
+    }
+
+    private static async Task<string?> FirstAsync<T>(IEnumerable<T> items, Func<T, Task<string?>> missing)
+    {
+        foreach (var item in items)
+        {
+            if (await missing(item) is { } reason)
+                return reason;
+        }
+        return null;
+    }
+
+    private static async Task WaitAsync(LabPlan plan, TimeSpan deadline, Func<Task<string?>> missing, CancellationToken cancel)
+    {
+        var end = DateTime.UtcNow + deadline;
+        while (true)
+        {
+            cancel.ThrowIfCancellationRequested();
+            if (File.Exists(plan.StoppingFile))
+                throw new LabException("`mesh lab down` was called meanwhile");
+            string? reason;
+            try
+            {
+                reason = await missing();
+            }
+            catch (Exception e) when (e is HttpRequestException or IOException or SocketException or AgentApiException)
+            {
+                reason = e.Message;
+            }
+            if (reason is null)
+                return;
+            if (DateTime.UtcNow > end)
+                throw new LabException($"not ready after {deadline.TotalSeconds:0} s: {reason}");
+            await Task.Delay(Pause, cancel);
+        }
+    }
+}
