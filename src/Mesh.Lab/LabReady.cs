@@ -14,9 +14,9 @@ public static class LabReady
     public static Task WaitForAgentsAsync(LabPlan plan, TimeSpan deadline, CancellationToken cancel) =>
         WaitAsync(plan, deadline, async () => await FirstAsync(plan.Nodes, async node =>
         {
-            using var agent = new AgentClient(node.Socket);
-            var status = await agent.GetHealthzAsync(cancel);
-            return status is null ? $"the agent of {node.Name} does not answer on {node.Socket}" : null;
+            using var agent = Agent(node);
+            await agent.GetStatusAsync(cancel);
+            return null;
         }), cancel);
 
     /// <summary>Every API server is ready, every agent is in sync with every other cluster, and every pod has its identity.</summary>
@@ -63,9 +63,12 @@ public static class LabReady
 
     private static async Task<string?> NodeAsync(LabPlan plan, NodePlan node, CancellationToken cancel)
     {
-        using var agent = new AgentClient(node.Socket);
-        var status = await agent.GetHealthzAsync(cancel);
+        using var agent = Agent(node);
+        var status = await agent.GetStatusAsync(cancel);
         var clusters = status.ClusterMesh?.Clusters ?? [];
+        if (status.Mesh?.Tables?.FirstOrDefault(t => t.Pending + t.Failing > 0 || t.WaitingFor is { Count: > 0 }) is { } table)
+            return $"{node.Name}: table {table.Name} is not in the kernel yet, {table.Pending} rows pending, {table.Failing} failing "
+                + $"{(table.Failures is [var first, ..] ? first.Error : "")}{(table.WaitingFor is { Count: > 0 } w ? $", waiting for {string.Join(", ", w)}" : "")}";
         foreach (var peer in plan.Clusters.Where(c => !c.Nodes.Contains(node)))
         {
             var row = clusters.FirstOrDefault(c => c.Name == peer.Name);
@@ -76,6 +79,8 @@ public static class LabReady
         var known = endpoints.Count(e => e.Status?.State == "ready");
         return known >= node.Pods.Count ? null : $"{node.Name}: {known} of {node.Pods.Count} pods are ready";
     }
+
+    private static AgentClient Agent(NodePlan node) => new(node.Socket, node.Name, TimeSpan.FromSeconds(5));
 
     private static async Task<string?> FirstAsync<T>(IEnumerable<T> items, Func<T, Task<string?>> missing)
     {
@@ -100,7 +105,7 @@ public static class LabReady
             {
                 reason = await missing();
             }
-            catch (Exception e) when (e is HttpRequestException or IOException or SocketException or AgentApiException)
+            catch (Exception e) when (e is HttpRequestException or IOException or SocketException or AgentException)
             {
                 reason = e.Message;
             }

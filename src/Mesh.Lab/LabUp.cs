@@ -49,7 +49,7 @@ public static class LabUp
         await Wiring.CreateAsync(plan, cancel);
         await Wiring.ConfigurePodsAsync(plan, cancel);
         Tell($"{1 + plan.Clusters.Count + plan.Nodes.Count() + plan.Pods.Count()} network namespaces wired");
-        Pki.Write(plan);
+        Certificates.Write(plan);
         Manifests.Write(plan);
         cancel.ThrowIfCancellationRequested();
         using (Spawn.Start(plan, plan.Processes[0], plan.Processes[0].Program))
@@ -84,7 +84,7 @@ public static class LabUp
     private static Task RegisterPodsAsync(LabPlan plan, CancellationToken cancel) =>
         Parallel.ForEachAsync(plan.Nodes, cancel, async (node, token) =>
         {
-            using var agent = new AgentClient(node.Socket);
+            using var agent = new AgentClient(node.Socket, node.Name);
             foreach (var pod in node.Pods)
                 await agent.PutEndpointAsync(new EndpointChangeRequest
                 {

@@ -44,7 +44,7 @@ public static class Manifests
                 ---
                 apiVersion: cilium.io/v2
                 kind: CiliumNode
-                metadata: {name: {{node.Name}}, labels: {topology.kubernetes.io/region: {{cluster.Name}}}}
+                metadata: {name: {{node.Name}}, labels: {topology.kubernetes.io/region: {{cluster.Name}} }
                 spec:
                   addresses:
                   - {type: InternalIP, ip: {{node.Ip}}}
@@ -62,7 +62,8 @@ public static class Manifests
         var yaml = new StringBuilder($$"""
             apiVersion: cilium.io/v2
             kind: CiliumIdentity
-            metadata: {name: "{{id}}", labels: {name: rebel-base, io.kubernetes.pod.namespace: default}}
+            metadata: {name: "{{id}}", labels: {name: rebel-base, io.kubernetes.pod.namespace: default} }
+            metadata: {name: "{{id}}", labels: {name: rebel-base, io.kubernetes.pod.namespace: default} }
             security-labels:
               "k8s:name": rebel-base
               "k8s:io.kubernetes.pod.namespace": default
@@ -78,7 +79,7 @@ public static class Manifests
                     kind: CiliumEndpoint
                     metadata: {name: {{pod.Name}}, namespace: default}
                     status:
-                      identity: {id: {{id}}}
+                      identity: {id: {{id}} }
                       networking:
                         addressing: [{ipv4: {{pod.IPv4}}, ipv6: "{{pod.IPv6}}"}]
                         node: {{node.Ip}}

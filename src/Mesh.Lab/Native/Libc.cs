@@ -155,7 +155,7 @@ internal static partial class Libc
     }
 
     /// <summary>Leaves the controlling terminal, so that Ctrl-C there does not reach this process.</summary>
-    public static void LeaveTerminal() => setsid();
+    public static void LeaveTerminal() => _ = setsid();
 
     /// <summary>Replaces this process. Returns only by an exception.</summary>
     public static unsafe void Execute(string path, IReadOnlyList<string> arguments, IEnumerable<string> environment)
@@ -164,7 +164,7 @@ internal static partial class Libc
         signal(SIGPIPE, 0);
         var none = stackalloc byte[128];
         new Span<byte>(none, 128).Clear();
-        sigprocmask(2, none, null);
+        _ = sigprocmask(2, none, null);
         execve(path, Strings(arguments), Strings([.. environment]));
         throw Failed("execve", path);
     }

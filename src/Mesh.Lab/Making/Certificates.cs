@@ -8,7 +8,7 @@ namespace Mesh.Lab.Making;
 /// One authority for the whole lab, thrown away once it has issued: a server and an administrator certificate per cluster, and the
 /// client certificate `remote` that every peer presents, with the names that Cilium's installers use.
 /// </summary>
-internal static class Pki
+internal static class Certificates
 {
     private static readonly TimeSpan Lifetime = TimeSpan.FromDays(365);
 

@@ -1,0 +1,138 @@
+using Mesh.AgentApi;
+using Mesh.Cli.Text;
+
+namespace Mesh.Cli.ClusterMesh;
+
+/// <summary>One node's answer: its status, or why there is none.</summary>
+public sealed record NodeAnswer(string Node, StatusResponse? Status, string? Failure);
+
+/// <summary>
+/// Turns the nodes' answers into the report. Pure. A cluster counts as expected when it is configured for this cluster, whether or not
+/// a node has heard of it; and whatever an answer says beside "ready" (reconnections, rejected records, rows that the kernel
+/// refused) is told as a warning, because "connected" alone has misled people.
+/// </summary>
+public static class ClusterMeshEvaluation
+{
+    /// <param name="expected">Names of the configured peers.</param>
+    /// <param name="command">How the reader calls this program on one node, for the hints.</param>
+    public static Connectivity Evaluate(IReadOnlyList<NodeAnswer> answers, IReadOnlyCollection<string> expected, string command, DateTimeOffset now)
+    {
+        var counts = new SortedDictionary<string, ClusterCount>(StringComparer.Ordinal);
+        var errors = new SortedDictionary<string, SortedDictionary<string, ErrorCount>>(StringComparer.Ordinal);
+        var readyPerNode = new List<int>();
+        var notReady = 0;
+        foreach (var answer in answers)
+        {
+            if (answer.Status is null)
+            {
+                readyPerNode.Add(0);
+                notReady++;
+                continue;
+            }
+            var rows = (answer.Status.ClusterMesh?.Clusters ?? []).ToDictionary(c => c.Name, StringComparer.Ordinal);
+            var found = new SortedDictionary<string, ErrorCount>(StringComparer.Ordinal);
+            var names = rows.Keys.Union(expected).Order(StringComparer.Ordinal).ToList();
+            var ready = 0;
+            foreach (var name in names)
+            {
+                var row = rows.GetValueOrDefault(name);
+                var before = counts.GetValueOrDefault(name) ?? new ClusterCount();
+                counts[name] = new ClusterCount
+                {
+                    Configured = before.Configured + (row is null ? 0 : 1),
+                    Connected = before.Connected + (row is { Ready: true } ? 1 : 0),
+                };
+                ready += row is { Ready: true } ? 1 : 0;
+                var error = Cause(row);
+                var warnings = Warnings(row, answer.Status.Mesh, name, now);
+                if (error is not null || warnings.Count > 0)
+                    found[name] = new ErrorCount
+                    {
+                        Errors = error is null ? [] : [error],
+                        Warnings = warnings,
+                        Hint = error is null ? null : Hint(row, answer.Node, command),
+                    };
+            }
+            if (NodeWarnings(answer.Status) is { Count: > 0 } general)
+                found[""] = new ErrorCount { Warnings = general };
+            readyPerNode.Add(ready);
+            if (ready < names.Count)
+                notReady++;
+            if (found.Count > 0)
+                errors[answer.Node] = found;
+        }
+        return new Connectivity
+        {
+            Total = answers.Count,
+            NotReady = notReady,
+            Clusters = counts,
+            Connected = readyPerNode.Count == 0 ? new Spread()
+                : new Spread { Min = readyPerNode.Min(), Avg = readyPerNode.Average(), Max = readyPerNode.Max() },
+            Errors = errors.Count > 0 ? errors : null,
+        };
+    }
+
+    /// <summary>Null when the cluster is connected; the order decides which of several causes is told.</summary>
+    internal static string? Cause(RemoteCluster? row)
+    {
+        if (row is null)
+            return "unknown status";
+        if (row.Ready)
+            return null;
+        if (!row.Connected)
+            return string.IsNullOrEmpty(row.Status) ? "unknown status" : row.Status;
+        if (row.Config is null)
+            return "remote cluster configuration retrieval status unknown";
+        if (row.Config is { Required: true, Retrieved: false })
+            return "remote cluster configuration required but not found";
+        if (row.Synced is null)
+            return "synchronization status unknown";
+        var missing = new List<string>();
+        if (!row.Synced.Endpoints)
+            missing.Add("endpoints");
+        if (!row.Synced.Identities)
+            missing.Add("identities");
+        if (!row.Synced.Nodes)
+            missing.Add("nodes");
+        if (!row.Synced.Services)
+            missing.Add("services");
+        if (row.Synced.ServiceExports is false)
+            missing.Add("service-exports");
+        return missing.Count > 0 ? $"synchronization in progress for {string.Join(", ", missing)}" : "not ready";
+    }
+
+    private static string? Hint(RemoteCluster? row, string node, string command) => row switch
+    {
+        null => $"The node's agent has not read this cluster's file yet: run '{command}/{node} --all-clusters'",
+        { Connected: true, Config: { Required: true, Retrieved: false } } =>
+            "Double check if the cluster name matches the one configured in the remote cluster",
+        { Connected: false } => $"Run '{command}/{node} --all-clusters' to investigate the cause",
+        _ => null,
+    };
+
+    private static List<string> Warnings(RemoteCluster? row, MeshStatus? mesh, string cluster, DateTimeOffset now)
+    {
+        var warnings = new List<string>();
+        if (row is { Ready: false } && row.NumNodes + row.NumEndpoints + row.NumSharedServices > 0)
+            warnings.Add($"still using what was last known of it: {row.NumNodes} nodes, {row.NumEndpoints} endpoints, {row.NumSharedServices} services"
+                + (row.LastFailure.Year > 1 ? $", cut off {GoText.Ago(row.LastFailure, now)}" : ""));
+        if (row is { NumFailures: > 0 })
+            warnings.Add($"{row.NumFailures} reconnections, last failure {GoText.Ago(row.LastFailure, now)}");
+        foreach (var peer in (mesh?.Rejections ?? []).Where(p => p.Name == cluster && p.Rejected > 0))
+            warnings.Add($"{peer.Rejected} of its records rejected, last: {peer.Last}");
+        return warnings;
+    }
+
+    private static List<string> NodeWarnings(StatusResponse status)
+    {
+        var warnings = new List<string>();
+        if (status.Cilium is { State: StatusState.Warning or StatusState.Failure } agent)
+            warnings.Add($"agent: {agent.Msg}");
+        foreach (var table in (status.Mesh?.Tables ?? []).Where(t => t.Failing > 0))
+            warnings.Add($"{table.Failing} of {table.Rows} rows of {table.Name} are not in the kernel"
+                + (table.Failures is [var first, ..] ? $", first {first.Key}: {first.Error}" : ""));
+        foreach (var problem in (status.Mesh?.ConfigProblems ?? []).Concat(status.Mesh?.SourceProblems ?? []))
+            warnings.Add($"{problem.Where}: {problem.Message}");
+        return warnings;
+    }
+}

@@ -1,0 +1,35 @@
+using System.CommandLine;
+using Mesh.Lab;
+using Mesh.Lab.Plan;
+
+namespace Mesh.Cli.Commands.Lab;
+
+/// <summary>`mesh lab up`.</summary>
+internal static class LabUpCommand
+{
+    public static Command Build(TextWriter output)
+    {
+        var name = LabCommand.NameOption();
+        var clusters = new Option<int>("--clusters") { Description = $"1 to {LabSpec.ClustersMax}", DefaultValueFactory = _ => 3 };
+        var nodes = new Option<int>("--nodes") { Description = $"Per cluster, 1 to {LabSpec.NodesMax}", DefaultValueFactory = _ => 2 };
+        var pods = new Option<int>("--pods") { Description = $"Per node, 1 to {LabSpec.PodsMax}", DefaultValueFactory = _ => 2 };
+        var command = new Command("up", "Make a lab and wait until its clusters are one mesh.") { name, clusters, nodes, pods };
+        command.SetAction(async (parsed, cancel) =>
+        {
+            var spec = new LabSpec(parsed.GetValue(name)!, parsed.GetValue(clusters), parsed.GetValue(nodes), parsed.GetValue(pods));
+            var plan = await LabUp.RunAsync(spec, output.WriteLine, cancel);
+            var cluster = plan.Clusters[^1];
+            var suffix = spec.Name == LabSpec.DefaultName ? "" : $" --name {spec.Name}";
+            output.WriteLine($"""
+
+                Lab {plan.Name} is up. Try:
+                  mesh clustermesh status --context {plan.Name}/{cluster.Name}
+                  mesh lab exec{suffix} {cluster.Name}/1/1 -- curl -s http://{cluster.ServiceIPv4}/
+                  mesh lab info{suffix}        names, addresses, processes
+                  mesh lab down{suffix}
+                """);
+            return 0;
+        });
+        return command;
+    }
+}

@@ -1,0 +1,41 @@
+using System.CommandLine;
+using System.Text.Json;
+using Mesh.AgentApi;
+using Mesh.Cli.Contexts;
+
+namespace Mesh.Cli.Commands;
+
+/// <summary>What `service list`, `node list` and their like have in common: ask one agent, print its answer or a table of it.</summary>
+internal static class ListCommand
+{
+    /// <param name="path">Of the agent's REST API, below /v1/.</param>
+    public static Command Build(TextWriter output, string description, string path, Func<AgentClient, CancellationToken, Task<string>> table)
+    {
+        var options = new ContextOptions();
+        var command = new Command("list", description);
+        options.AddTo(command);
+        command.SetAction(async (parsed, cancel) =>
+        {
+            using var agent = options.Node(parsed).Connect();
+            output.Write(options.Json(parsed) ? Indent(await agent.GetBytesAsync(path, cancel)) : await table(agent, cancel));
+            return 0;
+        });
+        return command;
+    }
+
+    /// <summary>The agent's own bytes, indented by two blanks: nothing that it said is lost.</summary>
+    public static string Indent(byte[] json)
+    {
+        using var document = JsonDocument.Parse(json);
+        using var stream = new MemoryStream();
+        using (var writer = new Utf8JsonWriter(stream, new JsonWriterOptions
+        {
+            Indented = true,
+            Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping,
+        }))
+        {
+            document.WriteTo(writer);
+        }
+        return System.Text.Encoding.UTF8.GetString(stream.ToArray()) + "\n";
+    }
+}

@@ -1,0 +1,100 @@
+using System.CommandLine;
+using System.CommandLine.Parsing;
+using Mesh.AgentApi;
+using Mesh.Cli.Commands;
+using Mesh.Cli.Commands.Bpf;
+using Mesh.Cli.Commands.Lab;
+using Mesh.Lab;
+
+namespace Mesh.Cli;
+
+/// <summary>
+/// `mesh`, also installed as `cilium`: one file per command under Commands, the texts they print under Text. A command returns its
+/// exit code; whatever a person can mend arrives here as an exception with a complete message and becomes one line on stderr
+/// and exit code 1. Nothing else is ever written to stderr by a command that succeeds, because scripts take that for a failure.
+/// </summary>
+public static class MeshCommand
+{
+    public static async Task<int> RunAsync(string[] arguments, TextWriter output, TextWriter error)
+    {
+        // Everything behind -- belongs to the command that is run inside the lab, flags and all.
+        var parsed = Build(output, error).Parse(arguments, new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
+        if (parsed.Errors.Count > 0)
+        {
+            await error.WriteLineAsync($"mesh: {Explain(parsed)}");
+            return 1;
+        }
+        try
+        {
+            return await parsed.InvokeAsync(new InvocationConfiguration
+            {
+                Output = output,
+                Error = error,
+                EnableDefaultExceptionHandler = false,
+                // Long enough to take a lab down.
+                ProcessTerminationTimeout = TimeSpan.FromSeconds(30),
+            });
+        }
+        catch (Exception e) when (e is LabException or AgentException or CliException or System.ComponentModel.Win32Exception)
+        {
+            await error.WriteLineAsync($"mesh: {e.Message}");
+            return 1;
+        }
+        catch (OperationCanceledException)
+        {
+            await error.WriteLineAsync("mesh: interrupted");
+            return 130;
+        }
+    }
+
+    private static RootCommand Build(TextWriter output, TextWriter error)
+    {
+        var root = new RootCommand("Mesh connects the pods and services of many clusters.");
+        foreach (var command in new[]
+        {
+            new Command("clustermesh", "This cluster's connections to the others.") { ClusterMeshStatusCommand.Build(output, error) },
+            StatusCommand.Build(output),
+            new Command("service", "Services as the agent sees them.") { ServiceListCommand.Build(output) },
+            new Command("node", "Nodes of all clusters.") { NodeListCommand.Build(output) },
+            new Command("ip", "Addresses and who they are.") { IPListCommand.Build(output) },
+            new Command("identity", "Identities of all clusters.") { IdentityListCommand.Build(output) },
+            new Command("endpoint", "Pods of a node.") { EndpointListCommand.Build(output) },
+            BpfCommand.Build(output, error),
+            LabCommand.Build(output),
+            DemoCommand.Build(output),
+            VersionCommand.Build(output),
+        })
+            root.Add(command);
+        return root;
+    }
+
+    /// <summary>One line: what is wrong and what is allowed.</summary>
+    private static string Explain(ParseResult parsed)
+    {
+        var command = parsed.CommandResult.Command;
+        var path = Path(parsed.CommandResult);
+        var unknown = parsed.UnmatchedTokens.FirstOrDefault(t => t.StartsWith('-')) ?? (parsed.UnmatchedTokens is [var first, ..] ? first : null);
+        if (unknown is null)
+        {
+            return command.Subcommands.Count > 0 && parsed.Errors[0].SymbolResult is CommandResult
+                ? $"{path} needs one of {Names(command)}"
+                : $"{parsed.Errors[0].Message.TrimEnd('.').ReplaceLineEndings(", ")}: see {path} --help";
+        }
+        if (unknown.StartsWith('-'))
+            return $"{path} does not know the flag {unknown}; allowed are {Flags(parsed.CommandResult)}";
+        return command.Subcommands.Any(c => !c.Hidden)
+            ? $"{path} does not know '{unknown}'; allowed are {Names(command)}"
+            : $"{path} takes no argument '{unknown}'; allowed are {Flags(parsed.CommandResult)}";
+    }
+
+    private static string Names(Command command) => string.Join(", ", command.Subcommands.Where(c => !c.Hidden).Select(c => c.Name));
+
+    private static string Flags(CommandResult command) => string.Join(", ",
+        command.Command.Options.Where(o => !o.Hidden).Select(o => string.Join("/", o.Aliases.Append(o.Name).Order(StringComparer.Ordinal)))
+            .Append("--help").Distinct());
+
+    private static string Path(CommandResult command) => command.Parent is CommandResult parent ? $"{Path(parent)} {command.Command.Name}" : "mesh";
+}
+
+/// <summary>Something that the person at the keyboard can mend: a complete message.</summary>
+public sealed class CliException(string message) : Exception(message);

@@ -1,0 +1,110 @@
+using System.Globalization;
+using Mesh.AgentApi;
+
+namespace Mesh.Cli.Text;
+
+/// <summary>What one agent says of itself, in the layout of `cilium-dbg status`, and behind it what that layout has no room for.</summary>
+internal static class StatusText
+{
+    /// <param name="allClusters">Also those that are ready.</param>
+    public static string Format(StatusResponse status, bool allClusters, DateTimeOffset now)
+    {
+        var table = new TabWriter(3);
+        if (status.Kvstore is { } kvstore)
+            table.Row("KVStore:", kvstore.State, kvstore.Msg ?? "");
+        if (status.Cilium is { } agent)
+            table.Row("Cilium:", agent.State, agent.Msg ?? "");
+        table.Row("NodeMonitor:", "Disabled");
+        if (status.ClusterMesh is { } mesh)
+            Clusters(table, mesh, allClusters, now);
+        table.Row("Proxy Status:", "No managed proxy redirect");
+        table.Row("Global Identity Range:", status.IdentityRange is { } range ? $"min {range.MinIdentity}, max {range.MaxIdentity}" : "Unknown");
+        if (status.Hubble is { } hubble)
+            table.Row("Hubble:", hubble.State);
+        if (status.Encryption is { } encryption)
+            table.Row("Encryption:", encryption.Mode);
+        table.Row("Cluster health:", "", "Probe disabled");
+        return table + Own(status.Mesh, now);
+    }
+
+    /// <summary>OK, or the first thing that is wrong.</summary>
+    public static string Brief(StatusResponse status) =>
+        status.Kvstore is { State: StatusState.Failure } kvstore ? $"error in kvstore: {kvstore.Msg}"
+        : status.Cilium is { State: StatusState.Warning or StatusState.Failure } agent ? $"error in cilium: {agent.Msg}"
+        : "OK";
+
+    /// <summary>False makes `mesh status` fail.</summary>
+    public static bool IsHealthy(StatusResponse status) => status.Cilium?.State is StatusState.Ok or StatusState.Disabled;
+
+    private static void Clusters(TabWriter table, ClusterMeshStatus mesh, bool all, DateTimeOffset now)
+    {
+        var clusters = mesh.Clusters ?? [];
+        table.Row("ClusterMesh:", $"{clusters.Count(c => c.Ready)}/{clusters.Count} remote clusters ready, {mesh.NumGlobalServices} global-services");
+        foreach (var cluster in clusters)
+        {
+            if (cluster.Ready && !all)
+                continue;
+            table.Line(string.Create(CultureInfo.InvariantCulture,
+                $"   {cluster.Name}: {(cluster.Ready ? "ready" : "not-ready")}, {cluster.NumNodes} nodes, {cluster.NumEndpoints} endpoints, "
+                + $"{cluster.NumIdentities} identities, {cluster.NumSharedServices} services, {cluster.NumServiceExports} MCS-API service exports, "
+                + $"{cluster.NumFailures} reconnections (last: {GoText.Ago(cluster.LastFailure, now)})"));
+            table.Line($"   └  {cluster.Status}");
+            table.Line($"   └  remote configuration: {Configuration(cluster.Config)}");
+            if (cluster.Synced is { } synced)
+                table.Line($"   └  synchronization status: nodes={Go(synced.Nodes)}, endpoints={Go(synced.Endpoints)}, "
+                    + $"identities={Go(synced.Identities)}, services={Go(synced.Services)}"
+                    + (synced.ServiceExports is { } exports ? $", service-exports={Go(exports)}" : ""));
+        }
+    }
+
+    private static string Configuration(RemoteClusterConfig? config)
+    {
+        if (config is null)
+            return "expected=unknown, retrieved=unknown";
+        var text = $"expected={Go(config.Required)}, retrieved={Go(config.Retrieved)}";
+        if (!config.Retrieved)
+            return text;
+        var exports = config.ServiceExportsEnabled switch { null => "unsupported", true => "enabled", false => "disabled" };
+        return $"{text}, cluster-id={config.ClusterId}, kvstoremesh={Go(config.Kvstoremesh)}, "
+            + $"sync-canaries={Go(config.SyncCanaries)}, service-exports={exports}";
+    }
+
+    private static string Own(MeshStatus? mesh, DateTimeOffset now)
+    {
+        if (mesh is null)
+            return "";
+        var table = new TabWriter(3);
+        foreach (var t in mesh.Tables ?? [])
+        {
+            var state = t switch
+            {
+                { WaitingFor: { Count: > 0 } sources } => $"nothing is pruned before the first complete list of {string.Join(", ", sources)}",
+                { Failing: > 0 } => $"{t.Failing} failing, {t.Pending} pending",
+                { Pending: > 0 } => $"{t.Pending} pending",
+                _ => "in the kernel",
+            };
+            table.Row($"Table {t.Name}:", $"{t.Rows} rows", state);
+            foreach (var failure in t.Failures ?? [])
+                table.Line($"   └  {failure.Key}: {failure.Error} ({failure.Attempts} attempts, since {GoText.Ago(failure.Since, now)})");
+        }
+        Problems(table, "Objects not taken over:", mesh.SourceProblems, now);
+        Problems(table, "Peer files not taken over:", mesh.ConfigProblems, now);
+        foreach (var peer in (mesh.Rejections ?? []).Where(p => p.Rejected > 0))
+            table.Line($"Records of {peer.Name} rejected: {peer.Rejected}, last: {peer.Last}");
+        var drops = (mesh.Drops ?? new Dictionary<string, long>()).Where(d => d.Value > 0).OrderBy(d => d.Key, StringComparer.Ordinal).ToList();
+        if (drops.Count > 0)
+            table.Line($"Packets dropped: {string.Join(", ", drops.Select(d => $"{d.Key} {d.Value}"))}");
+        return table.ToString();
+    }
+
+    private static void Problems(TabWriter table, string title, IReadOnlyList<Problem>? problems, DateTimeOffset now)
+    {
+        if (problems is not { Count: > 0 })
+            return;
+        table.Line(title);
+        foreach (var problem in problems)
+            table.Line($"   └  {problem.Where}: {problem.Message} (since {GoText.Ago(problem.Since, now)})");
+    }
+
+    private static string Go(bool value) => value ? "true" : "false";
+}
