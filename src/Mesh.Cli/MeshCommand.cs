@@ -2,7 +2,6 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using Mesh.AgentApi;
 using Mesh.Cli.Commands;
-using Mesh.Cli.Commands.Bpf;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Lab;
 
@@ -59,9 +58,7 @@ public static class MeshCommand
             new Command("ip", "Addresses and who they are.") { IPListCommand.Build(output) },
             new Command("identity", "Identities of all clusters.") { IdentityListCommand.Build(output) },
             new Command("endpoint", "Pods of a node.") { EndpointListCommand.Build(output) },
-            BpfCommand.Build(output, error),
             LabCommand.Build(output),
-            DemoCommand.Build(output),
             VersionCommand.Build(output),
         })
             root.Add(command);

@@ -78,8 +78,8 @@ internal static class Wiring
         // The gateway is the node's own address in the pod range; the datapath answers for it.
         $"route add {node.InternalIPv4}/32 dev eth0 scope link",
         $"route add default via {node.InternalIPv4} dev eth0 src {pod.IPv4}",
-        $"-6 route add {node.InternalIPv6}/128 dev eth0",
-        $"-6 route add default via {node.InternalIPv6} dev eth0 src {pod.IPv6}",
+        $"route add {node.InternalIPv6}/128 dev eth0",
+        $"route add default via {node.InternalIPv6} dev eth0 src {pod.IPv6}",
     ];
 
     private static List<string> Underlay(string ip) =>
