@@ -21,8 +21,7 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct packet *pac
 	return endpoint ? deliver(skb, packet, endpoint, COUNTER_INGRESS) : drop(skb, DROP_NO_ENDPOINT, COUNTER_INGRESS);
 }
 
-SEC("tc")
-int vxlan_in(struct __sk_buff *skb)
+static __always_inline int arrive(struct __sk_buff *skb)
 {
 	struct packet packet = { .interface = skb->ifindex };
 
@@ -36,6 +35,12 @@ int vxlan_in(struct __sk_buff *skb)
 	default:
 		return drop(skb, DROP_INVALID_PACKET, COUNTER_INGRESS);
 	}
+}
+
+SEC("tc")
+int vxlan_in(struct __sk_buff *skb)
+{
+	return arrive(skb);
 }
 
 char LICENSE[] SEC("license") = "GPL";

@@ -32,7 +32,11 @@ struct peer {
 
 static __always_inline struct peer peer4(struct bpf_sock_addr *ctx)
 {
-	return (struct peer){ .address.v4 = ctx->user_ip4, .port = ctx->user_port, .family = MESH_FAMILY_IPV4 };
+	struct peer peer = { .port = ctx->user_port, .family = MESH_FAMILY_IPV4 };
+
+	/* Not in the initializer: that would leave the other twelve bytes of the union undefined. */
+	peer.address.v4 = ctx->user_ip4;
+	return peer;
 }
 
 static __always_inline struct peer peer6(struct bpf_sock_addr *ctx)
