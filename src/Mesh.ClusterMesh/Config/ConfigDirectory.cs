@@ -1,0 +1,170 @@
+using System.Runtime.CompilerServices;
+using System.Threading.Channels;
+using Mesh.Model;
+
+namespace Mesh.ClusterMesh.Config;
+
+/// <summary>
+/// Follows the directory that lists the peers, in Cilium's format: each file whose text contains "endpoints:" is a peer and its name
+/// is the cluster's; certificates and keys lie beside them. Mounted ConfigMaps swap all files at once through a symbolic link.
+/// <para>
+/// A look at the whole directory decides, never a single file event: events only say when to look, and a slow poll covers the ones
+/// that are lost. A peer has to be missing in two looks in a row, half a second apart, before it counts as removed, because
+/// removal drains a cluster and a file being rewritten in place is empty for a moment.
+/// </para>
+/// </summary>
+public sealed class ConfigDirectory
+{
+    private static readonly TimeSpan PollInterval = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan RemovalConfirmation = TimeSpan.FromMilliseconds(500);
+
+    /// <summary>A peer file is a page of YAML; whatever is larger is something else.</summary>
+    private const int LargestFile = 1 << 20;
+
+    private readonly string _path;
+    private readonly string _localCluster;
+    private readonly TimeProvider _time;
+    private readonly Dictionary<string, PeerChange> _known = new(StringComparer.Ordinal);
+    private readonly HashSet<string> _missing = new(StringComparer.Ordinal);
+    private volatile string? _problem;
+
+    /// <param name="path">May not exist yet: no peers until it does.</param>
+    /// <param name="localCluster">Own name; the file of that name is for the others.</param>
+    public ConfigDirectory(string path, string localCluster, TimeProvider time)
+    {
+        _path = path;
+        _localCluster = localCluster;
+        _time = time;
+    }
+
+    /// <summary>Why the directory cannot be read at present, null when it can. Peers are kept meanwhile.</summary>
+    public string? Problem => _problem;
+
+    /// <summary>The peers there are, then every change, for ever. For one reader.</summary>
+    public async IAsyncEnumerable<PeerChange> WatchAsync([EnumeratorCancellation] CancellationToken cancellation)
+    {
+        var wake = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+        FileSystemWatcher? watcher = null;
+        try
+        {
+            while (true)
+            {
+                // A directory that was made, or replaced, after the last look needs a watcher of its own.
+                if (watcher is null && Directory.Exists(_path))
+                    watcher = Watch(wake.Writer);
+                foreach (var change in Look())
+                    yield return change;
+                if (!Directory.Exists(_path))
+                {
+                    watcher?.Dispose();
+                    watcher = null;
+                }
+                await WaitAsync(wake.Reader, _missing.Count > 0 ? RemovalConfirmation : PollInterval, cancellation);
+            }
+        }
+        finally
+        {
+            watcher?.Dispose();
+        }
+    }
+
+    private FileSystemWatcher? Watch(ChannelWriter<bool> wake)
+    {
+        try
+        {
+            var watcher = new FileSystemWatcher(_path) { NotifyFilter = NotifyFilters.FileName | NotifyFilters.DirectoryName | NotifyFilters.LastWrite };
+            watcher.Changed += (_, _) => wake.TryWrite(true);
+            watcher.Created += (_, _) => wake.TryWrite(true);
+            watcher.Deleted += (_, _) => wake.TryWrite(true);
+            watcher.Renamed += (_, _) => wake.TryWrite(true);
+            watcher.Error += (_, _) => wake.TryWrite(true);
+            watcher.EnableRaisingEvents = true;
+            return watcher;
+        }
+        catch (Exception e) when (e is IOException or ArgumentException or UnauthorizedAccessException)
+        {
+            // Out of inotify instances, or the directory went away again: the poll still sees everything, only later.
+            _problem = $"{_path}: changes are noticed only every {PollInterval.TotalSeconds} s: {e.Message}";
+            return null;
+        }
+    }
+
+    private async Task WaitAsync(ChannelReader<bool> wake, TimeSpan atMost, CancellationToken cancellation)
+    {
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        using var timer = _time.CreateTimer(state => ((CancellationTokenSource)state!).Cancel(), timeout, atMost, Timeout.InfiniteTimeSpan);
+        try
+        {
+            await wake.ReadAsync(timeout.Token);
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            // The poll is due.
+        }
+    }
+
+    private List<PeerChange> Look()
+    {
+        var changes = new List<PeerChange>();
+        Dictionary<string, PeerChange> found;
+        try
+        {
+            found = Read();
+            _problem = null;
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _problem = $"{_path}: {e.Message}; the peers known so far are kept";
+            return changes;
+        }
+        foreach (var (name, change) in found)
+        {
+            _missing.Remove(name);
+            if (_known.TryGetValue(name, out var known) && known.Config?.Hash == change.Config?.Hash && known.Kind == change.Kind)
+                continue;
+            _known[name] = change;
+            changes.Add(change);
+        }
+        foreach (var name in _known.Keys.Except(found.Keys).ToList())
+        {
+            if (_missing.Add(name))
+                continue;
+            _missing.Remove(name);
+            _known.Remove(name);
+            changes.Add(new PeerChange(PeerChangeKind.Removed, name));
+        }
+        return changes;
+    }
+
+    private Dictionary<string, PeerChange> Read()
+    {
+        var found = new Dictionary<string, PeerChange>(StringComparer.Ordinal);
+        if (!Directory.Exists(_path))
+            return found;
+        foreach (var path in Directory.EnumerateFiles(_path))
+        {
+            var name = Path.GetFileName(path);
+            if (name == _localCluster || name.StartsWith("..", StringComparison.Ordinal) || ReadText(path) is not { } text
+                || !text.Contains("endpoints:", StringComparison.Ordinal))
+                continue;
+            found[name] = ClusterName.Validate(name) is { } problem
+                ? new PeerChange(PeerChangeKind.Invalid, name, Problem: $"{path}: {problem}; rename the file")
+                : new PeerChange(PeerChangeKind.Set, name, new PeerConfig(name, path, text));
+        }
+        return found;
+    }
+
+    // An unreadable file is no peer, as a missing one.
+    private static string? ReadText(string path)
+    {
+        try
+        {
+            var info = new FileInfo(path);
+            return info.Length > LargestFile ? null : File.ReadAllText(path);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return null;
+        }
+    }
+}

@@ -1,0 +1,256 @@
+using Mesh.ClusterMesh.Wire;
+using Mesh.KVStore;
+
+namespace Mesh.ClusterMesh.Remote;
+
+/// <summary>
+/// One peer, from its first connection to its removal: connect → read and validate cluster-config → wait for canaries → list and
+/// watch → hand changes to the sink. Whatever goes wrong ends the connection, becomes the status, and leads to the next attempt;
+/// records are withdrawn only when the peer says so, when a complete list lacks them, when its ID changes, or on
+/// <see cref="Drain"/>. RunAsync and Drain are called by one owner, one at a time.
+/// </summary>
+public sealed class RemoteCluster
+{
+    internal const string WaitingForConnection = "Waiting for initial connection to be established";
+    private const string NotConnected = "not able to connect to any etcd endpoints";
+    private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(1);
+
+    private readonly RemoteClusterOptions _options;
+    private readonly ClusterIdReservations _reservations;
+    private readonly IRemoteClusterSink _sink;
+    private readonly TimeProvider _time;
+    private readonly Random _random;
+    private readonly RemoteRecords _records;
+
+    private IKVStore? _store;
+    private ClusterConfig? _config;
+    private uint _clusterId;
+    private bool _wasConnected;
+    private int _failures;
+    private DateTimeOffset? _lastFailure;
+    private string? _problem;
+    private volatile RemoteClusterStatus _status;
+
+    /// <param name="name">The cluster's name, valid by <see cref="Model.ClusterName"/>.</param>
+    /// <param name="reservations">Shared by all peers of this process.</param>
+    public RemoteCluster(
+        string name,
+        RemoteClusterOptions options,
+        ClusterIdReservations reservations,
+        IRemoteClusterSink sink,
+        TimeProvider time,
+        Random random)
+    {
+        Name = name;
+        _options = options;
+        _reservations = reservations;
+        _sink = sink;
+        _time = time;
+        _random = random;
+        _records = new RemoteRecords(name);
+        _status = new RemoteClusterStatus { Name = name, Status = WaitingForConnection };
+    }
+
+    public string Name { get; }
+
+    /// <summary>Readable from any thread.</summary>
+    public RemoteClusterStatus Status => _status;
+
+    /// <summary>Keeps the cluster connected until cancelled, and never ends otherwise. Nothing is withdrawn at the end.</summary>
+    /// <param name="open">Makes a store for one connection; it is disposed with the connection.</param>
+    /// <exception cref="OperationCanceledException">The only way out.</exception>
+    public async Task RunAsync(Func<IKVStore> open, CancellationToken cancellation)
+    {
+        var failuresInARow = 0;
+        Publish();
+        while (true)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var wait = TimeSpan.Zero;
+            try
+            {
+                await ConnectAsync(open, () => failuresInARow = 0, cancellation);
+            }
+            catch (Exception e) when (!cancellation.IsCancellationRequested)
+            {
+                if (e is RemoteConnectionException { Planned: true })
+                    continue;
+                _failures++;
+                _lastFailure = _time.GetUtcNow();
+                _problem = e is StoreNotOpenedException or RemoteConnectionException ? e.Message : $"{NotConnected}: {e.Message}";
+                if (!_wasConnected && e is not RemoteConnectionException)
+                    _problem = $"{WaitingForConnection}: {e.Message}";
+                wait = e is StoreNotOpenedException ? _options.OpenRetry : Backoff(++failuresInARow);
+            }
+            Publish();
+            await Task.Delay(wait, _time, cancellation);
+        }
+    }
+
+    /// <summary>The peer was removed from the configuration: the sink forgets it and its ID is free. Not while RunAsync runs.</summary>
+    public void Drain()
+    {
+        _sink.Drain(Name, _clusterId);
+        _records.Clear();
+        _reservations.Forget(Name);
+        _clusterId = 0;
+        _wasConnected = false;
+    }
+
+    private async Task ConnectAsync(Func<IKVStore> open, Action connected, CancellationToken cancellation)
+    {
+        IKVStore store;
+        try
+        {
+            store = open();
+        }
+        catch (Exception e)
+        {
+            throw new StoreNotOpenedException(e.Message, e);
+        }
+        await using (store)
+        {
+            _store = store;
+            try
+            {
+                var config = await FetchConfigAsync(store, cancellation);
+                Adopt(config);
+                _config = config;
+                _problem = null;
+                connected();
+                Publish();
+                var connection = new RemoteConnection(Name, store, config, _options, _records, _sink, _time, Publish);
+                await connection.RunAsync(cancellation);
+            }
+            finally
+            {
+                _config = null;
+                _store = null;
+            }
+        }
+    }
+
+    private async Task<ClusterConfig> FetchConfigAsync(IKVStore store, CancellationToken cancellation)
+    {
+        var key = Keys.ClusterConfig(Name);
+        var start = _time.GetTimestamp();
+        for (var attempt = 1; ; attempt++)
+        {
+            var found = await WhilePublishing(store.GetAsync(key, cancellation), cancellation);
+            _wasConnected = true;
+            if (found is { } present)
+            {
+                if (ClusterConfigCodec.TryDecode(present.Value.Span, out var config, out var rejection))
+                    return config;
+                _problem = $"{key} is malformed: {rejection}";
+            }
+            else
+            {
+                _problem = $"{key} is missing at {store.Status.Endpoint}: no cluster named {Name} has published itself there";
+            }
+            if (_time.GetElapsedTime(start) > _options.ConfigTimeout)
+                throw new RemoteConnectionException(_problem);
+            await WhilePublishing(Wait(Backoff(attempt)), cancellation);
+        }
+
+        async Task<bool> Wait(TimeSpan time)
+        {
+            await Task.Delay(time, _time, cancellation);
+            return true;
+        }
+    }
+
+    private async Task<T> WhilePublishing<T>(Task<T> work, CancellationToken cancellation)
+    {
+        Publish();
+        while (!work.IsCompleted && !cancellation.IsCancellationRequested)
+        {
+            using var tick = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+            await Task.WhenAny(work, Task.Delay(StatusInterval, _time, tick.Token));
+            await tick.CancelAsync();
+            Publish();
+        }
+        return await work;
+    }
+
+    /// <summary>Takes the announced cluster ID, or refuses the peer. What was known under another ID is forgotten: every identity
+    /// of it would be wrong.</summary>
+    private void Adopt(ClusterConfig config)
+    {
+        var max = _options.Numbering.MaxConnectedClusters;
+        var announcedMax = config.Capabilities?.MaxConnectedClusters is { } given and not 0 ? given : 255;
+        if (!_options.Numbering.IsValidClusterId(config.Id))
+            throw new RemoteConnectionException($"cluster ID {config.Id} of {Name} is not valid here: allowed are 1 to {max}");
+        if (max == 511 && announcedMax != 511)
+            throw new RemoteConnectionException($"{Name} is made for {announcedMax} clusters, this mesh for {max}: set both to the same");
+        if (config.Id == _options.LocalClusterId)
+            throw new RemoteConnectionException($"cluster ID {config.Id} of {Name} is our own: give one of the clusters another ID");
+        var reservation = _reservations.TryReserve(config.Id, Name, out var holder);
+        var letGo = reservation == IdReservation.HolderIsLeaving || (reservation == IdReservation.Granted && _clusterId != config.Id);
+        if (letGo && _clusterId != 0)
+        {
+            _sink.Drain(Name, _clusterId);
+            _records.Clear();
+            _reservations.Release(_clusterId, Name);
+            _clusterId = 0;
+        }
+        if (reservation != IdReservation.Granted)
+            throw new RemoteConnectionException($"cluster ID {config.Id} of {Name} is already used by {holder}: give one of them another ID");
+        _clusterId = config.Id;
+    }
+
+    // Jittered by a fifth, so that a fleet of agents does not come back in step.
+    private TimeSpan Backoff(int attempt)
+    {
+        var linear = _options.ReconnectBackoff * attempt;
+        var capped = linear < _options.ReconnectBackoffMax ? linear : _options.ReconnectBackoffMax;
+        return capped * (0.8 + 0.4 * _random.NextDouble());
+    }
+
+    private void Publish()
+    {
+        var store = _store?.Status;
+        var connected = store?.Connected == true;
+        var synced = Enum.GetValues<RemoteResource>().All(_records.IsSynced);
+        var status = new RemoteClusterStatus
+        {
+            Name = Name,
+            ClusterId = _clusterId,
+            Connected = connected,
+            Ready = connected && _config is not null && synced,
+            Status = StatusText(store, connected),
+            ConfigRetrieved = _config is not null,
+            SyncedCanaries = _config?.Capabilities?.SyncedCanaries ?? false,
+            Cached = _config?.Capabilities?.Cached ?? false,
+            ServiceExportsEnabled = _config?.Capabilities?.ServiceExportsEnabled,
+            NodesSynced = _records.IsSynced(RemoteResource.Nodes),
+            ServicesSynced = _records.IsSynced(RemoteResource.Services),
+            IpEntriesSynced = _records.IsSynced(RemoteResource.IpEntries),
+            IdentitiesSynced = _records.IsSynced(RemoteResource.Identities),
+            Nodes = _records.Count(RemoteResource.Nodes),
+            Services = _records.Count(RemoteResource.Services),
+            IpEntries = _records.Count(RemoteResource.IpEntries),
+            Identities = _records.Count(RemoteResource.Identities),
+            Failures = _failures,
+            LastFailure = _lastFailure,
+            Rejected = _records.Rejected,
+            LastRejection = _records.LastRejection,
+        };
+        if (status == _status)
+            return;
+        _status = status;
+        _sink.StatusChanged(status);
+    }
+
+    private string StatusText(KVStoreStatus? store, bool connected)
+    {
+        if (_problem is not null && (connected || store?.Error is null))
+            return _problem;
+        if (connected)
+            return $"etcd: 1/1 connected, leases=0, lock leases=0, has-quorum=true: endpoint status checks are disabled, ID: {store!.ClusterId:x}";
+        var cause = store?.Error is { } error ? $": {error}" : "";
+        return (_wasConnected ? NotConnected : WaitingForConnection) + cause;
+    }
+
+    private sealed class StoreNotOpenedException(string message, Exception cause) : Exception(message, cause);
+}
