@@ -9,8 +9,8 @@ namespace Mesh.ClusterMesh.Config;
 /// is the cluster's; certificates and keys lie beside them. Mounted ConfigMaps swap all files at once through a symbolic link.
 /// <para>
 /// A look at the whole directory decides, never a single file event: events only say when to look, and a slow poll covers the ones
-/// that are lost. A peer has to be missing in two looks in a row, half a second apart, before it counts as removed, because
-/// removal drains a cluster and a file being rewritten in place is empty for a moment.
+/// that are lost. A peer has to stay missing for half a second before it counts as removed, because removal drains a cluster and a
+/// file being rewritten in place is empty for a moment.
 /// </para>
 /// </summary>
 public sealed class ConfigDirectory
@@ -25,7 +25,7 @@ public sealed class ConfigDirectory
     private readonly string _localCluster;
     private readonly TimeProvider _time;
     private readonly Dictionary<string, PeerChange> _known = new(StringComparer.Ordinal);
-    private readonly HashSet<string> _missing = new(StringComparer.Ordinal);
+    private readonly Dictionary<string, long> _missingSince = new(StringComparer.Ordinal);
     private volatile string? _problem;
 
     /// <param name="path">May not exist yet: no peers until it does.</param>
@@ -59,7 +59,7 @@ public sealed class ConfigDirectory
                     watcher?.Dispose();
                     watcher = null;
                 }
-                await WaitAsync(wake.Reader, _missing.Count > 0 ? RemovalConfirmation : PollInterval, cancellation);
+                await WaitAsync(wake.Reader, _missingSince.Count > 0 ? RemovalConfirmation : PollInterval, cancellation);
             }
         }
         finally
@@ -119,7 +119,7 @@ public sealed class ConfigDirectory
         }
         foreach (var (name, change) in found)
         {
-            _missing.Remove(name);
+            _missingSince.Remove(name);
             if (_known.TryGetValue(name, out var known) && known.Config?.Hash == change.Config?.Hash && known.Kind == change.Kind)
                 continue;
             _known[name] = change;
@@ -127,9 +127,9 @@ public sealed class ConfigDirectory
         }
         foreach (var name in _known.Keys.Except(found.Keys).ToList())
         {
-            if (_missing.Add(name))
+            if (_missingSince.TryAdd(name, _time.GetTimestamp()) || _time.GetElapsedTime(_missingSince[name]) < RemovalConfirmation)
                 continue;
-            _missing.Remove(name);
+            _missingSince.Remove(name);
             _known.Remove(name);
             changes.Add(new PeerChange(PeerChangeKind.Removed, name));
         }

@@ -1,0 +1,487 @@
+using Mesh.ClusterMesh.Remote;
+using Mesh.ClusterMesh.Tests.Wire;
+using Mesh.ClusterMesh.Wire;
+using Mesh.KVStore;
+using Mesh.Model;
+using Microsoft.Extensions.Time.Testing;
+using Xunit;
+
+namespace Mesh.ClusterMesh.Tests.Remote;
+
+/// <summary>The life of one peer, on a store in memory that can lose what etcd loses.</summary>
+public sealed class RemoteClusterTests : IAsyncDisposable
+{
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    private readonly InMemoryKVStore _store = new();
+    private readonly RecordingSink _sink = new();
+    private readonly ClusterIdReservations _reservations = new();
+    private readonly Producer _falcon;
+
+    public RemoteClusterTests() => _falcon = new Producer(_store, "falcon", 7);
+
+    public ValueTask DisposeAsync() => _store.DisposeAsync();
+
+    private Following Follow(
+        string cluster = "falcon", IKVStore? store = null, RemoteClusterOptions? options = null, TimeProvider? time = null) =>
+        new(cluster, () => new Borrowed(store ?? _store), _sink, _reservations, options, time);
+
+    private async Task<Following> FollowReadyAsync()
+    {
+        await _falcon.EverythingAsync();
+        var following = Follow();
+        await _sink.UntilReadyAsync("falcon");
+        return following;
+    }
+
+    [Fact]
+    public async Task Every_resource_arrives_as_typed_records()
+    {
+        await using var following = await FollowReadyAsync();
+        Assert.Equal(_falcon.Records, _sink.Text);
+        var status = following.Cluster.Status;
+        Assert.Equal("etcd: 1/1 connected, leases=0, lock leases=0, has-quorum=true: endpoint status checks are disabled, ID: 1", status.Status);
+        Assert.Equal((1, 1, 1, 1), (status.Nodes, status.Services, status.IpEntries, status.Identities));
+        Assert.Equal((7u, 0, true, true), (status.ClusterId, status.Failures, status.SyncedCanaries, status.ConfigRetrieved));
+        Assert.Equal(4, _sink.SyncedMessages);
+    }
+
+    [Fact]
+    public async Task Changes_and_deletions_follow()
+    {
+        await using var following = await FollowReadyAsync();
+        await _falcon.NodeAsync("n2");
+        await _falcon.DeleteAsync(Keys.Node("falcon", "n1"));
+        await _falcon.DeleteAsync(Keys.Ip(IpPrefix.Parse("10.7.0.9")));
+        await _falcon.DeleteAsync(Keys.Identity(_falcon.Identity(1)));
+        await _falcon.DeleteAsync(Keys.Service("falcon", new ServiceName("shop", "cart")));
+        await _sink.UntilAsync(sink => sink.Text == "falcon/n2", "only n2 is left");
+    }
+
+    [Fact]
+    public async Task The_cache_layout_of_a_mirrored_peer_is_read()
+    {
+        var cache = Layout.Cache("falcon");
+        await _falcon.RecordsAsync();
+        foreach (var item in (await _store.ListAsync("cilium/state/", Cancellation)).Items)
+            await _falcon.PutAsync(Layout.State("falcon").Rewrite(item.Key, cache)!, item.Value.ToArray());
+        await _store.DeletePrefixAsync("cilium/state/", Cancellation);
+        foreach (var resource in Enum.GetValues<RemoteResource>())
+            await _falcon.PutAsync(cache.Canary(resource), []);
+        await _falcon.ConfigAsync(new ClusterConfig { Id = 7, Capabilities = new() { SyncedCanaries = true, Cached = true } });
+        await using var following = Follow();
+        await _sink.UntilReadyAsync("falcon");
+        Assert.Equal(_falcon.Records, _sink.Text);
+        Assert.True(following.Cluster.Status.Cached);
+    }
+
+    [Fact]
+    public async Task A_peer_of_1_13_without_canaries_is_read_at_once()
+    {
+        await _falcon.RecordsAsync();
+        await _falcon.PutAsync(Keys.ClusterConfig("falcon"), Falcon.Bytes("""{"id":7}"""));
+        await using var following = Follow();
+        await _sink.UntilReadyAsync("falcon");
+        Assert.Equal(_falcon.Records, _sink.Text);
+    }
+
+    [Fact]
+    public async Task A_disconnection_withdraws_nothing_and_shows()
+    {
+        await using var following = await FollowReadyAsync();
+        _store.Disconnect();
+        await _sink.UntilStatusAsync("falcon", "not able to connect to any etcd endpoints: disconnected");
+        Assert.Equal(_falcon.Records, _sink.Text);
+        Assert.False(following.Cluster.Status.Ready);
+        _store.Connect();
+        await _sink.UntilReadyAsync("falcon");
+        // The negative control: what is really deleted does go.
+        await _falcon.DeleteAsync(Keys.Node("falcon", "n1"));
+        await _sink.UntilAsync(sink => sink.Nodes.Count == 0, "n1 is gone");
+    }
+
+    [Fact]
+    public async Task A_relist_deletes_what_it_no_longer_lists()
+    {
+        await using var following = await FollowReadyAsync();
+        await _falcon.NodeAsync("n2");
+        await _sink.UntilAsync(sink => sink.Nodes.Count == 2, "both nodes");
+        _store.Disconnect();
+        // Written around the disconnected reader, and the history is compacted before it comes back.
+        _store.Connect();
+        await _falcon.DeleteAsync(Keys.Node("falcon", "n1"));
+        _store.Compact();
+        await _sink.UntilAsync(sink => sink.Nodes.Count == 1, "n1 is gone");
+        Assert.Contains("falcon/n2", _sink.Text);
+    }
+
+    [Fact]
+    public async Task What_vanished_between_two_connections_is_deleted_and_the_rest_stays()
+    {
+        var following = await FollowReadyAsync();
+        await following.StopAsync();
+        await _falcon.DeleteAsync(Keys.Node("falcon", "n1"));
+        await _falcon.NodeAsync("n3");
+        using var stop = new CancellationTokenSource();
+        var run = following.Cluster.RunAsync(() => new Borrowed(_store), stop.Token);
+        await _sink.UntilAsync(sink => sink.Nodes.Keys.Select(key => key.Node).SequenceEqual(["n3"]), "n3 instead of n1");
+        Assert.Empty(_sink.Drains);
+        Assert.Equal(1, _sink.Deletions);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => run);
+        await following.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task A_wiped_store_withdraws_nothing_until_the_cluster_has_written_again()
+    {
+        await using var following = await FollowReadyAsync();
+        _store.Wipe();
+        await _sink.UntilStatusAsync("falcon", "cluster-config/falcon is missing");
+        Assert.Equal(_falcon.Records, _sink.Text);
+        await _falcon.ConfigAsync();
+        await _falcon.NodeAsync("n2");
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].ConfigRetrieved, "the cluster-config");
+        Assert.Equal(_falcon.Records, _sink.Text);
+        await _falcon.CanariesAsync();
+        await _sink.UntilAsync(sink => sink.Text == "falcon/n2", "only what was written again");
+        Assert.Empty(_sink.Drains);
+    }
+
+    [Fact]
+    public async Task A_new_connection_believes_a_list_only_after_its_canary()
+    {
+        await _falcon.ConfigAsync();
+        await _falcon.RecordsAsync();
+        await using var following = Follow();
+        await _sink.UntilAsync(sink => sink.Statuses.GetValueOrDefault("falcon")?.ConfigRetrieved == true, "the cluster-config");
+        await _falcon.CanaryAsync(RemoteResource.Nodes);
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].NodesSynced, "nodes");
+        Assert.Equal("falcon/n1", _sink.Text);
+        await _falcon.CanariesAsync();
+        await _sink.UntilReadyAsync("falcon");
+        Assert.Equal(_falcon.Records, _sink.Text);
+    }
+
+    [Fact]
+    public async Task A_missing_canary_blocks_only_its_own_resource()
+    {
+        await _falcon.ConfigAsync();
+        await _falcon.RecordsAsync();
+        foreach (var resource in Enum.GetValues<RemoteResource>().Where(resource => resource != RemoteResource.Services))
+            await _falcon.CanaryAsync(resource);
+        await using var following = Follow();
+        await _sink.UntilAsync(
+            sink => sink.Statuses.GetValueOrDefault("falcon") is { NodesSynced: true, IpEntriesSynced: true, IdentitiesSynced: true },
+            "three resources");
+        var status = following.Cluster.Status;
+        Assert.Equal((false, false, true), (status.ServicesSynced, status.Ready, status.Connected));
+        Assert.DoesNotContain("shop/cart", _sink.Text);
+        await _falcon.CanaryAsync(RemoteResource.Services);
+        await _sink.UntilReadyAsync("falcon");
+        Assert.Contains("shop/cart", _sink.Text);
+    }
+
+    [Fact]
+    public async Task A_sibling_whose_name_begins_alike_is_not_seen()
+    {
+        var sibling = new Producer(_store, "falcon2", 8);
+        await sibling.NodeAsync("x");
+        await sibling.ServiceAsync("cart");
+        await using var following = await FollowReadyAsync();
+        Assert.Equal(_falcon.Records, _sink.Text);
+        Assert.Equal(0, following.Cluster.Status.Rejected);
+    }
+
+    [Fact]
+    public async Task A_hostile_value_disturbs_no_other_record()
+    {
+        await using var following = await FollowReadyAsync();
+        string[] hostile = ["{", "null", "{}", "\u0001\u001b[2J", """{"ID":999999999999}""", Falcon.Node.Replace("\"ClusterID\":7", "\"ClusterID\":9")];
+        foreach (var value in hostile)
+        {
+            // As an update of what is valid …
+            await _falcon.PutAsync(Keys.Node("falcon", "n1"), Falcon.Bytes(value));
+            await _falcon.PutAsync(Keys.Service("falcon", new ServiceName("shop", "cart")), Falcon.Bytes(value));
+            await _falcon.PutAsync(Keys.Ip(IpPrefix.Parse("10.7.0.9")), Falcon.Bytes(value));
+            await _falcon.PutAsync(Keys.Identity(_falcon.Identity(1)), Falcon.Bytes(value));
+            // … and under keys that are none.
+            await _falcon.PutAsync("cilium/state/nodes/v1/falcon/a/b", Falcon.Bytes(value));
+            await _falcon.PutAsync("cilium/state/services/v1/falcon/cart", Falcon.Bytes(value));
+            await _falcon.PutAsync("cilium/state/ip/v1/default/10.7.0.9/33", Falcon.Bytes(value));
+            await _falcon.PutAsync("cilium/state/identities/v1/id/0458753", Falcon.Bytes(value));
+        }
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Rejected == 8 * hostile.Length, "all rejections counted");
+        Assert.Equal(_falcon.Records, _sink.Text);
+        Assert.DoesNotContain(following.Cluster.Status.LastRejection!, char.IsControl);
+        Assert.Equal(0, _sink.Deletions);
+        // Deleting a key that never was valid takes nothing with it, deleting a spoiled one does.
+        await _falcon.DeleteAsync("cilium/state/identities/v1/id/0458753");
+        await _falcon.DeleteAsync(Keys.Identity(_falcon.Identity(1)));
+        await _sink.UntilAsync(sink => sink.Identities.Count == 0, "the identity is gone");
+        Assert.Equal(1, _sink.Deletions);
+    }
+
+    [Fact]
+    public async Task A_record_spoiled_before_a_relist_counts_as_not_listed()
+    {
+        await using var following = await FollowReadyAsync();
+        await _falcon.PutAsync(Keys.Node("falcon", "n1"), Falcon.Bytes("{"));
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Rejected == 1, "the rejection");
+        Assert.Contains("falcon/n1", _sink.Text);
+        await following.StopAsync();
+        using var stop = new CancellationTokenSource();
+        var run = following.Cluster.RunAsync(() => new Borrowed(_store), stop.Token);
+        await _sink.UntilAsync(sink => sink.Nodes.Count == 0, "n1 is gone");
+        Assert.Equal(1, _sink.Deletions);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => run);
+    }
+
+    [Fact]
+    public async Task Deleting_what_was_never_accepted_is_not_handed_on()
+    {
+        await using var following = await FollowReadyAsync();
+        await _falcon.PutAsync(Keys.Identity(65537), Falcon.Bytes(Falcon.Identity));
+        await _falcon.DeleteAsync(Keys.Identity(65537));
+        await _falcon.PutAsync("cilium/state/ip/v1/default/10.7.0.9/32x", []);
+        await _falcon.DeleteAsync("cilium/state/ip/v1/default/10.7.0.9/32x");
+        await _falcon.NodeAsync("last");
+        await _sink.UntilAsync(sink => sink.Nodes.Count == 2, "the last write");
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Rejected == 2, "both rejections");
+        Assert.Equal(0, _sink.Deletions);
+    }
+
+    [Fact]
+    public async Task A_service_no_longer_shared_is_withdrawn()
+    {
+        await using var following = await FollowReadyAsync();
+        await _falcon.ServiceAsync("cart", shared: false);
+        await _sink.UntilAsync(sink => sink.Services.Count == 0, "cart is withdrawn");
+        await _falcon.ServiceAsync("cart");
+        await _sink.UntilAsync(sink => sink.Services.Count == 1, "cart is back");
+    }
+
+    [Fact]
+    public async Task An_identity_gets_other_labels_under_its_number()
+    {
+        await using var following = await FollowReadyAsync();
+        await _falcon.IdentityAsync(1, "basket");
+        await _sink.UntilAsync(sink => sink.Identities[("falcon", _falcon.Identity(1))].Contains("app=basket", StringComparison.Ordinal), "basket");
+    }
+
+    [Fact]
+    public async Task The_same_address_from_two_clusters_is_handed_on_from_both()
+    {
+        await using var other = new InMemoryKVStore();
+        var osprey = new Producer(other, "osprey", 8);
+        await osprey.EverythingAsync();
+        await osprey.IpAsync("10.7.0.9");
+        await using var following = await FollowReadyAsync();
+        await using var second = Follow("osprey", other);
+        await _sink.UntilReadyAsync("osprey");
+        Assert.Equal(2, _sink.Read(sink => sink.IpEntries.Keys.Count(key => key.Prefix == IpPrefix.Parse("10.7.0.9"))));
+    }
+
+    [Fact]
+    public async Task A_missing_cluster_config_is_named_and_waited_for()
+    {
+        await _falcon.RecordsAsync();
+        await using var following = Follow();
+        await _sink.UntilStatusAsync("falcon", "cilium/cluster-config/falcon is missing at memory");
+        Assert.Equal("", _sink.Text);
+        await _falcon.EverythingAsync();
+        await _sink.UntilReadyAsync("falcon");
+    }
+
+    [Fact]
+    public async Task A_malformed_cluster_config_is_named_and_waited_for()
+    {
+        await _falcon.PutAsync(Keys.ClusterConfig("falcon"), Falcon.Bytes("""{"id":"7"}"""));
+        await using var following = Follow();
+        await _sink.UntilStatusAsync("falcon", "cilium/cluster-config/falcon is malformed: 'id' must be an integer, not a string");
+        await _falcon.EverythingAsync();
+        await _sink.UntilReadyAsync("falcon");
+    }
+
+    [Fact]
+    public async Task An_impossible_cluster_ID_is_refused()
+    {
+        foreach (var (id, reason) in new[] { (0u, "not valid here"), (256u, "allowed are 1 to 255"), (1u, "is our own") })
+        {
+            await _falcon.ConfigAsync(new ClusterConfig { Id = id, Capabilities = new() });
+            await using var following = Follow();
+            await _sink.UntilStatusAsync("falcon", reason);
+            Assert.Equal("", _sink.Text);
+        }
+        await using var accepted = await FollowReadyAsync();
+    }
+
+    [Fact]
+    public async Task A_mesh_of_511_refuses_a_peer_of_255_and_not_the_other_way_round()
+    {
+        await _falcon.EverythingAsync();
+        await using (Follow(options: Following.Options with { Numbering = IdentityNumbering.Max511 }))
+            await _sink.UntilStatusAsync("falcon", "made for 255 clusters, this mesh for 511");
+        await _falcon.ConfigAsync(ClusterConfig.SafeProfile(7, 511));
+        await using var following = Follow();
+        await _sink.UntilReadyAsync("falcon");
+    }
+
+    [Fact]
+    public async Task An_ID_clash_of_two_peers_resolves_when_one_leaves()
+    {
+        await using var other = new InMemoryKVStore();
+        var osprey = new Producer(other, "osprey", 7);
+        await osprey.EverythingAsync();
+        var first = await FollowReadyAsync();
+        await using var second = Follow("osprey", other);
+        await _sink.UntilStatusAsync("osprey", "cluster ID 7 of osprey is already used by falcon");
+        Assert.Equal(_falcon.Records, _sink.Text);
+        await first.StopAsync();
+        first.Cluster.Drain();
+        await _sink.UntilReadyAsync("osprey");
+        Assert.Equal(osprey.Records, _sink.Text);
+    }
+
+    [Fact]
+    public async Task A_peer_that_takes_the_ID_of_another_keeps_its_last_good_records()
+    {
+        await using var other = new InMemoryKVStore();
+        var osprey = new Producer(other, "osprey", 8);
+        await osprey.EverythingAsync();
+        await using var first = await FollowReadyAsync();
+        await using var second = Follow("osprey", other);
+        await _sink.UntilReadyAsync("osprey");
+        var before = _sink.Text;
+        await osprey.ConfigAsync(ClusterConfig.SafeProfile(7, 255));
+        await _sink.UntilStatusAsync("osprey", "already used by falcon");
+        Assert.Equal(before, _sink.Text);
+        Assert.Empty(_sink.Drains);
+    }
+
+    [Fact]
+    public async Task Two_peers_that_swap_their_IDs_both_come_back()
+    {
+        await using var other = new InMemoryKVStore();
+        var osprey = new Producer(other, "osprey", 8);
+        await osprey.EverythingAsync();
+        await using var first = await FollowReadyAsync();
+        await using var second = Follow("osprey", other);
+        await _sink.UntilReadyAsync("osprey");
+        (osprey.Id, _falcon.Id) = (7, 8);
+        await osprey.EverythingAsync();
+        await _falcon.EverythingAsync();
+        await _sink.UntilAsync(
+            sink => sink.Statuses.GetValueOrDefault("falcon") is { Ready: true, ClusterId: 8 }
+                && sink.Statuses.GetValueOrDefault("osprey") is { Ready: true, ClusterId: 7 },
+            "both ready under the other's ID");
+        await _sink.UntilAsync(sink => sink.Identities.ContainsKey(("falcon", 8 << 16 | 1)) && !sink.Identities.ContainsKey(("falcon", 7 << 16 | 1)),
+            "identities of the new range only");
+    }
+
+    [Fact]
+    public async Task An_ID_change_drains_the_old_cluster_and_goes_on_with_the_new_one()
+    {
+        await using var following = await FollowReadyAsync();
+        // The cluster starts anew as 9: first its records, which are foreign until the config says so too.
+        await _store.DeletePrefixAsync("cilium/state/ip/", Cancellation);
+        await _store.DeletePrefixAsync("cilium/state/identities/", Cancellation);
+        _falcon.Id = 9;
+        await _falcon.RecordsAsync();
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Rejected >= 4, "records of ID 9 rejected");
+        Assert.Empty(_sink.Drains);
+        await _falcon.ConfigAsync();
+        await _sink.UntilAsync(sink => sink.Statuses.GetValueOrDefault("falcon") is { ClusterId: 9, Ready: true }, "ready as 9");
+        Assert.Equal([("falcon", 7u)], _sink.Drains);
+        Assert.Equal(_falcon.Records, _sink.Text);
+        Assert.Equal(IdReservation.Granted, _reservations.TryReserve(7, "other", out _));
+    }
+
+    [Fact]
+    public async Task A_removal_drains_and_a_mere_stop_does_not()
+    {
+        var following = await FollowReadyAsync();
+        await following.StopAsync();
+        Assert.Equal(_falcon.Records, _sink.Text);
+        following.Cluster.Drain();
+        Assert.Equal("", _sink.Text);
+        Assert.Equal([("falcon", 7u)], _sink.Drains);
+        Assert.Equal(IdReservation.Granted, _reservations.TryReserve(7, "other", out _));
+        await following.DisposeAsync();
+    }
+
+    [Fact]
+    public async Task A_stale_heartbeat_reconnects_and_keeps_everything()
+    {
+        var time = new FakeTimeProvider();
+        await _falcon.EverythingAsync();
+        await using var following = Follow(time: time);
+        await _sink.UntilReadyAsync("falcon");
+        // The negative control: beating, the connection lasts for five minutes.
+        for (var second = 0; second < 300; second++)
+        {
+            if (second % 60 == 0)
+                await _falcon.HeartbeatAsync();
+            await StepAsync(time);
+        }
+        Assert.Equal(0, following.Cluster.Status.Failures);
+        for (var second = 0; second < 400 && following.Cluster.Status.Failures == 0; second++)
+            await StepAsync(time);
+        Assert.Equal(1, following.Cluster.Status.Failures);
+        Assert.Equal(_falcon.Records, _sink.Text);
+        for (var second = 0; second < 10; second++)
+            await StepAsync(time);
+        await _sink.UntilReadyAsync("falcon");
+        Assert.Equal(0, _sink.Deletions);
+        Assert.NotNull(following.Cluster.Status.LastFailure);
+    }
+
+    // A second of fake time, and real time for the loop to notice.
+    private static async Task StepAsync(FakeTimeProvider time)
+    {
+        time.Advance(TimeSpan.FromSeconds(1));
+        await Task.Delay(2, Cancellation);
+    }
+
+    [Fact]
+    public async Task A_burst_arrives_in_few_batches_and_a_lone_event_at_once()
+    {
+        await using var following = await FollowReadyAsync();
+        var before = _sink.IpBatches.Count;
+        await _falcon.IpAsync("10.7.1.1");
+        await _sink.UntilAsync(sink => sink.IpEntries.Count == 2, "the lone entry");
+        Assert.Equal(before + 1, _sink.IpBatches.Count);
+        var burst = Enumerable.Range(0, 5000).Select(i => IpAddr.V4(0x0a071000u + (uint)i).ToString()).ToList();
+        await _store.WriteAsync(
+            [.. burst.Select(address => new WriteOperation(Keys.Ip(IpPrefix.Parse(address)), _falcon.IpValue(address)))], Cancellation);
+        await _sink.UntilAsync(sink => sink.IpEntries.Count == 5002, "the burst");
+        Assert.InRange(_sink.IpBatches.Count - before - 1, 1, 20);
+    }
+
+    [Fact]
+    public async Task A_refused_permission_is_named_and_recovered_from()
+    {
+        await using var following = await FollowReadyAsync();
+        _store.Deny("cilium/state/services/");
+        await _sink.UntilStatusAsync("falcon", "permission denied");
+        Assert.Equal(_falcon.Records, _sink.Text);
+        _store.Deny(null);
+        await _falcon.ServiceAsync("other");
+        await _sink.UntilReadyAsync("falcon");
+        await _sink.UntilAsync(sink => sink.Services.Count == 2, "the other service");
+    }
+
+    [Fact]
+    public async Task A_store_that_cannot_be_opened_is_named_and_tried_again()
+    {
+        await _falcon.EverythingAsync();
+        var missing = true;
+        await using var following = new Following(
+            "falcon", () => missing ? throw new FileNotFoundException("client.crt is not there") : new Borrowed(_store), _sink,
+            options: Following.Options with { OpenRetry = TimeSpan.FromMilliseconds(20) });
+        await _sink.UntilStatusAsync("falcon", "client.crt is not there");
+        missing = false;
+        await _sink.UntilReadyAsync("falcon");
+    }
+}
