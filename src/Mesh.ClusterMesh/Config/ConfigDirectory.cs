@@ -26,7 +26,9 @@ public sealed class ConfigDirectory
     private readonly TimeProvider _time;
     private readonly Dictionary<string, PeerChange> _known = new(StringComparer.Ordinal);
     private readonly Dictionary<string, long> _missingSince = new(StringComparer.Ordinal);
+    private readonly TaskCompletionSource<IReadOnlyList<string>> _listed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private volatile string? _problem;
+    private bool _looked;
 
     /// <param name="path">May not exist yet: no peers until it does.</param>
     /// <param name="localCluster">Own name; the file of that name is for the others.</param>
@@ -39,6 +41,10 @@ public sealed class ConfigDirectory
 
     /// <summary>Why the directory cannot be read at present, null when it can. Peers are kept meanwhile.</summary>
     public string? Problem => _problem;
+
+    /// <summary>The peers of the first look at an existing directory, once its reader has them all. A directory that does not exist
+    /// yet says nothing about which peers there are: whoever holds something on behalf of one goes on holding it.</summary>
+    public Task<IReadOnlyList<string>> Listed => _listed.Task;
 
     /// <summary>The peers there are, then every change, for ever. For one reader.</summary>
     public async IAsyncEnumerable<PeerChange> WatchAsync([EnumeratorCancellation] CancellationToken cancellation)
@@ -54,6 +60,8 @@ public sealed class ConfigDirectory
                     watcher = Watch(wake.Writer);
                 foreach (var change in Look())
                     yield return change;
+                if (_looked)
+                    _listed.TrySetResult([.. _known.Values.Where(peer => peer.Kind == PeerChangeKind.Set).Select(peer => peer.Name)]);
                 if (!Directory.Exists(_path))
                 {
                     watcher?.Dispose();
@@ -151,6 +159,7 @@ public sealed class ConfigDirectory
                 ? new PeerChange(PeerChangeKind.Invalid, name, Problem: $"{path}: {problem}; rename the file")
                 : new PeerChange(PeerChangeKind.Set, name, new PeerConfig(name, path, text));
         }
+        _looked = true;
         return found;
     }
 
