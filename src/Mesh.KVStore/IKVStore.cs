@@ -42,6 +42,9 @@ public interface IKVStore : IAsyncDisposable
     /// <param name="ttl">Whole seconds, at least one: how long the keys outlive a writer that died.</param>
     Task<KVLease> CreateLeaseAsync(TimeSpan ttl, CancellationToken cancellation);
 
+    /// <summary>Takes over a lease that a predecessor left behind, and keeps it alive; null when it does not exist any more.</summary>
+    Task<KVLease?> AdoptLeaseAsync(long id, TimeSpan ttl, CancellationToken cancellation);
+
     /// <summary>What `status` prints: whether the store answers, and its cluster ID.</summary>
     KVStoreStatus Status { get; }
 }

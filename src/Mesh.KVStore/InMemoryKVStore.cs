@@ -116,6 +116,9 @@ public sealed class InMemoryKVStore : IKVStore
             return lease;
         }, cancellation);
 
+    public Task<KVLease?> AdoptLeaseAsync(long id, TimeSpan ttl, CancellationToken cancellation) =>
+        Answer<KVLease?>("", () => _leases.FirstOrDefault(l => l.Id == id && l.Ttl == ttl), cancellation);
+
     /// <summary>Every call fails and every watch hangs until <see cref="Connect"/>; then the watches resume.</summary>
     public void Disconnect()
     {

@@ -106,6 +106,17 @@ public sealed class EtcdKVStore : IKVStore
         return lease;
     }
 
+    public async Task<KVLease?> AdoptLeaseAsync(long id, TimeSpan ttl, CancellationToken cancellation)
+    {
+        var lease = await EtcdLease.AdoptAsync(_client, id, ttl, Forget, cancellation).ConfigureAwait(false);
+        lock (_lock)
+        {
+            if (lease is not null)
+                _leases.Add(lease);
+        }
+        return lease;
+    }
+
     public async ValueTask DisposeAsync()
     {
         EtcdLease[] leases;

@@ -39,6 +39,23 @@ internal sealed class EtcdLease : KVLease
         return lease;
     }
 
+    /// <summary>Takes over a lease of a predecessor, if it still exists and was granted for the same time.</summary>
+    public static async Task<EtcdLease?> AdoptAsync(
+        EtcdClient client, long id, TimeSpan ttl, Action<EtcdLease> closed, CancellationToken cancellation)
+    {
+        var found = await client.CallAsync($"ask for lease {id:x}", client.Options.CallDeadline,
+            (endpoint, options) => endpoint.Lease.LeaseTimeToLiveAsync(new LeaseTimeToLiveRequest { ID = id }, options),
+            cancellation).ConfigureAwait(false);
+        if (found.TTL <= 0 || found.GrantedTTL != (long)ttl.TotalSeconds)
+            return null;
+        var lease = new EtcdLease(client, ttl, closed);
+        lease.Granted(id);
+        // The first keepalive is due now: how much of the TTL is left is not known to be more than a moment.
+        lease._askNow.Release();
+        lease._loop = Task.Run(() => lease.KeepAliveAsync(lease._stop.Token), CancellationToken.None);
+        return lease;
+    }
+
     public override void ReportLost(long id)
     {
         if (id == Id && Volatile.Read(ref _disposed) == 0 && _askNow.CurrentCount == 0)

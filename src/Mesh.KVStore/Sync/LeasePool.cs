@@ -16,6 +16,7 @@ public sealed class LeasePool : IAsyncDisposable
     private readonly List<Slot> _slots = [];
     private TaskCompletionSource _changed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private long _epoch;
+    private int _disposed;
 
     /// <param name="ttl">How long keys outlive their writer: 15 minutes in Cilium, 25 seconds to 24 hours allowed there.</param>
     public LeasePool(IKVStore store, TimeSpan ttl)
@@ -41,6 +42,34 @@ public sealed class LeasePool : IAsyncDisposable
             lock (_lock)
                 _slots.Add(new Slot(fresh) { Keys = 1, Watch = WatchAsync(fresh) });
             return fresh;
+        }
+        finally
+        {
+            _granting.Release();
+        }
+    }
+
+    /// <summary>Takes over a predecessor's lease, with this many keys on it that we want to keep; null when it is gone. The keys
+    /// then need not be written again.</summary>
+    public async Task<KVLease?> AdoptAsync(long id, int keys, CancellationToken cancellation)
+    {
+        await _granting.WaitAsync(cancellation).ConfigureAwait(false);
+        try
+        {
+            lock (_lock)
+            {
+                if (_slots.Find(s => s.Lease.Id == id) is { } known)
+                {
+                    known.Keys += keys;
+                    return known.Lease;
+                }
+            }
+            var lease = await _store.AdoptLeaseAsync(id, _ttl, cancellation).ConfigureAwait(false);
+            if (lease is null)
+                return null;
+            lock (_lock)
+                _slots.Add(new Slot(lease) { Keys = keys, Watch = WatchAsync(lease) });
+            return lease;
         }
         finally
         {
@@ -79,6 +108,8 @@ public sealed class LeasePool : IAsyncDisposable
     /// <summary>Stops keeping the leases alive; their keys stay until the TTL is over.</summary>
     public async ValueTask DisposeAsync()
     {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
         await _stop.CancelAsync().ConfigureAwait(false);
         Slot[] slots;
         lock (_lock)

@@ -27,7 +27,7 @@ internal sealed class SyncCanary(IKVStore store, string key, LeasePool? leases, 
 
     public bool NeedsWriting => !Written;
 
-    public void Apply(WatchBatch batch)
+    public ValueTask ApplyAsync(WatchBatch batch)
     {
         lock (_lock)
         {
@@ -51,6 +51,7 @@ internal sealed class SyncCanary(IKVStore store, string key, LeasePool? leases, 
                     break;
             }
         }
+        return ValueTask.CompletedTask;
     }
 
     public async Task WriteAsync(CancellationToken cancellation)

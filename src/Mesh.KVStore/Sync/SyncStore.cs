@@ -58,11 +58,11 @@ public sealed partial class SyncStore : IAsyncDisposable
         _time = time;
         _backoff = new Backoff(options.RetryMin, options.RetryMax, time, random);
         _canary = options.CanaryKey is { } key ? new SyncCanary(store, key, options.Leases, time, Wake) : null;
-        List<Task> loops = [Task.Run(WorkAsync), Task.Run(() => WatchAsync(options.Prefix, Apply))];
+        List<Task> loops = [Task.Run(WorkAsync), Task.Run(() => WatchAsync(options.Prefix, ApplyAsync))];
         if (options.Leases is not null)
             loops.Add(Task.Run(WatchLeasesAsync));
         if (_canary is not null)
-            loops.Add(Task.Run(() => WatchAsync(_canary.Key, _canary.Apply)));
+            loops.Add(Task.Run(() => WatchAsync(_canary.Key, _canary.ApplyAsync)));
         _loops = [.. loops];
     }
 
@@ -136,7 +136,7 @@ public sealed partial class SyncStore : IAsyncDisposable
 
     // --- What is in the store ---------------------------------------------------------------------------------------------------
 
-    private async Task WatchAsync(string prefix, Action<WatchBatch> apply)
+    private async Task WatchAsync(string prefix, Func<WatchBatch, ValueTask> apply)
     {
         while (!_stop.IsCancellationRequested)
         {
@@ -144,7 +144,7 @@ public sealed partial class SyncStore : IAsyncDisposable
             {
                 await foreach (var batch in _store.ListWatchAsync(prefix, _stop.Token).ConfigureAwait(false))
                 {
-                    apply(batch);
+                    await apply(batch).ConfigureAwait(false);
                     Wake();
                 }
             }
@@ -160,8 +160,10 @@ public sealed partial class SyncStore : IAsyncDisposable
         }
     }
 
-    private void Apply(WatchBatch batch)
+    private async ValueTask ApplyAsync(WatchBatch batch)
     {
+        if (batch.Kind == WatchBatchKind.ListEnd)
+            await AdoptLeasesAsync().ConfigureAwait(false);
         lock (_lock)
         {
             switch (batch.Kind)
@@ -212,6 +214,9 @@ public sealed partial class SyncStore : IAsyncDisposable
             Mark_NeedsLock(entry);
         else
             Delay_NeedsLock(entry, _options.RepairInterval);
+        // A canary lost together with its data must not come back before it.
+        if (entry.Desired is not null)
+            Hold_NeedsLock(entry);
     }
 
     private void EndList_NeedsLock(long revision)
@@ -237,15 +242,44 @@ public sealed partial class SyncStore : IAsyncDisposable
         foreach (var entry in _entries.Values.ToArray())
         {
             Mark_NeedsLock(entry);
-            if (_synced && !entry.HoldsCanary && entry.Refusals == 0 && (entry.Queued || entry.InFlight))
-            {
-                entry.HoldsCanary = true;
-                _holding++;
-            }
+            if (entry.Queued || entry.InFlight)
+                Hold_NeedsLock(entry);
             Forget_NeedsLock(entry);
         }
         if (_synced)
             _reported = true;
+    }
+
+    private void Hold_NeedsLock(SyncEntry entry)
+    {
+        if (!_synced || entry.HoldsCanary || entry.Refusals > 0)
+            return;
+        entry.HoldsCanary = true;
+        _holding++;
+    }
+
+    /// <summary>Before the end of a list: keys that a predecessor left need not be written again if its leases still stand.</summary>
+    private async Task AdoptLeasesAsync()
+    {
+        if (_options.Leases is not { } leases)
+            return;
+        IGrouping<long, SyncEntry>[] orphans;
+        lock (_lock)
+        {
+            orphans = [.. _entries.Values.Where(e => e is { Present: true, Lease: null, ActualLease: not 0 } && e.ListedIn == _round)
+                .GroupBy(e => e.ActualLease)];
+        }
+        foreach (var group in orphans)
+        {
+            var entries = group.ToArray();
+            if (await leases.AdoptAsync(group.Key, entries.Length, _stop.Token).ConfigureAwait(false) is not { } lease)
+                continue;
+            lock (_lock)
+            {
+                foreach (var entry in entries)
+                    entry.Lease = lease;
+            }
+        }
     }
 
     private async Task WatchLeasesAsync()
