@@ -180,6 +180,31 @@ public sealed class SyncStoreTests : IAsyncDisposable
         Assert.Equal(3, sync.Status.Errors);
     }
 
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_write_that_the_store_acknowledged_and_lost_is_made_again(bool delete)
+    {
+        var forgetful = new ForgetfulStore(_store);
+        await using var sync = SyncStore.Start(forgetful, new SyncStoreOptions
+        {
+            Prefix = "p/", ConfirmPatience = TimeSpan.FromMilliseconds(100),
+        });
+        sync.Set("p/a", Bytes("1"));
+        sync.MarkSynced();
+        await sync.WaitForSyncedAsync(Cancellation);
+        await using var reader = new Reader(_store, "p/");
+        await reader.UntilAsync("p/a=1");
+        forgetful.Forget = 1;
+        if (delete)
+            sync.Remove("p/a");
+        else
+            sync.Set("p/a", Bytes("2"));
+        await PollAsync(() => forgetful.Forget == 0);
+        await reader.UntilAsync(delete ? "" : "p/a=2");
+        Assert.Equal(0, sync.Status.Queue);
+    }
+
     private SyncStore NewSync(bool leased = true) => SyncStore.Start(_store, new SyncStoreOptions
     {
         Prefix = "p/", Leases = leased ? _leases : null, CanaryKey = Canary,

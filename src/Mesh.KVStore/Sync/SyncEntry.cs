@@ -30,6 +30,9 @@ internal sealed class SyncEntry(string key)
     /// <summary>The last list round that held the key.</summary>
     public int ListedIn { get; set; }
 
+    /// <summary>The revision of our write whose event has not arrived yet; 0 when the watch is up to date with us.</summary>
+    public long Unconfirmed { get; set; }
+
     /// <summary>Waiting to be written, at once or (<see cref="Delayed"/>) later.</summary>
     public bool Queued { get; set; }
 

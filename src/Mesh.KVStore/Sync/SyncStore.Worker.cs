@@ -7,6 +7,7 @@ public sealed partial class SyncStore
     {
         var flights = new List<Task>();
         var canary = Task.CompletedTask;
+        var confirming = Task.CompletedTask;
         await using var timer = _time.CreateTimer(_ => Wake(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         try
         {
@@ -18,6 +19,11 @@ public sealed partial class SyncStore
                 {
                     await canary.ConfigureAwait(false);
                     canary = CanaryIsDue() ? WriteCanaryAsync() : Task.CompletedTask;
+                }
+                if (confirming.IsCompleted)
+                {
+                    await confirming.ConfigureAwait(false);
+                    confirming = ConfirmationIsDue() ? ConfirmAsync() : Task.CompletedTask;
                 }
                 timer.Change(NextDelay(), Timeout.InfiniteTimeSpan);
                 var wake = _wake.Reader.ReadAsync(_stop.Token).AsTask();
@@ -34,7 +40,7 @@ public sealed partial class SyncStore
         }
         catch (OperationCanceledException) when (_stop.IsCancellationRequested)
         {
-            await Task.WhenAll([canary, .. flights]).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.WhenAll([canary, confirming, .. flights]).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
     }
 
@@ -138,6 +144,8 @@ public sealed partial class SyncStore
             entry.Actual = operation.Value ?? default;
             entry.ActualLease = operation.Lease?.Id ?? 0;
             entry.ActualRevision = revision;
+            entry.Unconfirmed = revision;
+            _unconfirmed.Enqueue((entry, revision, _time.GetTimestamp()));
         }
         Mark_NeedsLock(entry);
         if (!entry.Queued)
@@ -209,7 +217,7 @@ public sealed partial class SyncStore
     /// <summary>An absent key that nobody wants needs no memory, and its lease has room again.</summary>
     private void Forget_NeedsLock(SyncEntry entry)
     {
-        if (entry.Desired is not null || entry.Present || entry.Queued || entry.InFlight || !_listed || _listing)
+        if (entry.Desired is not null || entry.Present || entry.Queued || entry.InFlight || entry.Unconfirmed != 0 || !_listed || _listing)
             return;
         Release_NeedsLock(entry);
         if (entry.Lease is { } lease)
@@ -217,14 +225,75 @@ public sealed partial class SyncStore
         _entries.Remove(entry.Key);
     }
 
+    /// <summary>Until the next delayed key, or the next write that may be lost.</summary>
     private TimeSpan NextDelay()
     {
         lock (_lock)
         {
-            return _delayed.TryPeek(out _, out var due)
-                ? TimeSpan.FromSeconds(Math.Max(0.001, (due - _time.GetTimestamp()) / (double)_time.TimestampFrequency))
-                : Timeout.InfiniteTimeSpan;
+            var next = Timeout.InfiniteTimeSpan;
+            if (_delayed.TryPeek(out _, out var due))
+                next = TimeSpan.FromSeconds(Math.Max(0.001, (due - _time.GetTimestamp()) / (double)_time.TimestampFrequency));
+            if (OldestUnconfirmed_NeedsLock() is { } age)
+            {
+                var left = TimeSpan.FromSeconds(Math.Max(0.001, (_options.ConfirmPatience - age).TotalSeconds));
+                next = next == Timeout.InfiniteTimeSpan || left < next ? left : next;
+            }
+            return next;
         }
+    }
+
+    private TimeSpan? OldestUnconfirmed_NeedsLock()
+    {
+        while (_unconfirmed.TryPeek(out var write))
+        {
+            if (write.Entry.Unconfirmed == write.Revision)
+                return _time.GetElapsedTime(write.At);
+            _unconfirmed.Dequeue();
+        }
+        return null;
+    }
+
+    private bool ConfirmationIsDue()
+    {
+        lock (_lock)
+            return !_listing && OldestUnconfirmed_NeedsLock() is { } age && age >= _options.ConfirmPatience;
+    }
+
+    /// <summary>Lists the prefix beside the watch, which goes on meanwhile: what the watch or an answer tells since the round began
+    /// is newer than the list where its revision is.</summary>
+    private async Task ConfirmAsync()
+    {
+        int round;
+        lock (_lock)
+        {
+            _unconfirmed.Clear();
+            round = ++_round;
+            _listing = true;
+        }
+        try
+        {
+            var (items, revision) = await _store.ListAsync(_options.Prefix, _stop.Token).ConfigureAwait(false);
+            lock (_lock)
+            {
+                if (round != _round)
+                    return;
+                foreach (var item in items)
+                    Saw_NeedsLock(item, present: true);
+                EndList_NeedsLock(revision);
+            }
+        }
+        catch (KVStoreException e)
+        {
+            Failed(e);
+            lock (_lock)
+            {
+                if (round == _round)
+                    _listing = false;
+                foreach (var entry in _entries.Values.Where(entry => entry.Unconfirmed != 0))
+                    _unconfirmed.Enqueue((entry, entry.Unconfirmed, _time.GetTimestamp()));
+            }
+        }
+        Wake();
     }
 
     // --- The canary -------------------------------------------------------------------------------------------------------------

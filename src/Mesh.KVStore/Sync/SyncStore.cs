@@ -37,6 +37,7 @@ public sealed partial class SyncStore : IAsyncDisposable
     private readonly Dictionary<string, SyncEntry> _entries = new(StringComparer.Ordinal);
     private readonly Queue<SyncEntry> _ready = new();
     private readonly PriorityQueue<SyncEntry, long> _delayed = new();
+    private readonly Queue<(SyncEntry Entry, long Revision, long At)> _unconfirmed = new();
     private int _desired;
     private int _queue;
     private int _holding;
@@ -197,6 +198,7 @@ public sealed partial class SyncStore : IAsyncDisposable
         entry.ActualLease = item.Lease;
         entry.ActualRevision = item.ModRevision;
         entry.ActualRound = _round;
+        entry.Unconfirmed = 0;
         if (_listing)
             return;
         if (_listed && !entry.Queued && !entry.InFlight && entry.NeedsWriting(_synced, _options.Leases is not null))
@@ -224,7 +226,10 @@ public sealed partial class SyncStore : IAsyncDisposable
         foreach (var entry in _entries.Values)
         {
             var ours = entry.ActualRound == _round && entry.ActualRevision > revision;
-            if (entry.Present && entry.ListedIn != _round && !ours)
+            if (ours)
+                continue;
+            entry.Unconfirmed = 0;
+            if (entry.Present && entry.ListedIn != _round)
             {
                 entry.Present = false;
                 entry.Actual = default;

@@ -17,6 +17,10 @@ public sealed record SyncStoreOptions
 
     public TimeSpan RetryMax { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>A write that the store acknowledged, but whose event does not arrive within this, may be lost (a crash without disk
+    /// sync, a store wiped at once): the prefix is listed again.</summary>
+    public TimeSpan ConfirmPatience { get; init; } = TimeSpan.FromSeconds(10);
+
     /// <summary>A key that somebody else keeps changing is repaired at most this often.</summary>
     public TimeSpan RepairInterval { get; init; } = TimeSpan.FromMilliseconds(250);
 }
