@@ -80,7 +80,10 @@ public sealed class ConfigDirectory
     {
         try
         {
-            var watcher = new FileSystemWatcher(_path) { NotifyFilter = NotifyFilters.FileName | NotifyFilters.DirectoryName | NotifyFilters.LastWrite };
+            var watcher = new FileSystemWatcher(_path)
+            {
+                NotifyFilter = NotifyFilters.FileName | NotifyFilters.DirectoryName | NotifyFilters.LastWrite,
+            };
             watcher.Changed += (_, _) => wake.TryWrite(true);
             watcher.Created += (_, _) => wake.TryWrite(true);
             watcher.Deleted += (_, _) => wake.TryWrite(true);

@@ -12,6 +12,9 @@ namespace Mesh.ClusterMesh.Remote;
 public sealed class RemoteCluster
 {
     internal const string WaitingForConnection = "Waiting for initial connection to be established";
+    private const string ConnectedText =
+        "etcd: 1/1 connected, leases=0, lock leases=0, has-quorum=true: endpoint status checks are disabled";
+
     private const string NotConnected = "not able to connect to any etcd endpoints";
     private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(1);
 
@@ -195,7 +198,10 @@ public sealed class RemoteCluster
             _clusterId = 0;
         }
         if (reservation != IdReservation.Granted)
-            throw new RemoteConnectionException($"cluster ID {config.Id} of {Name} is already used by {holder}: give one of them another ID");
+        {
+            throw new RemoteConnectionException(
+                $"cluster ID {config.Id} of {Name} is already used by {holder}: give one of them another ID");
+        }
         _clusterId = config.Id;
     }
 
@@ -247,7 +253,7 @@ public sealed class RemoteCluster
         if (_problem is not null && (connected || store?.Error is null))
             return _problem;
         if (connected)
-            return $"etcd: 1/1 connected, leases=0, lock leases=0, has-quorum=true: endpoint status checks are disabled, ID: {store!.ClusterId:x}";
+            return $"{ConnectedText}, ID: {store!.ClusterId:x}";
         var cause = store?.Error is { } error ? $": {error}" : "";
         return (_wasConnected ? NotConnected : WaitingForConnection) + cause;
     }

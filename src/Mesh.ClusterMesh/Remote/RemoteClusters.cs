@@ -45,7 +45,8 @@ public sealed class RemoteClusters
 
     /// <summary>One per configured peer, sorted by name; also those whose file has an impossible name. From any thread.</summary>
     public IReadOnlyList<RemoteClusterStatus> Statuses =>
-        [.. _clusters.Values.Select(cluster => cluster.Status).Concat(_invalid.Values).OrderBy(status => status.Name, StringComparer.Ordinal)];
+        [.. _clusters.Values.Select(cluster => cluster.Status).Concat(_invalid.Values)
+            .OrderBy(status => status.Name, StringComparer.Ordinal)];
 
     /// <summary>Runs until cancelled, then returns when every connection is closed. Nothing is drained at the end.</summary>
     public async Task RunAsync(CancellationToken cancellation)

@@ -147,7 +147,8 @@ public readonly record struct ParsedKey(KeyKind Kind, string? Cluster, string? N
             ["cilium", "synced", var cluster, "cilium", "state" or "cache", _, "v1"] =>
                 new(KeyKind.Canary, cluster, null, string.Join('/', parts[3..]), parts[4] == "cache"),
             ["cilium", "state" or "cache", "nodes", "v1", var cluster, var node] => new(KeyKind.Node, cluster, null, node, cached),
-            ["cilium", "state" or "cache", "services", "v1", var cluster, var ns, var name] => new(KeyKind.Service, cluster, ns, name, cached),
+            ["cilium", "state" or "cache", "services", "v1", var cluster, var ns, var name] =>
+                new(KeyKind.Service, cluster, ns, name, cached),
             ["cilium", "state", "ip", "v1", Keys.DefaultAddressSpace, .. { Length: 1 or 2 } ip] =>
                 new(KeyKind.Ip, null, null, string.Join('/', ip), false),
             ["cilium", "cache", "ip", "v1", var cluster, .. { Length: 1 or 2 } ip] =>

@@ -126,11 +126,14 @@ public sealed class RecordValidator
         prefix = default;
         if (!IpIdentityPairCodec.TryDecode(value, _strings, out pair, out rejection))
             return false;
-        if (!TryIpKey(key, out prefix))
+        // What nearly every entry is. The decoded IP is canonical, so an equal key is too.
+        if (pair.Mask is null && key == pair.IP && IpAddr.TryParse(key, out var address))
+            prefix = IpPrefix.Host(address);
+        else if (!TryIpKey(key, out prefix))
             rejection = "the key is not an address as Go prints it";
         else if (!SaysTheSame(key, pair))
             rejection = $"IP {Quoted.Text(pair.IP)} with mask {Quoted.Text(pair.Mask ?? "")} differs from its key";
-        else if (pair.ID >= NumericIdentity.FirstAllocatable && !_numbering.InRange(_clusterId, pair.ID))
+        if (rejection is null && pair.ID >= NumericIdentity.FirstAllocatable && !_numbering.InRange(_clusterId, pair.ID))
             rejection = OutOfRange(pair.ID);
         if (rejection is not null)
             return false;

@@ -28,7 +28,10 @@ public sealed class ConfigDirectoryTests : IAsyncDisposable
     private void Watch() => _watching = Task.Run(async () =>
     {
         await foreach (var change in new ConfigDirectory(_path, "local", TimeProvider.System).WatchAsync(_stop.Token))
-            await _seen.Writer.WriteAsync($"{change.Kind} {change.Name} {change.Config?.Text.Trim().Replace('\n', ' ') ?? change.Problem}".Trim());
+        {
+            var what = change.Config?.Text.Trim().Replace('\n', ' ') ?? change.Problem;
+            await _seen.Writer.WriteAsync($"{change.Kind} {change.Name} {what}".Trim());
+        }
     });
 
     private void Write(string name, string text) => File.WriteAllText(Path.Combine(_path, name), text);

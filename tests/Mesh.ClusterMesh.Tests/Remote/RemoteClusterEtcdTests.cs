@@ -76,7 +76,8 @@ public sealed class RemoteClusterEtcdTests : IAsyncLifetime
         _etcd.Pause();
         _etcd.Continue();
         await _falcon.DeleteAsync(Keys.Ip(IpPrefix.Parse("10.7.0.9")));
-        var revision = await _store.WriteAsync([new WriteOperation(Keys.Heartbeat, new byte[] { 1 })], TestContext.Current.CancellationToken);
+        var revision = await _store.WriteAsync([new WriteOperation(Keys.Heartbeat, new byte[] { 1 })],
+            TestContext.Current.CancellationToken);
         await _etcd.EtcdctlAsync("compact", revision.ToString(System.Globalization.CultureInfo.InvariantCulture));
         await _sink.UntilAsync(sink => sink.IpEntries.Count == 0, "the entry is gone");
         Assert.Equal(1, _sink.Deletions);
@@ -87,7 +88,8 @@ public sealed class RemoteClusterEtcdTests : IAsyncLifetime
     {
         var addresses = Enumerable.Range(0, 20_000).Select(i => IpAddr.V4(0x0a070000u + (uint)i)).ToList();
         await _store.WriteAsync(
-            [.. addresses.Select(a => new WriteOperation(Keys.Ip(IpPrefix.Host(a)), _falcon.IpValue(a.ToString())))], TestContext.Current.CancellationToken);
+            [.. addresses.Select(a => new WriteOperation(Keys.Ip(IpPrefix.Host(a)), _falcon.IpValue(a.ToString())))],
+                TestContext.Current.CancellationToken);
         await using var following = new Following("falcon", () => new EtcdKVStore(_etcd.Options), _sink);
         await _sink.UntilAsync(sink => sink.IpEntries.Count == 20_000 && sink.Statuses["falcon"].Ready, "all of them");
         Assert.Equal(20_000, _sink.Read(sink => sink.IpBatches.Sum()));

@@ -9,38 +9,16 @@ using Xunit;
 namespace Mesh.ClusterMesh.Tests.Remote;
 
 /// <summary>The life of one peer, on a store in memory that can lose what etcd loses.</summary>
-public sealed class RemoteClusterTests : IAsyncDisposable
+public sealed class RemoteClusterTests : RemoteClusterStory
 {
-    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
-
-    private readonly InMemoryKVStore _store = new();
-    private readonly RecordingSink _sink = new();
-    private readonly ClusterIdReservations _reservations = new();
-    private readonly Producer _falcon;
-
-    public RemoteClusterTests() => _falcon = new Producer(_store, "falcon", 7);
-
-    public ValueTask DisposeAsync() => _store.DisposeAsync();
-
-    private Following Follow(
-        string cluster = "falcon", IKVStore? store = null, RemoteClusterOptions? options = null, TimeProvider? time = null) =>
-        new(cluster, () => new Borrowed(store ?? _store), _sink, _reservations, options, time);
-
-    private async Task<Following> FollowReadyAsync()
-    {
-        await _falcon.EverythingAsync();
-        var following = Follow();
-        await _sink.UntilReadyAsync("falcon");
-        return following;
-    }
-
     [Fact]
     public async Task Every_resource_arrives_as_typed_records()
     {
         await using var following = await FollowReadyAsync();
         Assert.Equal(_falcon.Records, _sink.Text);
         var status = following.Cluster.Status;
-        Assert.Equal("etcd: 1/1 connected, leases=0, lock leases=0, has-quorum=true: endpoint status checks are disabled, ID: 1", status.Status);
+        Assert.Equal(
+            "etcd: 1/1 connected, leases=0, lock leases=0, has-quorum=true: endpoint status checks are disabled, ID: 1", status.Status);
         Assert.Equal((1, 1, 1, 1), (status.Nodes, status.Services, status.IpEntries, status.Identities));
         Assert.Equal((7u, 0, true, true), (status.ClusterId, status.Failures, status.SyncedCanaries, status.ConfigRetrieved));
         Assert.Equal(4, _sink.SyncedMessages);
@@ -197,7 +175,8 @@ public sealed class RemoteClusterTests : IAsyncDisposable
     public async Task A_hostile_value_disturbs_no_other_record()
     {
         await using var following = await FollowReadyAsync();
-        string[] hostile = ["{", "null", "{}", "\u0001\u001b[2J", """{"ID":999999999999}""", Falcon.Node.Replace("\"ClusterID\":7", "\"ClusterID\":9")];
+        var foreign = Falcon.Node.Replace("\"ClusterID\":7", "\"ClusterID\":9", StringComparison.Ordinal);
+        string[] hostile = ["{", "null", "{}", "\u0001\u001b[2J", """{"ID":999999999999}""", foreign];
         foreach (var value in hostile)
         {
             // As an update of what is valid …
@@ -267,7 +246,8 @@ public sealed class RemoteClusterTests : IAsyncDisposable
     {
         await using var following = await FollowReadyAsync();
         await _falcon.IdentityAsync(1, "basket");
-        await _sink.UntilAsync(sink => sink.Identities[("falcon", _falcon.Identity(1))].Contains("app=basket", StringComparison.Ordinal), "basket");
+        var key = ("falcon", _falcon.Identity(1));
+        await _sink.UntilAsync(sink => sink.Identities[key].Contains("app=basket", StringComparison.Ordinal), "basket");
     }
 
     [Fact]
@@ -281,121 +261,6 @@ public sealed class RemoteClusterTests : IAsyncDisposable
         await using var second = Follow("osprey", other);
         await _sink.UntilReadyAsync("osprey");
         Assert.Equal(2, _sink.Read(sink => sink.IpEntries.Keys.Count(key => key.Prefix == IpPrefix.Parse("10.7.0.9"))));
-    }
-
-    [Fact]
-    public async Task A_missing_cluster_config_is_named_and_waited_for()
-    {
-        await _falcon.RecordsAsync();
-        await using var following = Follow();
-        await _sink.UntilStatusAsync("falcon", "cilium/cluster-config/falcon is missing at memory");
-        Assert.Equal("", _sink.Text);
-        await _falcon.EverythingAsync();
-        await _sink.UntilReadyAsync("falcon");
-    }
-
-    [Fact]
-    public async Task A_malformed_cluster_config_is_named_and_waited_for()
-    {
-        await _falcon.PutAsync(Keys.ClusterConfig("falcon"), Falcon.Bytes("""{"id":"7"}"""));
-        await using var following = Follow();
-        await _sink.UntilStatusAsync("falcon", "cilium/cluster-config/falcon is malformed: 'id' must be an integer, not a string");
-        await _falcon.EverythingAsync();
-        await _sink.UntilReadyAsync("falcon");
-    }
-
-    [Fact]
-    public async Task An_impossible_cluster_ID_is_refused()
-    {
-        foreach (var (id, reason) in new[] { (0u, "not valid here"), (256u, "allowed are 1 to 255"), (1u, "is our own") })
-        {
-            await _falcon.ConfigAsync(new ClusterConfig { Id = id, Capabilities = new() });
-            await using var following = Follow();
-            await _sink.UntilStatusAsync("falcon", reason);
-            Assert.Equal("", _sink.Text);
-        }
-        await using var accepted = await FollowReadyAsync();
-    }
-
-    [Fact]
-    public async Task A_mesh_of_511_refuses_a_peer_of_255_and_not_the_other_way_round()
-    {
-        await _falcon.EverythingAsync();
-        await using (Follow(options: Following.Options with { Numbering = IdentityNumbering.Max511 }))
-            await _sink.UntilStatusAsync("falcon", "made for 255 clusters, this mesh for 511");
-        await _falcon.ConfigAsync(ClusterConfig.SafeProfile(7, 511));
-        await using var following = Follow();
-        await _sink.UntilReadyAsync("falcon");
-    }
-
-    [Fact]
-    public async Task An_ID_clash_of_two_peers_resolves_when_one_leaves()
-    {
-        await using var other = new InMemoryKVStore();
-        var osprey = new Producer(other, "osprey", 7);
-        await osprey.EverythingAsync();
-        var first = await FollowReadyAsync();
-        await using var second = Follow("osprey", other);
-        await _sink.UntilStatusAsync("osprey", "cluster ID 7 of osprey is already used by falcon");
-        Assert.Equal(_falcon.Records, _sink.Text);
-        await first.StopAsync();
-        first.Cluster.Drain();
-        await _sink.UntilReadyAsync("osprey");
-        Assert.Equal(osprey.Records, _sink.Text);
-    }
-
-    [Fact]
-    public async Task A_peer_that_takes_the_ID_of_another_keeps_its_last_good_records()
-    {
-        await using var other = new InMemoryKVStore();
-        var osprey = new Producer(other, "osprey", 8);
-        await osprey.EverythingAsync();
-        await using var first = await FollowReadyAsync();
-        await using var second = Follow("osprey", other);
-        await _sink.UntilReadyAsync("osprey");
-        var before = _sink.Text;
-        await osprey.ConfigAsync(ClusterConfig.SafeProfile(7, 255));
-        await _sink.UntilStatusAsync("osprey", "already used by falcon");
-        Assert.Equal(before, _sink.Text);
-        Assert.Empty(_sink.Drains);
-    }
-
-    [Fact]
-    public async Task Two_peers_that_swap_their_IDs_both_come_back()
-    {
-        await using var other = new InMemoryKVStore();
-        var osprey = new Producer(other, "osprey", 8);
-        await osprey.EverythingAsync();
-        await using var first = await FollowReadyAsync();
-        await using var second = Follow("osprey", other);
-        await _sink.UntilReadyAsync("osprey");
-        (osprey.Id, _falcon.Id) = (7, 8);
-        await osprey.EverythingAsync();
-        await _falcon.EverythingAsync();
-        await _sink.UntilAsync(
-            sink => sink.Statuses.GetValueOrDefault("falcon") is { Ready: true, ClusterId: 8 }
-                && sink.Statuses.GetValueOrDefault("osprey") is { Ready: true, ClusterId: 7 },
-            "both ready under the other's ID");
-        await _sink.UntilAsync(sink => sink.Identities.ContainsKey(("falcon", 8 << 16 | 1)) && !sink.Identities.ContainsKey(("falcon", 7 << 16 | 1)),
-            "identities of the new range only");
-    }
-
-    [Fact]
-    public async Task An_ID_change_drains_the_old_cluster_and_goes_on_with_the_new_one()
-    {
-        await using var following = await FollowReadyAsync();
-        // The cluster starts anew as 9: first its records, which are foreign until the config says so too.
-        await _store.DeletePrefixAsync("cilium/state/ip/", Cancellation);
-        await _store.DeletePrefixAsync("cilium/state/identities/", Cancellation);
-        _falcon.Id = 9;
-        await _falcon.RecordsAsync();
-        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Rejected >= 4, "records of ID 9 rejected");
-        Assert.Empty(_sink.Drains);
-        await _falcon.ConfigAsync();
-        await _sink.UntilAsync(sink => sink.Statuses.GetValueOrDefault("falcon") is { ClusterId: 9, Ready: true }, "ready as 9");
-        Assert.Equal([("falcon", 7u)], _sink.Drains);
-        Assert.Equal(_falcon.Records, _sink.Text);
-        Assert.Equal(IdReservation.Granted, _reservations.TryReserve(7, "other", out _));
     }
 
     [Fact]

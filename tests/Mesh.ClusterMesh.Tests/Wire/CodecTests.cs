@@ -38,7 +38,8 @@ public sealed class CodecTests
         from host in Address
         from id in Gen.UInt
         from pod in AnyText
-        from ports in Gen.Select(Word, Gen.UShort, (name, port) => new WireNamedPort { Name = name, Port = port, Protocol = "TCP" }).List[0, 3]
+        from ports in Gen.Select(Word, Gen.UShort, (name, port) => new WireNamedPort { Name = name, Port = port,
+            Protocol = "TCP" }).List[0, 3]
         select new IpIdentityPair
         {
             IP = prefix.Address.ToString(),
@@ -92,7 +93,8 @@ public sealed class CodecTests
     [Fact]
     public void A_mangled_value_is_read_or_rejected_and_nothing_else() => Gen.Select(
         Gen.Int[0, 3].Select(i => Texts[i]),
-        Gen.Select(Gen.Int[0, 1000], Gen.Int[0, 8], Gen.OneOf(Gen.Byte, Gen.Int[0, 13].Select(i => (byte)"{}[]:,\"\\0-e.un"[i])).Array[0, 4]).List[1, 4])
+        Gen.Select(Gen.Int[0, 1000], Gen.Int[0, 8], Gen.OneOf(Gen.Byte, Gen.Int[0, 13].Select(i => (byte)"{}[]:,\"\\0-e.un"[i])).Array[0,
+            4]).List[1, 4])
         .Sample((text, edits) =>
         {
             var value = Encoding.UTF8.GetBytes(text).ToList();
@@ -284,7 +286,8 @@ public sealed class CodecTests
         Assert.Equal("cilium/state/identities/v1/id/459001", Keys.Identity(459001));
         Assert.Equal("cilium/cluster-config/falcon", Keys.ClusterConfig("falcon"));
         Assert.Equal("cilium/synced/falcon/", Keys.SyncedPrefix("falcon"));
-        Assert.Equal(new ParsedKey(KeyKind.Service, "falcon", "shop", "cart", true), ParsedKey.Parse("cilium/cache/services/v1/falcon/shop/cart"));
+        Assert.Equal(new ParsedKey(KeyKind.Service, "falcon", "shop", "cart", true),
+            ParsedKey.Parse("cilium/cache/services/v1/falcon/shop/cart"));
         Assert.Equal(new ParsedKey(KeyKind.Ip, null, null, "fd07::/64", false), ParsedKey.Parse("cilium/state/ip/v1/default/fd07::/64"));
     }
 }

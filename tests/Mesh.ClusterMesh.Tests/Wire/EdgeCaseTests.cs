@@ -24,7 +24,8 @@ public sealed class EdgeCaseTests
 
         rows.Add(1, "a node of half a document", RemoteResource.Nodes, "n1", NodeText[..100], "malformed JSON");
         rows.Add(1, "a service that is not JSON", RemoteResource.Services, service, "cart", "malformed JSON");
-        rows.Add(1, "an ip entry with a comma too many", RemoteResource.IpEntries, "10.7.0.9", Falcon.Ip.Replace("\"Key\":0,", "\"Key\":0,,"), "malformed JSON");
+        rows.Add(1, "an ip entry with a comma too many", RemoteResource.IpEntries, "10.7.0.9", Falcon.Ip.Replace("\"Key\":0,",
+            "\"Key\":0,,"), "malformed JSON");
         rows.Add(1, "two documents in one value", RemoteResource.Services, service, Falcon.Service + Falcon.Service, "");
         rows.Add(1, "an empty value", RemoteResource.Nodes, "n1", "", "");
         rows.Add(2, "a null node", RemoteResource.Nodes, "n1", "null", "differs from its key");
@@ -34,7 +35,8 @@ public sealed class EdgeCaseTests
         Service(4, "field names in another case", "\"clusterID\":7", "\"CLUSTERid\":7", Accepted);
         Node(4, "field names in lower case", "\"Name\"", "\"name\"", Accepted);
         Service(5, "a repeated member, wrong first", "\"cluster\":\"falcon\"", "\"cluster\":\"x\",\"cluster\":\"falcon\"", Accepted);
-        Service(5, "a repeated member, wrong last", "\"cluster\":\"falcon\"", "\"cluster\":\"falcon\",\"Cluster\":\"x\"", "cluster 'x' is not");
+        Service(5, "a repeated member, wrong last", "\"cluster\":\"falcon\"", "\"cluster\":\"falcon\",\"Cluster\":\"x\"",
+            "cluster 'x' is not");
         Service(6, "a number as string", "\"clusterID\":7", "\"clusterID\":\"7\"", "must be an integer");
         Service(6, "a fraction that is none", "\"clusterID\":7", "\"clusterID\":7.0", "not an integer");
         Service(6, "an exponent", "\"clusterID\":7", "\"clusterID\":7e0", "not an integer");
@@ -61,7 +63,8 @@ public sealed class EdgeCaseTests
             Service(13, $"backends {none}", "\"backends\":{\"10.7.0.9\":", $"\"backends\":{none},\"x\":{{\"10.7.0.9\":", Accepted);
         Service(13, "no backends at all", "\"backends\"", "\"before\"", Accepted);
         Service(14, "a backend without ports", "\"10.7.0.9\":{\"http\":{\"Protocol\":\"TCP\",\"Port\":8080}}", "\"10.7.0.9\":{}", Accepted);
-        Service(14, "a backend with null ports", "\"10.7.0.9\":{\"http\":{\"Protocol\":\"TCP\",\"Port\":8080}}", "\"10.7.0.9\":null", Accepted);
+        Service(14, "a backend with null ports", "\"10.7.0.9\":{\"http\":{\"Protocol\":\"TCP\",\"Port\":8080}}", "\"10.7.0.9\":null",
+            Accepted);
         Service(15, "a null port", "{\"Protocol\":\"TCP\",\"Port\":8080}", "null", "port 'http' is null");
         Service(16, "shared: false", "\"shared\":true", "\"shared\":false", Withdrawn);
         Service(16, "shared absent", "\"shared\":true", "\"other\":true", Withdrawn);
@@ -70,7 +73,8 @@ public sealed class EdgeCaseTests
         rows.Add(20, "a shallower key", RemoteResource.Services, "cart", Falcon.Service, "the key is not NAMESPACE/NAME");
         rows.Add(20, "a key ending in a slash", RemoteResource.Services, "shop/", Falcon.Service, "the key is not NAMESPACE/NAME");
         rows.Add(22, "a node under another key", RemoteResource.Nodes, "n2", NodeText, "differs from its key");
-        rows.Add(22, "a node without name under no key", RemoteResource.Nodes, "", NodeText.Replace("\"n1\"", "\"\""), "differs from its key");
+        rows.Add(22, "a node without name under no key", RemoteResource.Nodes, "", NodeText.Replace("\"n1\"", "\"\""),
+            "differs from its key");
         Node(22, "another cluster's node", "\"falcon\"", "\"osprey\"", "is not falcon");
         Node(22, "a node of no cluster", "\"falcon\"", "\"\"", "is not falcon");
         Node(24, "a node without addresses and ranges", "\"IPAddresses\"", "\"None\"", Accepted);
@@ -84,14 +88,18 @@ public sealed class EdgeCaseTests
         Ip(26, "an invalid host address", "192.0.2.31", "host-1", "not an IP address");
         Ip(26, "no host address", "192.0.2.31", "", Accepted);
         rows.Add(27, "another address than the key's", RemoteResource.IpEntries, "10.7.0.8", Falcon.Ip, "differs from its key");
-        rows.Add(27, "a key in upper case", RemoteResource.IpEntries, "FD07::9", Falcon.Ip.Replace("10.7.0.9", "fd07::9"), "not an address as Go prints it");
-        rows.Add(27, "a key not compressed", RemoteResource.IpEntries, "fd07:0::9", Falcon.Ip.Replace("10.7.0.9", "fd07::9"), "not an address as Go prints it");
+        rows.Add(27, "a key in upper case", RemoteResource.IpEntries, "FD07::9", Falcon.Ip.Replace("10.7.0.9", "fd07::9"),
+            "not an address as Go prints it");
+        rows.Add(27, "a key not compressed", RemoteResource.IpEntries, "fd07:0::9", Falcon.Ip.Replace("10.7.0.9", "fd07::9"),
+            "not an address as Go prints it");
         rows.Add(27, "a value not compressed", RemoteResource.IpEntries, "fd07::9", Falcon.Ip.Replace("10.7.0.9", "FD07:0::9"), Accepted);
-        rows.Add(27, "a mask the key does not have", RemoteResource.IpEntries, "10.7.0.9", Falcon.Ip.Replace("null", "\"////AA==\""), "differs from its key");
+        rows.Add(27, "a mask the key does not have", RemoteResource.IpEntries, "10.7.0.9", Falcon.Ip.Replace("null", "\"////AA==\""),
+            "differs from its key");
         rows.Add(27, "a mask the value does not have", RemoteResource.IpEntries, "10.7.0.9/24", Falcon.Ip, "differs from its key");
         rows.Add(27, "a range under its key", RemoteResource.IpEntries, "10.7.0.0/24",
             Falcon.Ip.Replace("10.7.0.9", "10.7.0.0").Replace("null", "\"////AA==\""), Accepted);
-        rows.Add(28, "an entry without address", RemoteResource.IpEntries, "10.7.0.9", Falcon.Ip.Replace("10.7.0.9", ""), "differs from its key");
+        rows.Add(28, "an entry without address", RemoteResource.IpEntries, "10.7.0.9", Falcon.Ip.Replace("10.7.0.9", ""),
+            "differs from its key");
         rows.Add(28, "the key Go would give it", RemoteResource.IpEntries, "<nil>", Falcon.Ip.Replace("10.7.0.9", ""), "not an address");
         Ip(29, "an identity of another cluster", "459001", "524289", "outside the cluster's range 458752-524287");
         Ip(29, "a node-local identity", "459001", "16777217", "outside the cluster's range");
@@ -107,9 +115,12 @@ public sealed class EdgeCaseTests
         rows.Add(36, "an identity of another cluster", RemoteResource.Identities, "65537", Falcon.Identity, "outside the cluster's range");
         rows.Add(36, "a reserved identity", RemoteResource.Identities, "1", Falcon.Identity, "outside the cluster's range");
         rows.Add(37, "no cluster label", RemoteResource.Identities, "459001", "k8s:app=cart;", "lacks the label");
-        rows.Add(37, "another cluster's label", RemoteResource.Identities, "459001", Falcon.Identity.Replace("falcon", "falcon2"), "lacks the label");
-        rows.Add(37, "a cluster label of another source", RemoteResource.Identities, "459001", Falcon.Identity.Replace("k8s:io.cilium", "any:io.cilium"), "lacks the label");
-        rows.Add(39, "unsorted labels", RemoteResource.Identities, "459001", "k8s:io.cilium.k8s.policy.cluster=falcon;k8s:app=cart;", Accepted);
+        rows.Add(37, "another cluster's label", RemoteResource.Identities, "459001", Falcon.Identity.Replace("falcon", "falcon2"),
+            "lacks the label");
+        rows.Add(37, "a cluster label of another source", RemoteResource.Identities, "459001", Falcon.Identity.Replace("k8s:io.cilium",
+            "any:io.cilium"), "lacks the label");
+        rows.Add(39, "unsorted labels", RemoteResource.Identities, "459001", "k8s:io.cilium.k8s.policy.cluster=falcon;k8s:app=cart;",
+            Accepted);
         return rows;
 
         void Node(int row, string name, string from, string to, string expected) =>
@@ -138,7 +149,8 @@ public sealed class EdgeCaseTests
         if (expected is Accepted or Withdrawn)
             Assert.True(expected == outcome, $"{name}: {outcome}");
         else
-            Assert.True(outcome is not (Accepted or Withdrawn) && outcome.Contains(expected, StringComparison.Ordinal), $"{name}: {outcome}");
+            Assert.True(outcome is not (Accepted or Withdrawn) && outcome.Contains(expected, StringComparison.Ordinal),
+                $"{name}: {outcome}");
     }
 
     private static string Decide(RecordValidator validator, RemoteResource resource, string key, string text)
@@ -163,7 +175,7 @@ public sealed class EdgeCaseTests
     /// <summary>Row → the test that shows the behaviour.</summary>
     private static readonly (int Row, Type Class, string Test)[] Behaviours =
     [
-        (9, typeof(RemoteClusterTests), nameof(RemoteClusterTests.An_ID_change_drains_the_old_cluster_and_goes_on_with_the_new_one)),
+        (9, typeof(ClusterIdTests), nameof(ClusterIdTests.An_ID_change_drains_the_old_cluster_and_goes_on_with_the_new_one)),
         (12, typeof(EdgeCaseTests), nameof(A_backend_with_a_zone_is_left_out_of_an_accepted_service)),
         (16, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_service_no_longer_shared_is_withdrawn)),
         (18, typeof(RemoteClusterTests), nameof(RemoteClusterTests.Every_resource_arrives_as_typed_records)),
@@ -177,17 +189,18 @@ public sealed class EdgeCaseTests
         (36, typeof(RemoteClusterTests), nameof(RemoteClusterTests.Deleting_what_was_never_accepted_is_not_handed_on)),
         (37, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_hostile_value_disturbs_no_other_record)),
         (38, typeof(RemoteClusterTests), nameof(RemoteClusterTests.An_identity_gets_other_labels_under_its_number)),
-        (40, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_missing_cluster_config_is_named_and_waited_for)),
-        (41, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_malformed_cluster_config_is_named_and_waited_for)),
-        (42, typeof(RemoteClusterTests), nameof(RemoteClusterTests.An_impossible_cluster_ID_is_refused)),
-        (43, typeof(RemoteClusterTests), nameof(RemoteClusterTests.Two_peers_that_swap_their_IDs_both_come_back)),
-        (44, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_mesh_of_511_refuses_a_peer_of_255_and_not_the_other_way_round)),
+        (40, typeof(ClusterIdTests), nameof(ClusterIdTests.A_missing_cluster_config_is_named_and_waited_for)),
+        (41, typeof(ClusterIdTests), nameof(ClusterIdTests.A_malformed_cluster_config_is_named_and_waited_for)),
+        (42, typeof(ClusterIdTests), nameof(ClusterIdTests.An_impossible_cluster_ID_is_refused)),
+        (43, typeof(ClusterIdTests), nameof(ClusterIdTests.Two_peers_that_swap_their_IDs_both_come_back)),
+        (44, typeof(ClusterIdTests), nameof(ClusterIdTests.A_mesh_of_511_refuses_a_peer_of_255_and_not_the_other_way_round)),
         (45, typeof(EdgeCaseTests), nameof(A_cluster_name_follows_the_rules)),
         (46, typeof(RemoteClusterTests), nameof(RemoteClusterTests.Deleting_what_was_never_accepted_is_not_handed_on)),
         (47, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_new_connection_believes_a_list_only_after_its_canary)),
         (48, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_missing_canary_blocks_only_its_own_resource)),
         (49, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_stale_heartbeat_reconnects_and_keeps_everything)),
-        (50, typeof(RemoteClusterEtcdTests), nameof(RemoteClusterEtcdTests.A_wiped_etcd_withdraws_nothing_until_the_cluster_has_written_again)),
+        (50, typeof(RemoteClusterEtcdTests),
+            nameof(RemoteClusterEtcdTests.A_wiped_etcd_withdraws_nothing_until_the_cluster_has_written_again)),
         (51, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_relist_deletes_what_it_no_longer_lists)),
         (52, typeof(EdgeCaseTests), nameof(Exports_and_slices_are_not_read)),
         (53, typeof(EdgeCaseTests), nameof(Exports_and_slices_are_not_read)),
@@ -284,7 +297,8 @@ public sealed class EdgeCaseTests
         var old = Falcon.Validator(new ClusterConfig { Id = 7 });
         Assert.True(old.TryService("shop/cart", Falcon.Bytes(value), out _, out var service, out _));
         Assert.Equal(7u, service!.ClusterId);
-        Assert.Contains("cluster ID 8", Decide(old, RemoteResource.Services, "shop/cart", Falcon.Service.Replace("\"clusterID\":7", "\"clusterID\":8")));
+        Assert.Contains("cluster ID 8", Decide(old, RemoteResource.Services, "shop/cart", Falcon.Service.Replace("\"clusterID\":7",
+            "\"clusterID\":8")));
         Assert.Contains("cluster ID 0", Decide(Falcon.Validator(), RemoteResource.Services, "shop/cart", value));
         Assert.Contains("cluster ID 0", Decide(
             Falcon.Validator(new ClusterConfig { Id = 7, Capabilities = new() }), RemoteResource.Services, "shop/cart", value));

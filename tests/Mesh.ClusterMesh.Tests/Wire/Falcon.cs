@@ -33,7 +33,8 @@ internal static class Falcon
         """;
 
     public const string Identity =
-        "k8s:app=cart;k8s:io.cilium.k8s.policy.cluster=falcon;k8s:io.cilium.k8s.policy.serviceaccount=default;k8s:io.kubernetes.pod.namespace=shop;";
+        "k8s:app=cart;k8s:io.cilium.k8s.policy.cluster=falcon;"
+        + "k8s:io.cilium.k8s.policy.serviceaccount=default;k8s:io.kubernetes.pod.namespace=shop;";
 
     public static ClusterConfig Config => ClusterConfig.SafeProfile(7, 255);
 

@@ -48,7 +48,8 @@ public sealed class GoldenTests
     public void Every_record_is_accepted(string dump)
     {
         var pairs = Read(dump);
-        Assert.True(ClusterConfigCodec.TryDecode(Falcon.Bytes(pairs.Single(p => p.Key == Keys.ClusterConfig("tokyo")).Value), out var config, out _));
+        Assert.True(ClusterConfigCodec.TryDecode(Falcon.Bytes(pairs.Single(p => p.Key == Keys.ClusterConfig("tokyo")).Value),
+            out var config, out _));
         var layout = config.Capabilities?.Cached == true ? Layout.Cache("tokyo") : Layout.State("tokyo");
         var validator = new RecordValidator("tokyo", config, IdentityNumbering.Max255);
         var accepted = Enum.GetValues<RemoteResource>().ToDictionary(resource => resource, _ => 0);
@@ -122,7 +123,8 @@ public sealed class GoldenTests
     public void The_canaries_have_the_names_we_expect(string dump, bool cached)
     {
         var layout = cached ? Layout.Cache("tokyo") : Layout.State("tokyo");
-        var canaries = Read(dump).Select(pair => pair.Key).Where(key => key.StartsWith(Keys.SyncedPrefix("tokyo"), StringComparison.Ordinal));
+        var canaries = Read(dump).Select(pair => pair.Key).Where(key => key.StartsWith(Keys.SyncedPrefix("tokyo"),
+            StringComparison.Ordinal));
         Assert.Equal(
             canaries.Order(StringComparer.Ordinal),
             Enum.GetValues<RemoteResource>().Select(layout.Canary).Order(StringComparer.Ordinal));

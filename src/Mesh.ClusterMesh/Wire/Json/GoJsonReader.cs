@@ -21,6 +21,7 @@ internal ref struct GoJsonReader
     private readonly StringCache? _strings;
     private Utf8JsonReader _reader;
     private ReadOnlySpan<byte> _name;
+    private bool _nameIsForeign;
     private bool _valueIsCurrent;
 
     public GoJsonReader(ReadOnlySpan<byte> json, StringCache? strings)
@@ -53,18 +54,18 @@ internal ref struct GoJsonReader
         if (_reader.TokenType == JsonTokenType.EndObject)
             return false;
         _name = _reader.ValueIsEscaped ? Encoding.UTF8.GetBytes(CurrentText()) : _reader.ValueSpan;
+        _nameIsForeign = !Ascii.IsValid(_name);
         return true;
     }
 
     /// <summary>True when the current field is the one of this name (ASCII), by Go's case folding.</summary>
     public readonly bool Is(ReadOnlySpan<byte> field) =>
-        _name.SequenceEqual(field) || (_name.Length >= field.Length && FoldedEquals(_name, field));
+        _name.Length == field.Length ? _name.SequenceEqual(field) || Ascii.EqualsIgnoreCase(_name, field)
+        : _name.Length > field.Length && _nameIsForeign && FoldedEquals(_name, field);
 
+    // Two letters outside ASCII fold into it, and make the name longer: U+017F to s, U+212A to k.
     private static bool FoldedEquals(ReadOnlySpan<byte> name, ReadOnlySpan<byte> field)
     {
-        if (name.Length == field.Length)
-            return Ascii.EqualsIgnoreCase(name, field);
-        // Two letters outside ASCII fold into it: U+017F (c5 bf) to s, U+212A (e2 84 aa) to k.
         var at = 0;
         foreach (var wanted in field)
         {
@@ -231,7 +232,8 @@ internal ref struct GoJsonReader
         return Encoding.UTF8.GetString(Encoding.UTF8.GetBytes(text.ToString()));
     }
 
-    private readonly RejectedRecordException WrongType(string wanted) => new($"{Field()} must be {wanted}, not {TypeName(_reader.TokenType)}");
+    private readonly RejectedRecordException WrongType(string wanted) =>
+        new($"{Field()} must be {wanted}, not {TypeName(_reader.TokenType)}");
 
     private readonly string Field() => _name.IsEmpty ? "the value" : Quoted.Text(_name);
 

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text;
 
 namespace Mesh.ClusterMesh.Wire.Json;
@@ -13,7 +14,11 @@ internal static class Quoted
     {
         var shown = new StringBuilder("'", Longest + 8);
         foreach (var c in text.AsSpan(0, Math.Min(text.Length, Longest)))
-            shown.Append(char.IsControl(c) || char.IsSurrogate(c) || char.GetUnicodeCategory(c) == System.Globalization.UnicodeCategory.Format ? '?' : c);
+            shown.Append(IsPrintable(c) ? c : '?');
         return shown.Append(text.Length > Longest ? "…'" : "'").ToString();
     }
+
+    // Format characters turn text around (U+202E) or hide in it.
+    private static bool IsPrintable(char c) =>
+        !char.IsControl(c) && !char.IsSurrogate(c) && char.GetUnicodeCategory(c) != UnicodeCategory.Format;
 }

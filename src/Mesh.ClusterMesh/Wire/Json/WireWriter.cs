@@ -4,7 +4,8 @@ using System.Text.Json;
 
 namespace Mesh.ClusterMesh.Wire.Json;
 
-/// <summary>Writes one record as Go's encoding/json does: compact, maps sorted by key, empty collections as the record's table says.</summary>
+/// <summary>Writes one record as Go's encoding/json does: compact, maps sorted by key, empty collections as the record's own table
+/// says.</summary>
 internal static class WireWriter
 {
     // Quotes as \" and letters as they are, like Go; readers do not care how the rest is escaped.
