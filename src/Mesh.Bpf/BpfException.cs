@@ -52,7 +52,7 @@ public sealed class VerifierException : BpfException
     /// <summary>Everything that libbpf and the verifier said, for -v output or a file.</summary>
     public string Log { get; }
 
-    /// <summary>A verifier exception when the log holds a verifier's log, otherwise a plain one with libbpf's last line.</summary>
+    /// <summary>A verifier exception when the log holds a verifier's log, otherwise a plain one with libbpf's own words.</summary>
     internal static BpfException From(int errno, string objectName, string log)
     {
         const string begin = "-- BEGIN PROG LOAD LOG --";
@@ -60,8 +60,9 @@ public sealed class VerifierException : BpfException
         var start = Array.FindIndex(lines, line => line.EndsWith(begin, StringComparison.Ordinal));
         if (start < 0)
         {
-            var last = lines.LastOrDefault(line => !line.Contains("failed to load object", StringComparison.Ordinal));
-            return new BpfException(errno, last is null ? $"load {objectName}" : $"load {objectName}: {Trim(last)}");
+            // The cause comes first, then what it made impossible.
+            var causes = lines.Where(line => !line.Contains("failed to load object", StringComparison.Ordinal)).Select(Trim).ToArray();
+            return new BpfException(errno, $"load {objectName}{(causes.Length == 0 ? "" : ": ")}{string.Join("; ", causes)}");
         }
         var end = Array.FindIndex(lines, start, line => line.EndsWith("-- END PROG LOAD LOG --", StringComparison.Ordinal));
         var cause = lines[(start + 1)..(end < 0 ? lines.Length : end)]

@@ -14,7 +14,8 @@ public static unsafe class BpfMaps
     /// <exception cref="BpfException">Nothing is pinned there, or it is no memory-mappable array of this type.</exception>
     public static MmapArray<TValue> OpenPinnedArray<TValue>(string path, bool readOnly = false)
         where TValue : unmanaged
-        => new(Path.GetFileName(path), BpfFd.OpenPinned(path, readOnly), readOnly);
+        // The descriptor is writable either way: the kernel maps no shared memory from a read-only one.
+        => new(Path.GetFileName(path), BpfFd.OpenPinned(path), readOnly);
 
     /// <param name="type">enum bpf_map_type.</param>
     /// <param name="flags">BPF_F_*; an LPM trie needs BPF_F_NO_PREALLOC (1).</param>

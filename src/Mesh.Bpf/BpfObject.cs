@@ -79,6 +79,9 @@ public sealed unsafe class BpfObject : IDisposable
         }
     }
 
+    /// <summary>True when the object has a `const volatile` variable of this name; one that no program reads is not there.</summary>
+    public bool HasConstant(string variable) => _elf.Symbol(variable, ".rodata") is not null;
+
     /// <summary>Sets a `const volatile` variable before <see cref="Load"/>; the verifier then knows it and drops dead branches.</summary>
     public void SetConstant<TValue>(string variable, TValue value)
         where TValue : unmanaged
@@ -110,7 +113,7 @@ public sealed unsafe class BpfObject : IDisposable
 
     /// <summary>Creates the maps and loads the programs.</summary>
     /// <exception cref="VerifierException">The verifier refused a program.</exception>
-    /// <exception cref="BpfException">Anything else, with libbpf's last line.</exception>
+    /// <exception cref="BpfException">Anything else, with libbpf's own words.</exception>
     public void Load()
     {
         var (result, log) = LibbpfLog.Capture(() => Libbpf.ObjectLoad(_handle));

@@ -1,0 +1,258 @@
+using System.Diagnostics;
+using Mesh.Bpf;
+using Mesh.ControlPlane;
+using Mesh.Datapath.Devices;
+using Mesh.Datapath.Endpoints;
+using Mesh.Datapath.IPCache;
+using Mesh.Datapath.LoadBalancing;
+using Mesh.Datapath.Loader;
+using Mesh.Datapath.Maps;
+using Mesh.Datapath.Nodes;
+using Mesh.Model;
+using Mesh.StateDB.Reconciler;
+
+namespace Mesh.Datapath;
+
+/// <summary>
+/// The user-space half of one node's datapath: desired-state tables in, kernel maps out. <see cref="Start"/> makes or adopts
+/// devices, maps, programs and links; <see cref="RunAsync"/> lets one reconciler per table follow it. Nothing is withdrawn when it
+/// stops: the kernel goes on forwarding with what it has, and the next start takes over without losing a packet.
+/// </summary>
+public sealed class Datapath : IDisposable
+{
+    private static readonly TimeSpan HeartbeatInterval = TimeSpan.FromSeconds(1);
+
+    private readonly DesiredState _desired;
+    private readonly Reconcilers _reconcilers;
+    private readonly List<IDisposable> _owned;
+    private readonly GracePeriod _grace;
+    private readonly MmapArray<AgentStateValue> _agentState;
+    private readonly FrontendOperations _frontends;
+    private readonly ServiceStore _store;
+    private readonly NodeIndexes _nodes;
+    private readonly PinDirectory _pins;
+    private readonly DeviceSet _devices;
+    private readonly int _socketHooks;
+    private readonly bool _tcx;
+    private readonly TimeProvider _time;
+
+    private Datapath(DatapathOptions options, DesiredState desired, TimeProvider time, List<IDisposable> owned)
+    {
+        _desired = desired;
+        _time = time;
+        _owned = owned;
+        _pins = new PinDirectory(options.BpfRoot);
+        _pins.Create();
+        // What the kernel holds of another ABI must not be read, far less written.
+        RequireSameAbi(_pins);
+
+        var features = BpfFeatures.Probe();
+        _tcx = features.Tcx;
+        var netlink = Own(new Rtnetlink());
+        _devices = new NodeDevices(netlink).Ensure(options.UnderlayAddress, options.UnderlayMtu, options.TunnelPort, options.GatewayAddresses);
+
+        var objects = Own(DatapathObjects.Load(_pins, Configuration(options, _devices)));
+        _agentState = Own(BpfMaps.OpenPinnedArray<AgentStateValue>(_pins.Map("agent_state")));
+        var lb = Own(LbMaps.OpenPinned(_pins.Maps));
+        var ipcache = Own(IPCacheMaps.OpenPinned(_pins.Maps));
+        var nodes = Own(BpfMaps.OpenPinnedArray<NodeValue>(_pins.Map("nodes")));
+        var endpointMap = Own(BpfMaps.OpenPinned<EndpointKey, EndpointValue>(_pins.Map("endpoints")));
+        _grace = Own(new GracePeriod());
+
+        _store = new ServiceStore(lb, _grace);
+        var clusters = new ClusterLiveness(lb.Clusters, options.ClusterId);
+        _frontends = new FrontendOperations(lb, _store, clusters);
+        _frontends.Adopt();
+        _nodes = new NodeIndexes(nodes, _grace);
+        _nodes.Adopt();
+
+        var attachments = new Attachments(_pins, features);
+        var endpoints = new EndpointOperations(endpointMap, attachments, objects.PodIn, netlink);
+        endpoints.SetHostAddresses([.. options.GatewayAddresses, options.UnderlayAddress], _devices.Host, _devices.StackMac, _devices.GatewayMac);
+
+        // Programs last, when everything they look up is in place.
+        endpoints.Adopt();
+        attachments.ToInterface("mesh_net", objects.PodIn, _devices.Host);
+        attachments.ToInterface("mesh_vxlan", objects.VxlanIn, _devices.Tunnel);
+        _socketHooks = AttachSocketHooks(attachments, objects, options.CgroupPath);
+
+        _reconcilers = new Reconcilers(
+            new(desired.Frontends, _frontends, time: time),
+            new(desired.IPCache, new IPCacheOperations(ipcache, _nodes), time: time),
+            new(desired.Nodes, new NodeOperations(netlink, _devices, options.GatewayAddresses), time: time),
+            new(desired.Endpoints, endpoints, time: time),
+            new(desired.RemoteClusters, clusters, time: time));
+        ref var state = ref _agentState[0];
+        state.Abi = Abi.Word;
+        state.Generation++;
+        Beat();
+    }
+
+    /// <summary>Loads, adopts, attaches. Whatever fails leaves the kernel as the last agent left it, or with parts that the next
+    /// start takes over.</summary>
+    /// <exception cref="DatapathException">The environment: devices, cgroup, bpffs.</exception>
+    /// <exception cref="BpfException">The kernel refused; <see cref="VerifierException"/> carries the verifier's log.</exception>
+    /// <exception cref="InvalidDataException">Programs and agent are of different builds.</exception>
+    public static Datapath Start(DatapathOptions options, DesiredState desired, TimeProvider? time = null)
+    {
+        var owned = new List<IDisposable>();
+        try
+        {
+            return new Datapath(options, desired, time ?? TimeProvider.System, owned);
+        }
+        catch
+        {
+            DisposeAll(owned);
+            throw;
+        }
+    }
+
+    /// <summary>Largest IP packet of a pod, in bytes.</summary>
+    public uint PodMtu => _devices.PodMtu;
+
+    /// <summary>Follows the tables until cancelled, and beats the heart once a second.</summary>
+    public Task RunAsync(CancellationToken cancellation) => Task.WhenAll(
+        // Each on a task of its own: a turn is synchronous and may take a second for a large table.
+        Task.Run(() => _reconcilers.Frontends.RunAsync(cancellation), CancellationToken.None),
+        Task.Run(() => _reconcilers.IPCache.RunAsync(cancellation), CancellationToken.None),
+        Task.Run(() => _reconcilers.Nodes.RunAsync(cancellation), CancellationToken.None),
+        Task.Run(() => _reconcilers.Endpoints.RunAsync(cancellation), CancellationToken.None),
+        Task.Run(() => _reconcilers.Clusters.RunAsync(cancellation), CancellationToken.None),
+        Task.Run(() => BeatAsync(cancellation), CancellationToken.None));
+
+    public DatapathStatus Status() => new(
+        _agentState[0].Generation,
+        _socketHooks,
+        _tcx ? "tcx" : "clsact",
+        _devices.PodMtu,
+        _frontends.Count,
+        _nodes.Count,
+        _grace.Pending,
+        [
+            StatusOf(_desired.Frontends.Name, _reconcilers.Frontends),
+            StatusOf(_desired.IPCache.Name, _reconcilers.IPCache),
+            StatusOf(_desired.Nodes.Name, _reconcilers.Nodes),
+            StatusOf(_desired.Endpoints.Name, _reconcilers.Endpoints),
+            StatusOf(_desired.RemoteClusters.Name, _reconcilers.Clusters),
+        ]);
+
+    /// <summary>Packets forwarded and dropped, by reason and direction; reasons never met are left out.</summary>
+    public IReadOnlyList<PacketCounter> Counters()
+    {
+        using var maps = PinnedMaps.Open(_pins.Root);
+        return maps.Counters();
+    }
+
+    /// <summary>How full the maps are that this process hands out.</summary>
+    public IReadOnlyList<MapUsage> MapUsage()
+    {
+        using var maps = PinnedMaps.Open(_pins.Root);
+        var used = new Dictionary<string, long>
+        {
+            [_store.Ids.Map] = _store.Ids.Used,
+            [_store.Blocks.Map] = _store.Blocks.Used,
+            [_store.Slots.Map] = _store.Slots.Used,
+            [_nodes.Indexes.Map] = _nodes.Indexes.Used,
+        };
+        return [.. maps.Usage().Select(map => used.TryGetValue(map.Name, out var count) ? map with { Used = count } : map)];
+    }
+
+    /// <summary>Closes descriptors and mappings. Devices, pins and attachments stay. Call after <see cref="RunAsync"/> has ended.</summary>
+    public void Dispose() => DisposeAll(_owned);
+
+    /// <summary>For tests and benchmarks: crashes the writer before a store.</summary>
+    internal ServiceStore Store => _store;
+
+    internal Reconcilers Loops => _reconcilers;
+
+    /// <summary>Frees what no program can be looking at any more.</summary>
+    internal void CollectGarbage() => _grace.Collect();
+
+    private static NodeConfig Configuration(DatapathOptions options, DeviceSet devices) => new()
+    {
+        ClusterId = options.ClusterId,
+        TunnelInterface = (uint)devices.Tunnel,
+        HostInterface = (uint)devices.Host,
+        IdentityClusterShift = (uint)options.IdentityNumbering.LocalBits,
+        UnderlayFamily = Family.Of(options.UnderlayAddress),
+        PodMtu = devices.PodMtu,
+        GatewayMac = devices.GatewayMac,
+    };
+
+    private static void RequireSameAbi(PinDirectory pins)
+    {
+        using var fd = BpfFd.TryOpenPinned(pins.Map("agent_state"));
+        if (fd is null)
+            return;
+        using var state = BpfMaps.OpenPinnedArray<AgentStateValue>(pins.Map("agent_state"), readOnly: true);
+        var abi = state[0].Abi;
+        // 0: made by a start that did not live to write it.
+        if (abi != 0 && abi != Abi.Word)
+            throw new DatapathException($"the maps pinned in {pins.Maps} have layout {abi:x}, this agent has {Abi.Word:x}: "
+                + $"remove {Path.GetDirectoryName(pins.Maps)} (flows through this node stop until the tables are filled again)");
+    }
+
+    private static int AttachSocketHooks(Attachments attachments, DatapathObjects objects, string? cgroupPath)
+    {
+        const string prefix = "cgroup_";
+        var hooks = 0;
+        if (cgroupPath is not null)
+        {
+            foreach (var program in objects.SocketPrograms)
+            {
+                attachments.ToCgroup(prefix + program.Name, program, cgroupPath);
+                hooks++;
+            }
+            return hooks;
+        }
+        foreach (var link in attachments.Names.Where(name => name.StartsWith(prefix, StringComparison.Ordinal)).ToList())
+            attachments.Remove(link);
+        return hooks;
+    }
+
+    private async Task BeatAsync(CancellationToken cancellation)
+    {
+        using var timer = new PeriodicTimer(HeartbeatInterval, _time);
+        try
+        {
+            while (await timer.WaitForNextTickAsync(cancellation))
+            {
+                Beat();
+                _grace.Collect();
+            }
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // The normal end.
+        }
+    }
+
+    private void Beat() => Volatile.Write(ref _agentState[0].HeartbeatMs, (ulong)(Stopwatch.GetTimestamp() * 1000 / Stopwatch.Frequency));
+
+    private static ReconcilerStatus StatusOf<TKey, TRow>(string table, Reconciler<TKey, TRow> reconciler)
+        where TKey : notnull
+        where TRow : class
+        => new(table, reconciler.Failing, reconciler.Failures, reconciler.Pruned);
+
+    private TResource Own<TResource>(TResource resource)
+        where TResource : IDisposable
+    {
+        _owned.Add(resource);
+        return resource;
+    }
+
+    private static void DisposeAll(List<IDisposable> owned)
+    {
+        for (var i = owned.Count - 1; i >= 0; i--)
+            owned[i].Dispose();
+        owned.Clear();
+    }
+}
+
+/// <summary>One per table.</summary>
+internal sealed record Reconcilers(
+    Reconciler<L3n4Addr, Mesh.ControlPlane.LoadBalancing.Frontend> Frontends,
+    Reconciler<IpPrefix, Mesh.ControlPlane.IPCache.IPCacheEntry> IPCache,
+    Reconciler<NodeName, Mesh.ControlPlane.Nodes.Node> Nodes,
+    Reconciler<ushort, Mesh.ControlPlane.Endpoints.Endpoint> Endpoints,
+    Reconciler<string, Mesh.ControlPlane.RemoteClusters.RemoteClusterRow> Clusters);

@@ -1,0 +1,33 @@
+using Mesh.Model;
+
+namespace Mesh.Datapath;
+
+/// <summary>What the datapath of one node is asked to be. The process runs in the node's network namespace.</summary>
+public sealed record DatapathOptions
+{
+    /// <summary>Directory on a bpffs; pins go to its v1 folder.</summary>
+    public required string BpfRoot { get; init; }
+
+    /// <summary>cgroup2 directory whose sockets are load-balanced; null = no socket hooks, every service packet is translated at tc.</summary>
+    public string? CgroupPath { get; init; }
+
+    /// <summary>0 for a cluster outside a mesh.</summary>
+    public required uint ClusterId { get; init; }
+
+    public required IdentityNumbering IdentityNumbering { get; init; }
+
+    /// <summary>Name of this node; for messages.</summary>
+    public required string NodeName { get; init; }
+
+    /// <summary>This node's tunnel endpoint; its family is the underlay's.</summary>
+    public required IpAddr UnderlayAddress { get; init; }
+
+    /// <summary>The node's CiliumInternalIPs, at most one of each family: the gateways of its pods, carried by mesh_host.</summary>
+    public required IReadOnlyList<IpAddr> GatewayAddresses { get; init; }
+
+    /// <summary>UDP port of the VXLAN tunnel; the same on every node of the mesh.</summary>
+    public ushort TunnelPort { get; init; } = 8472;
+
+    /// <summary>Bytes; null = that of the device with the underlay address.</summary>
+    public uint? UnderlayMtu { get; init; }
+}

@@ -1,0 +1,111 @@
+using Mesh.Bpf;
+using Mesh.ControlPlane.RemoteClusters;
+using Mesh.Datapath.Maps;
+using Mesh.StateDB.Reconciler;
+
+namespace Mesh.Datapath.LoadBalancing;
+
+/// <summary>
+/// The bit per cluster that says whether new flows may go there. It rises before the cluster's first segment is committed and
+/// falls only when the cluster leaves the configuration (one store takes all its backends out, before the thousand rows that
+/// mention them are rewritten). Losing a peer's control plane never clears it. As operations it follows the remote-clusters table.
+/// Thread-safe.
+/// </summary>
+internal sealed class ClusterLiveness : IOperations<string, RemoteClusterRow>
+{
+    private readonly Lock _lock = new();
+    private readonly MmapArray<ClusterLivenessValue> _map;
+    private readonly uint _ownCluster;
+    private readonly Dictionary<string, uint> _idByName = [];
+    private readonly HashSet<uint> _drained = [];
+
+    internal ClusterLiveness(MmapArray<ClusterLivenessValue> map, uint ownCluster)
+    {
+        _map = map;
+        _ownCluster = ownCluster;
+        EnsureUp(ownCluster);
+    }
+
+    internal bool IsUp(uint cluster) => cluster < LbLimits.Clusters && (Volatile.Read(ref Word(cluster)) >> (int)(cluster % 64) & 1) != 0;
+
+    /// <summary>For a segment about to be committed. Does nothing for a cluster that is being drained.</summary>
+    internal void EnsureUp(uint cluster)
+    {
+        lock (_lock)
+            if (!_drained.Contains(cluster))
+                Set(cluster, up: true);
+    }
+
+    public void Update(IReadOnlyList<KeyValuePair<string, RemoteClusterRow>> rows, Action<int, string> fail)
+    {
+        lock (_lock)
+        {
+            for (var i = 0; i < rows.Count; i++)
+            {
+                var (name, row) = rows[i];
+                if (row.ClusterId >= LbLimits.Clusters)
+                {
+                    fail(i, $"cluster {name} has ID {row.ClusterId}: the datapath knows 0 to {LbLimits.Clusters - 1}");
+                    continue;
+                }
+                // 0 is not "moved to 0" but "configuration not read yet": what we knew stays.
+                if (row.ClusterId == 0)
+                    continue;
+                if (_idByName.TryGetValue(name, out var before) && before != row.ClusterId)
+                    Drain(before);
+                _idByName[name] = row.ClusterId;
+                _drained.Remove(row.ClusterId);
+                Set(row.ClusterId, up: true);
+            }
+        }
+    }
+
+    public void Delete(IReadOnlyList<string> keys, Action<int, string> fail)
+    {
+        lock (_lock)
+            foreach (var name in keys)
+                if (_idByName.Remove(name, out var cluster) && !_idByName.ContainsValue(cluster))
+                    Drain(cluster);
+    }
+
+    /// <summary>Clears the bits of clusters that are no longer configured, but not while a configured one has yet to say its ID.</summary>
+    public int Prune(IReadOnlyDictionary<string, RemoteClusterRow> desired)
+    {
+        if (desired.Values.Any(row => row.ClusterId == 0))
+            return 0;
+        var wanted = desired.Values.Select(row => row.ClusterId).Append(_ownCluster).ToHashSet();
+        var cleared = 0;
+        lock (_lock)
+        {
+            for (uint cluster = 0; cluster < LbLimits.Clusters; cluster++)
+            {
+                if (wanted.Contains(cluster) || !IsUp(cluster))
+                    continue;
+                Drain(cluster);
+                cleared++;
+            }
+        }
+        return cleared;
+    }
+
+    private void Drain(uint cluster)
+    {
+        if (cluster == _ownCluster)
+            return;
+        _drained.Add(cluster);
+        Set(cluster, up: false);
+    }
+
+    private void Set(uint cluster, bool up)
+    {
+        if (cluster >= LbLimits.Clusters)
+            return;
+        ref var word = ref Word(cluster);
+        var bit = 1ul << (int)(cluster % 64);
+        var next = up ? word | bit : word & ~bit;
+        if (next != word)
+            Volatile.Write(ref word, next);
+    }
+
+    private ref ulong Word(uint cluster) => ref _map[0][(int)(cluster / 64)];
+}

@@ -1,0 +1,40 @@
+using Mesh.Bpf;
+using Mesh.Datapath.Maps;
+
+namespace Mesh.Datapath.LoadBalancing;
+
+/// <summary>The six maps of load balancing, as bpf/include/mesh/lb.h draws them. Owns them.</summary>
+internal sealed class LbMaps : IDisposable
+{
+    internal required BpfMap<Lb4Key, LbServiceId> Services4 { get; init; }
+
+    internal required BpfMap<Lb6Key, LbServiceId> Services6 { get; init; }
+
+    internal required MmapArray<LbService> Services { get; init; }
+
+    internal required MmapArray<LbBlock> Arena { get; init; }
+
+    internal required MmapArray<LbBackend> Backends { get; init; }
+
+    internal required MmapArray<ClusterLivenessValue> Clusters { get; init; }
+
+    internal static LbMaps OpenPinned(string directory, bool readOnly = false) => new()
+    {
+        Services4 = BpfMaps.OpenPinned<Lb4Key, LbServiceId>(Path.Combine(directory, "lb4_services"), readOnly),
+        Services6 = BpfMaps.OpenPinned<Lb6Key, LbServiceId>(Path.Combine(directory, "lb6_services"), readOnly),
+        Services = BpfMaps.OpenPinnedArray<LbService>(Path.Combine(directory, "lb_services"), readOnly),
+        Arena = BpfMaps.OpenPinnedArray<LbBlock>(Path.Combine(directory, "lb_arena"), readOnly),
+        Backends = BpfMaps.OpenPinnedArray<LbBackend>(Path.Combine(directory, "lb_backends"), readOnly),
+        Clusters = BpfMaps.OpenPinnedArray<ClusterLivenessValue>(Path.Combine(directory, "cluster_liveness"), readOnly),
+    };
+
+    public void Dispose()
+    {
+        Services4.Dispose();
+        Services6.Dispose();
+        Services.Dispose();
+        Arena.Dispose();
+        Backends.Dispose();
+        Clusters.Dispose();
+    }
+}

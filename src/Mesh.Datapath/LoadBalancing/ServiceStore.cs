@@ -1,0 +1,286 @@
+using System.Runtime.InteropServices;
+using Mesh.Datapath.Maps;
+
+namespace Mesh.Datapath.LoadBalancing;
+
+/// <summary>
+/// The memory-mapped half of load balancing: service words, arena, backends, and who owns which part of them. Writes only where no
+/// program can look, until the word's release store; what the old word reached goes to the grace period.
+/// One writer at a time; allocators may be refilled by the grace period from another thread.
+/// </summary>
+internal sealed class ServiceStore
+{
+    private readonly LbMaps _maps;
+    private readonly GracePeriod _grace;
+    private readonly RangeAllocator _ids;
+    private readonly RangeAllocator _blocks;
+    private readonly RangeAllocator _slots;
+
+    internal ServiceStore(LbMaps maps, GracePeriod grace)
+    {
+        _maps = maps;
+        _grace = grace;
+        _ids = new RangeAllocator("lb_services", 1, maps.Services.Info.MaxEntries);
+        _blocks = new RangeAllocator("lb_arena", 1, maps.Arena.Info.MaxEntries);
+        _slots = new RangeAllocator("lb_backends", 1, maps.Backends.Info.MaxEntries,
+            (start, length) => maps.Backends.Span.Slice((int)start, (int)length).Clear());
+    }
+
+    /// <summary>Called before each store that a program could ever see, with what it is about: where a test crashes us.</summary>
+    internal Action<string>? Failpoint { get; set; }
+
+    internal RangeAllocator Ids => _ids;
+
+    internal RangeAllocator Blocks => _blocks;
+
+    internal RangeAllocator Slots => _slots;
+
+    internal void BeforeStore(string what) => Failpoint?.Invoke(what);
+
+    internal uint AllocateId() => Allocate(_ids, 1);
+
+    /// <summary>An id whose word was never published.</summary>
+    internal void ReleaseId(uint id) => _ids.Free(id, 1);
+
+    /// <summary>Marks as taken what the service's word reaches. False (and nothing taken) when it is damaged or overlaps another.</summary>
+    internal bool TryAdopt(uint id)
+    {
+        if (id == 0 || id >= _maps.Services.Info.MaxEntries || !_ids.TryReserve(id, 1))
+            return false;
+        var taken = new List<(RangeAllocator Owner, uint Start, uint Length)> { (_ids, id, 1) };
+        var word = _maps.Services.Observe(id);
+        if ((word.Flags & LbServiceFlags.Present) != 0 && IsSound(word))
+        {
+            var wanted = Reached(word);
+            while (taken.Count <= wanted.Count && wanted[taken.Count - 1] is var run && run.Owner.TryReserve(run.Start, run.Length))
+                taken.Add(run);
+            if (taken.Count > wanted.Count)
+                return true;
+        }
+        // Free() wipes backend slots; here nothing may be written, and none of these has been ours. The id stays taken: the hash
+        // map still leads to it, and another service must not be found there.
+        foreach (var (owner, start, length) in taken.Skip(1))
+            owner.Unreserve(start, length);
+        return false;
+    }
+
+    /// <summary>True when the kernel now holds the plan without a new commit: it did already, or one backend's state was all
+    /// that differed and has been stored.</summary>
+    internal bool TryUpdateInPlace(uint id, SegmentPlan plan)
+    {
+        var word = _maps.Services.Observe(id);
+        if (word.Flags != plan.Flags || word.Segments != plan.Segments.Count)
+            return false;
+        (uint Slot, byte State)? changed = null;
+        for (var i = 0; i < plan.Segments.Count; i++)
+        {
+            var planned = plan.Segments[i];
+            var segment = SegmentOf(word, i);
+            if (segment.Tier != planned.Tier || segment.ClusterId != planned.ClusterId || segment.Backends != planned.Backends.Length)
+                return false;
+            var present = _maps.Backends.Span.Slice((int)segment.BackendBase, segment.Backends);
+            if (planned.Bytes.SequenceEqual(MemoryMarshal.AsBytes(present)))
+                continue;
+            for (var k = 0; k < present.Length; k++)
+            {
+                var (kernel, wanted) = (present[k], planned.Backends[k]);
+                if (kernel.State == wanted.State && SameBytes(kernel, wanted))
+                    continue;
+                kernel.State = wanted.State;
+                if (changed is not null || !SameBytes(kernel, wanted))
+                    return false;
+                changed = (segment.BackendBase + (uint)k, wanted.State);
+            }
+        }
+        if (changed is { } change)
+        {
+            BeforeStore($"state of backend {change.Slot}");
+            Volatile.Write(ref _maps.Backends[change.Slot].State, change.State);
+        }
+        return true;
+    }
+
+    /// <summary>Writes the plan beside what is there and shows it by one store. Segments that have not changed keep their place.</summary>
+    /// <param name="isNew">What the word holds is not ours: left by a crash before its frontend was added.</param>
+    internal void Commit(uint id, SegmentPlan plan, bool isNew)
+    {
+        var before = _maps.Services.Observe(id);
+        var old = isNew || (before.Flags & LbServiceFlags.Present) == 0 ? [] : Segments(before);
+        var fresh = new List<(RangeAllocator Owner, uint Start, uint Length)>();
+        var segments = new LbSegment[plan.Segments.Count];
+        uint header = 0;
+        try
+        {
+            for (var i = 0; i < segments.Length; i++)
+                segments[i] = Find(old, plan.Segments[i]) ?? Write(plan.Segments[i], fresh);
+            if (segments.Length > 0)
+                header = WriteHeader(segments, fresh);
+        }
+        catch (DatapathException)
+        {
+            // No word ever pointed there, so nobody has to be waited for.
+            foreach (var (owner, start, length) in fresh)
+                owner.Free(start, length);
+            throw;
+        }
+        BeforeStore($"commit service {id}");
+        _maps.Services.Publish(id, new LbService
+        {
+            Block = header,
+            Segments = (byte)segments.Length,
+            Flags = plan.Flags,
+            Generation = (ushort)(before.Generation + 1),
+        });
+        Retire(before, old, keep: segments);
+    }
+
+    /// <summary>For a service that is in no hash map any more.</summary>
+    internal void Remove(uint id)
+    {
+        var before = _maps.Services.Observe(id);
+        BeforeStore($"clear service {id}");
+        _maps.Services.Publish(id, new LbService { Generation = before.Generation });
+        if ((before.Flags & LbServiceFlags.Present) != 0)
+            Retire(before, Segments(before), keep: []);
+        _grace.Retire(_ids, id, 1);
+    }
+
+    /// <summary>Clears words that no frontend leads to, left by a crash between commit and hash map. What they reach is free.</summary>
+    internal int ClearStale(IReadOnlySet<uint> live)
+    {
+        var cleared = 0;
+        for (uint id = 1; id < _maps.Services.Info.MaxEntries; id++)
+        {
+            if ((_maps.Services.Observe(id).Flags & LbServiceFlags.Present) == 0 || live.Contains(id))
+                continue;
+            _maps.Services.Publish(id, default);
+            cleared++;
+        }
+        return cleared;
+    }
+
+    internal LbSegment[] Segments(LbService word)
+    {
+        var segments = new LbSegment[word.Segments];
+        for (var i = 0; i < segments.Length; i++)
+            segments[i] = SegmentOf(word, i);
+        return segments;
+    }
+
+    private LbSegment SegmentOf(LbService word, int index) =>
+        _maps.Arena[word.Block + (uint)(index / LbLimits.SegmentsPerBlock)][index % LbLimits.SegmentsPerBlock];
+
+    private static uint HeaderBlocks(int segments) => (uint)(segments + LbLimits.SegmentsPerBlock - 1) / LbLimits.SegmentsPerBlock;
+
+    /// <summary>Everything the word leads to lies within the maps.</summary>
+    private bool IsSound(LbService word)
+    {
+        if (word.Segments == 0)
+            return true;
+        if (word.Segments > LbLimits.SegmentsMax || word.Block == 0
+            || (ulong)word.Block + HeaderBlocks(word.Segments) > _maps.Arena.Info.MaxEntries)
+            return false;
+        return Segments(word).All(segment => segment.Backends > 0 && segment.BackendBase > 0
+            && (ulong)segment.BackendBase + segment.Backends <= _maps.Backends.Info.MaxEntries
+            && segment.Table > 0 && segment.Table % LbLimits.BlockBytes == 0
+            && segment.Table / LbLimits.BlockBytes + (ulong)segment.TableBlocks <= _maps.Arena.Info.MaxEntries);
+    }
+
+    private List<(RangeAllocator Owner, uint Start, uint Length)> Reached(LbService word)
+    {
+        var runs = new List<(RangeAllocator, uint, uint)>();
+        if (word.Segments > 0)
+            runs.Add((_blocks, word.Block, HeaderBlocks(word.Segments)));
+        foreach (var segment in Segments(word))
+        {
+            runs.Add((_slots, segment.BackendBase, segment.Backends));
+            runs.Add((_blocks, segment.Table / LbLimits.BlockBytes, segment.TableBlocks));
+        }
+        return runs;
+    }
+
+    private void Retire(LbService word, LbSegment[] old, LbSegment[] keep)
+    {
+        if (old.Length > 0)
+            _grace.Retire(_blocks, word.Block, HeaderBlocks(old.Length));
+        foreach (var segment in old)
+        {
+            if (keep.Any(kept => kept.BackendBase == segment.BackendBase))
+                continue;
+            _grace.Retire(_slots, segment.BackendBase, segment.Backends);
+            _grace.Retire(_blocks, segment.Table / LbLimits.BlockBytes, segment.TableBlocks);
+        }
+    }
+
+    private LbSegment? Find(LbSegment[] old, PlannedSegment planned)
+    {
+        foreach (var segment in old)
+            if (segment.ClusterId == planned.ClusterId && segment.Backends == planned.Backends.Length
+                && planned.Bytes.SequenceEqual(MemoryMarshal.AsBytes(_maps.Backends.Span.Slice((int)segment.BackendBase, segment.Backends))))
+                return segment with { Tier = planned.Tier };
+        return null;
+    }
+
+    private LbSegment Write(PlannedSegment planned, List<(RangeAllocator Owner, uint Start, uint Length)> fresh)
+    {
+        var count = planned.Backends.Length;
+        var segment = new LbSegment
+        {
+            Backends = (ushort)count,
+            TableSize = Maglev.TableSize(count),
+            ClusterId = planned.ClusterId,
+            Tier = planned.Tier,
+            Flags = count > byte.MaxValue ? LbSegmentFlags.Wide : LbSegmentFlags.None,
+        };
+        segment.BackendBase = Allocate(_slots, (uint)count);
+        fresh.Add((_slots, segment.BackendBase, (uint)count));
+        var block = Allocate(_blocks, segment.TableBlocks);
+        fresh.Add((_blocks, block, segment.TableBlocks));
+        segment.Table = block * LbLimits.BlockBytes;
+
+        BeforeStore($"backends at {segment.BackendBase}");
+        planned.Backends.CopyTo(_maps.Backends.Span.Slice((int)segment.BackendBase, count));
+        BeforeStore($"table at block {block}");
+        WriteTable(segment, planned.Backends);
+        return segment;
+    }
+
+    private void WriteTable(LbSegment segment, ReadOnlySpan<LbBackend> backends)
+    {
+        var table = new ushort[segment.TableSize];
+        Maglev.Fill(backends, table);
+        var place = _maps.Arena.Bytes.Slice((int)segment.Table, segment.TableBytes);
+        if ((segment.Flags & LbSegmentFlags.Wide) != 0)
+        {
+            MemoryMarshal.AsBytes(table.AsSpan()).CopyTo(place);
+            return;
+        }
+        for (var i = 0; i < table.Length; i++)
+            place[i] = (byte)table[i];
+    }
+
+    private uint WriteHeader(LbSegment[] segments, List<(RangeAllocator Owner, uint Start, uint Length)> fresh)
+    {
+        var length = HeaderBlocks(segments.Length);
+        var header = Allocate(_blocks, length);
+        fresh.Add((_blocks, header, length));
+        BeforeStore($"header at block {header}");
+        var place = MemoryMarshal.Cast<LbBlock, LbSegment>(_maps.Arena.Span.Slice((int)header, (int)length));
+        place.Clear();
+        segments.CopyTo(place);
+        return header;
+    }
+
+    private uint Allocate(RangeAllocator allocator, uint length)
+    {
+        if (allocator.TryAllocate(length) is { } start)
+            return start;
+        // Perhaps enough is only waiting for its grace period.
+        _grace.Collect();
+        return allocator.TryAllocate(length)
+            ?? throw new DatapathException($"map {allocator.Map} is full: {allocator.Used} of {allocator.Capacity} in use, {length} more in a row wanted");
+    }
+
+    private static bool SameBytes(LbBackend left, LbBackend right) =>
+        MemoryMarshal.AsBytes(new ReadOnlySpan<LbBackend>(in left)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<LbBackend>(in right)));
+}

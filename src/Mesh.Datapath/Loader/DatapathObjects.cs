@@ -1,0 +1,78 @@
+using Mesh.Bpf;
+using Mesh.Datapath.Maps;
+
+namespace Mesh.Datapath.Loader;
+
+/// <summary>
+/// The three compiled objects that travel inside this assembly, loaded onto one set of pinned maps: on the first start the maps are
+/// created and pinned, later ones take what is pinned, with everything in it. Owns the programs.
+/// </summary>
+internal sealed class DatapathObjects : IDisposable
+{
+    private static readonly string[] Names = ["socket.bpf.o", "pod_in.bpf.o", "vxlan_in.bpf.o"];
+
+    private readonly List<BpfProgram> _programs = [];
+
+    private DatapathObjects()
+    {
+    }
+
+    /// <summary>Programs of the cgroup hooks.</summary>
+    internal IEnumerable<BpfProgram> SocketPrograms => _programs.Where(program => program.Section.StartsWith("cgroup/", StringComparison.Ordinal));
+
+    /// <summary>On mesh_net and on every pod's device.</summary>
+    internal BpfProgram PodIn => Named("pod_in");
+
+    /// <summary>On mesh_vxlan.</summary>
+    internal BpfProgram VxlanIn => Named("vxlan_in");
+
+    /// <exception cref="InvalidDataException">Layouts differ between C and C#.</exception>
+    /// <exception cref="VerifierException">The kernel refused a program.</exception>
+    /// <exception cref="BpfException">A pinned map has another shape, or the kernel refused something else.</exception>
+    internal static DatapathObjects Load(PinDirectory pins, NodeConfig config)
+    {
+        var loaded = new DatapathObjects();
+        var objects = new List<BpfObject>();
+        try
+        {
+            objects.AddRange(Names.Select(Open));
+            Abi.Require([.. objects.Select(one => (one.Name, one.Types))]);
+            foreach (var one in objects)
+            {
+                foreach (var map in one.MapNames)
+                    one.SetPinPath(map, pins.Map(map));
+                if (one.HasConstant("config"))
+                    one.SetConstant("config", config);
+                one.Load();
+                loaded._programs.AddRange(one.ProgramNames.Select(one.Program));
+            }
+            return loaded;
+        }
+        catch
+        {
+            loaded.Dispose();
+            throw;
+        }
+        finally
+        {
+            objects.ForEach(one => one.Dispose());
+        }
+    }
+
+    /// <summary>The embedded objects, for layout checks. The caller disposes them.</summary>
+    internal static IReadOnlyList<BpfObject> OpenAll() => [.. Names.Select(Open)];
+
+    public void Dispose() => _programs.ForEach(program => program.Dispose());
+
+    private BpfProgram Named(string name) => _programs.Find(program => program.Name == name)
+        ?? throw new DatapathException($"the BPF objects have no program {name}");
+
+    private static BpfObject Open(string name)
+    {
+        using var resource = typeof(DatapathObjects).Assembly.GetManifestResourceStream(name)
+            ?? throw new DatapathException($"{name} is not in this program: it was built without `make bpf`");
+        var bytes = new byte[resource.Length];
+        resource.ReadExactly(bytes);
+        return BpfObject.Open(name, bytes);
+    }
+}

@@ -1,0 +1,127 @@
+using Mesh.Bpf;
+using Mesh.Datapath.Maps;
+
+namespace Mesh.Datapath.Loader;
+
+/// <summary>
+/// Where the datapath lives while nobody runs: BPFROOT/v1/maps and BPFROOT/v1/links. The version is the ABI's, so that an agent of
+/// another layout never adopts these maps by mistake.
+/// </summary>
+public sealed class PinDirectory
+{
+    public PinDirectory(string bpfRoot)
+    {
+        Root = bpfRoot;
+        Maps = Path.Combine(bpfRoot, $"v{Abi.Version}", "maps");
+        Links = Path.Combine(bpfRoot, $"v{Abi.Version}", "links");
+    }
+
+    public string Root { get; }
+
+    public string Maps { get; }
+
+    public string Links { get; }
+
+    public string Map(string name) => Path.Combine(Maps, name);
+
+    public string Link(string name) => Path.Combine(Links, name);
+
+    /// <summary>True when a datapath has been made here before.</summary>
+    public bool Exists => Directory.Exists(Maps);
+
+    /// <exception cref="DatapathException">The root is not on a bpffs, or may not be written.</exception>
+    internal void Create()
+    {
+        try
+        {
+            Directory.CreateDirectory(Maps);
+            Directory.CreateDirectory(Links);
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException)
+        {
+            throw new DatapathException($"cannot create {Maps}: {exception.Message} (give --bpf-root a directory on a bpffs: "
+                + $"mount -t bpf bpf {Root})", exception);
+        }
+    }
+
+    internal void RemoveLink(string name) => File.Delete(Link(name));
+
+    internal IEnumerable<string> LinkNames() =>
+        Directory.Exists(Links) ? Directory.EnumerateFileSystemEntries(Links).Select(path => Path.GetFileName(path)!) : [];
+}
+
+/// <summary>Attaches programs so that they stay attached without us: by pinned links, whose program a later start exchanges in one
+/// step. On kernels without tcx the legacy filter takes the place of the link on devices.</summary>
+internal sealed class Attachments
+{
+    private readonly PinDirectory _pins;
+    private readonly BpfFeatures _features;
+
+    internal Attachments(PinDirectory pins, BpfFeatures features)
+    {
+        _pins = pins;
+        _features = features;
+    }
+
+    /// <summary>Device of the calling thread's network namespace.</summary>
+    internal void ToInterface(string link, BpfProgram program, int interfaceIndex)
+    {
+        if (!_features.Tcx)
+        {
+            ClsactFilter.AttachIngress(program, interfaceIndex);
+            return;
+        }
+        Attach(link, program, () => BpfLink.AttachTcx(program, interfaceIndex), info => info.InterfaceIndex == interfaceIndex);
+    }
+
+    internal void ToCgroup(string link, BpfProgram program, string cgroupPath)
+    {
+        var inode = CgroupInode.Of(cgroupPath);
+        Attach(link, program, () => BpfLink.AttachCgroup(program, cgroupPath), info => info.CgroupId == inode);
+    }
+
+    /// <summary>Detaches; an absent link is no error.</summary>
+    internal void Remove(string link)
+    {
+        using var pinned = BpfLink.TryOpenPinned(_pins.Link(link));
+        if (pinned is null)
+            return;
+        // Unpinning alone would detach too, but at a time of the kernel's choice.
+        if (pinned.Info() is not { InterfaceIndex: 0, CgroupId: 0 })
+            pinned.Detach();
+        _pins.RemoveLink(link);
+    }
+
+    internal IEnumerable<string> Names => _pins.LinkNames();
+
+    /// <summary>Exchanges the program of a pinned link, wherever it is attached. False when its device is gone: then it is unpinned.</summary>
+    internal bool Renew(string link, BpfProgram program)
+    {
+        using var pinned = BpfLink.TryOpenPinned(_pins.Link(link));
+        if (pinned is null)
+            return false;
+        if (pinned.Info().InterfaceIndex == 0)
+        {
+            _pins.RemoveLink(link);
+            return false;
+        }
+        pinned.Update(program);
+        return true;
+    }
+
+    private void Attach(string link, BpfProgram program, Func<BpfLink> create, Func<BpfLinkInfo, bool> isRight)
+    {
+        using (var pinned = BpfLink.TryOpenPinned(_pins.Link(link)))
+        {
+            if (pinned is not null && isRight(pinned.Info()))
+            {
+                pinned.Update(program);
+                return;
+            }
+            if (pinned is not null)
+                _pins.RemoveLink(link);
+        }
+        using var created = create();
+        created.Pin(_pins.Link(link));
+    }
+}

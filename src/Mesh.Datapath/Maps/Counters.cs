@@ -1,0 +1,36 @@
+namespace Mesh.Datapath.Maps;
+
+/// <summary>enum drop_reason. Names are what metrics and the CLI print, in lower case.</summary>
+public enum DropReason
+{
+    Forwarded = 0,
+    InvalidPacket = 1,
+    InvalidSource = 2,
+    NoServiceBackend = 3,
+    NoTunnel = 4,
+    NodeDown = 5,
+    NoEndpoint = 6,
+    NoTunnelKey = 7,
+    Encapsulation = 8,
+    Fragment = 9,
+    Translation = 10,
+    Conntrack = 11,
+    Ttl = 12,
+    TooBig = 13,
+}
+
+public enum TrafficDirection
+{
+    /// <summary>From a pod or the host.</summary>
+    Egress = 0,
+
+    /// <summary>From the tunnel.</summary>
+    Ingress = 1,
+}
+
+/// <summary>struct counter, value of counters (per CPU).</summary>
+public struct CounterValue
+{
+    public ulong Packets;
+    public ulong Bytes;
+}

@@ -1,0 +1,134 @@
+using System.Runtime.CompilerServices;
+using Mesh.Model;
+
+namespace Mesh.Datapath.Maps;
+
+/// <summary>Sizes fixed by bpf/include/mesh/lb.h.</summary>
+public static class LbLimits
+{
+    public const int BlockBytes = 64;
+    public const int SegmentsPerBlock = 4;
+    public const int SegmentsMax = 64;
+    public const int ClusterWords = 8;
+    public const int Clusters = ClusterWords * 64;
+}
+
+/// <summary>struct lb4_key, key of lb4_services.</summary>
+public struct Lb4Key
+{
+    public BigEndianUInt32 Address;
+    public BigEndianUInt16 Port;
+    public byte Protocol;
+    public byte Scope;
+
+    public static Lb4Key From(L3n4Addr frontend) => new()
+    {
+        Address = BigEndianUInt32.FromHost((uint)frontend.Address.Value),
+        Port = BigEndianUInt16.FromHost(frontend.Port),
+        Protocol = (byte)frontend.Protocol,
+    };
+
+    public readonly L3n4Addr ToL3n4Addr() => new(IpAddr.V4(Address.Host), Port.Host, (L4Protocol)Protocol);
+}
+
+/// <summary>struct lb6_key, key of lb6_services.</summary>
+public struct Lb6Key
+{
+    public MeshAddress Address;
+    public BigEndianUInt16 Port;
+    public byte Protocol;
+    public byte Scope;
+
+    public static Lb6Key From(L3n4Addr frontend) => new()
+    {
+        Address = MeshAddress.From(frontend.Address),
+        Port = BigEndianUInt16.FromHost(frontend.Port),
+        Protocol = (byte)frontend.Protocol,
+    };
+
+    public readonly L3n4Addr ToL3n4Addr() => new(Address.ToIpAddr(Family.IPv6)!.Value, Port.Host, (L4Protocol)Protocol);
+}
+
+/// <summary>struct lb_service_id, value of lb4_services and lb6_services.</summary>
+public struct LbServiceId
+{
+    public uint Id;
+}
+
+/// <summary>struct lb_service: the commit word, always stored whole by one release store.</summary>
+public struct LbService
+{
+    public uint Block;
+    public byte Segments;
+    public LbServiceFlags Flags;
+    public ushort Generation;
+}
+
+[Flags]
+public enum LbServiceFlags : byte
+{
+    None = 0,
+    Present = 0x01,
+    AffinityLocal = 0x02,
+    AffinityRemote = 0x04,
+}
+
+/// <summary>struct lb_segment: one cluster's backends of one tier of one service.</summary>
+public struct LbSegment
+{
+    public uint BackendBase;
+
+    /// <summary>Byte offset from the start of the arena.</summary>
+    public uint Table;
+    public ushort Backends;
+    public ushort TableSize;
+    public ushort ClusterId;
+    public byte Tier;
+    public LbSegmentFlags Flags;
+
+    public readonly int TableBytes => TableSize * ((Flags & LbSegmentFlags.Wide) != 0 ? 2 : 1);
+
+    public readonly uint TableBlocks => (uint)(TableBytes + LbLimits.BlockBytes - 1) / LbLimits.BlockBytes;
+}
+
+[Flags]
+public enum LbSegmentFlags : byte
+{
+    None = 0,
+    Wide = 0x01,
+}
+
+/// <summary>struct lb_block: 64 bytes of header or table.</summary>
+[InlineArray(LbLimits.SegmentsPerBlock)]
+public struct LbBlock
+{
+    private LbSegment _first;
+}
+
+/// <summary>struct lb_backend. State is stored alone to take one backend out.</summary>
+public struct LbBackend
+{
+    public MeshAddress Address;
+    public BigEndianUInt16 Port;
+    public byte Protocol;
+    public byte State;
+    public ushort ClusterId;
+
+    /// <summary>MESH_FAMILY_*; None = free slot.</summary>
+    public byte Family;
+    public byte Flags;
+
+    /// <summary>Index into nodes; 0 = unknown.</summary>
+    public uint Node;
+    public uint Pad;
+
+    public readonly L3n4Addr? ToL3n4Addr() =>
+        Address.ToIpAddr(Family) is { } address ? new L3n4Addr(address, Port.Host, (L4Protocol)Protocol) : null;
+}
+
+/// <summary>struct cluster_liveness: one bit a cluster.</summary>
+[InlineArray(LbLimits.ClusterWords)]
+public struct ClusterLivenessValue
+{
+    private ulong _first;
+}

@@ -1,0 +1,91 @@
+using Mesh.Bpf;
+using Mesh.Datapath.LoadBalancing;
+using Mesh.Datapath.Maps;
+using Mesh.Model;
+
+namespace Mesh.Datapath.Nodes;
+
+/// <summary>
+/// Tunnel endpoint → index into the nodes map, which ipcache values carry. An index is given out with its node already written, and
+/// is reused only after a sweep found nobody using it and a grace period has passed. Nobody counts references: with hundreds of
+/// thousands of entries and hundreds of nodes, a sweep at prune time is cheaper than a counter per write. Thread-safe.
+/// </summary>
+internal sealed class NodeIndexes
+{
+    private readonly Lock _lock = new();
+    private readonly MmapArray<NodeValue> _nodes;
+    private readonly GracePeriod _grace;
+    private readonly RangeAllocator _indexes;
+    private readonly Dictionary<IpAddr, uint> _byEndpoint = [];
+
+    internal NodeIndexes(MmapArray<NodeValue> nodes, GracePeriod grace)
+    {
+        _nodes = nodes;
+        _grace = grace;
+        _indexes = new RangeAllocator("nodes", 1, nodes.Info.MaxEntries,
+            (start, length) => nodes.Span.Slice((int)start, (int)length).Clear());
+    }
+
+    internal RangeAllocator Indexes => _indexes;
+
+    internal int Count
+    {
+        get
+        {
+            lock (_lock)
+                return _byEndpoint.Count;
+        }
+    }
+
+    /// <summary>Takes over the nodes that the map holds, without writing.</summary>
+    internal void Adopt()
+    {
+        lock (_lock)
+        {
+            for (uint index = 1; index < _nodes.Info.MaxEntries; index++)
+            {
+                var node = _nodes[index];
+                // Of two indexes with one endpoint the first is used on; the sweep frees the other.
+                if (node.TunnelEndpoint.ToIpAddr(node.Family) is { } endpoint && _indexes.TryReserve(index, 1))
+                    if (!_byEndpoint.TryAdd(endpoint, index))
+                        _grace.Retire(_indexes, index, 1);
+            }
+        }
+    }
+
+    /// <summary>The index of a node, written to the map when it is new.</summary>
+    /// <exception cref="DatapathException">The nodes map is full.</exception>
+    internal uint IndexOf(IpAddr endpoint, uint clusterId)
+    {
+        lock (_lock)
+        {
+            if (_byEndpoint.TryGetValue(endpoint, out var index))
+                return index;
+            if (_indexes.TryAllocate(1) is not { } fresh)
+            {
+                _grace.Collect();
+                fresh = _indexes.TryAllocate(1) ?? throw new DatapathException(
+                    $"map nodes is full: it holds {_nodes.Info.MaxEntries - 1} tunnel endpoints");
+            }
+            ref var node = ref _nodes[fresh];
+            node = new NodeValue { TunnelEndpoint = MeshAddress.From(endpoint), ClusterId = (ushort)clusterId };
+            // Last: a slot with a family is one that adoption takes for whole.
+            Volatile.Write(ref node.Family, Family.Of(endpoint));
+            _byEndpoint[endpoint] = fresh;
+            return fresh;
+        }
+    }
+
+    /// <summary>Frees, after a grace period, every index that is not among those in use.</summary>
+    internal void Sweep(IReadOnlySet<uint> used)
+    {
+        lock (_lock)
+        {
+            foreach (var (endpoint, index) in _byEndpoint.Where(pair => !used.Contains(pair.Value)).ToList())
+            {
+                _byEndpoint.Remove(endpoint);
+                _grace.Retire(_indexes, index, 1);
+            }
+        }
+    }
+}

@@ -1,0 +1,210 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+using Mesh.Bpf;
+using Mesh.ControlPlane.LoadBalancing;
+using Mesh.Datapath.IPCache;
+using Mesh.Datapath.LoadBalancing;
+using Mesh.Datapath.Loader;
+using Mesh.Datapath.Maps;
+using Mesh.Model;
+
+namespace Mesh.Datapath;
+
+/// <summary>A frontend as the kernel has it.</summary>
+/// <param name="Generation">Grows with each commit, modulo 65536.</param>
+public sealed record PinnedFrontend(
+    L3n4Addr Address, uint ServiceId, ushort Generation, ServiceAffinity Affinity, IReadOnlyList<PinnedSegment> Segments);
+
+/// <param name="Tier">0 is used first.</param>
+/// <param name="TableSize">Entries of its table.</param>
+/// <param name="Table">Index into <paramref name="Backends"/> per entry.</param>
+public sealed record PinnedSegment(
+    byte Tier, uint ClusterId, bool ClusterUp, int TableSize, IReadOnlyList<ushort> Table, IReadOnlyList<PinnedBackend> Backends);
+
+/// <param name="Slot">Index into lb_backends.</param>
+public sealed record PinnedBackend(uint Slot, L3n4Addr Address, uint ClusterId, BackendState State);
+
+/// <param name="TunnelEndpoint">Null = no tunnel.</param>
+public sealed record PinnedIPCacheEntry(IpPrefix Prefix, uint Identity, IpAddr? TunnelEndpoint, uint Node);
+
+public sealed record PinnedNode(uint Index, IpAddr TunnelEndpoint, uint ClusterId, bool IsUp);
+
+/// <param name="Id">0 for the node's own addresses.</param>
+public sealed record PinnedEndpoint(IpAddr Address, ushort Id, uint InterfaceIndex, uint Identity, string Mac, string HostMac, bool IsHost);
+
+/// <param name="SinceHeartbeat">Age of the agent's last sign of life; null when no agent has run on these maps.</param>
+public sealed record PinnedAgentState(uint AbiVersion, ulong Generation, TimeSpan? SinceHeartbeat);
+
+/// <summary>
+/// Reads a node's pinned maps and writes nothing: for the CLI, which must tell the truth with the agent dead or busy, and for tests.
+/// A frontend that is being changed while it is read is read again.
+/// </summary>
+public sealed class PinnedMaps : IDisposable
+{
+    private const int ReadAttempts = 100;
+
+    private readonly PinDirectory _pins;
+    private readonly LbMaps _lb;
+    private readonly IPCacheMaps _ipcache;
+    private readonly MmapArray<NodeValue> _nodes;
+    private readonly BpfMap<EndpointKey, EndpointValue> _endpoints;
+    private readonly BpfMap<uint, CounterValue> _counters;
+    private readonly MmapArray<AgentStateValue> _agentState;
+
+    private PinnedMaps(PinDirectory pins)
+    {
+        _pins = pins;
+        _agentState = BpfMaps.OpenPinnedArray<AgentStateValue>(pins.Map("agent_state"), readOnly: true);
+        _lb = LbMaps.OpenPinned(pins.Maps, readOnly: true);
+        _ipcache = IPCacheMaps.OpenPinned(pins.Maps, readOnly: true);
+        _nodes = BpfMaps.OpenPinnedArray<NodeValue>(pins.Map("nodes"), readOnly: true);
+        _endpoints = BpfMaps.OpenPinned<EndpointKey, EndpointValue>(pins.Map("endpoints"), readOnly: true);
+        _counters = BpfMaps.OpenPinned<uint, CounterValue>(pins.Map("counters"), readOnly: true);
+    }
+
+    /// <param name="bpfRoot">The agent's --bpf-root.</param>
+    /// <exception cref="DatapathException">No datapath has been made there.</exception>
+    public static PinnedMaps Open(string bpfRoot)
+    {
+        var pins = new PinDirectory(bpfRoot);
+        if (!pins.Exists)
+            throw new DatapathException($"no datapath is pinned in {pins.Maps}: start the agent with --bpf-root {bpfRoot}");
+        return new PinnedMaps(pins);
+    }
+
+    /// <summary>Sorted by address.</summary>
+    public IReadOnlyList<PinnedFrontend> Frontends()
+    {
+        var frontends = _lb.Services4.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), pair.Value.Id))
+            .Concat(_lb.Services6.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), pair.Value.Id)));
+        return [.. frontends.OrderBy(pair => pair.Address).Select(pair => Read(pair.Address, pair.Id)).OfType<PinnedFrontend>()];
+    }
+
+    /// <summary>Sorted by prefix.</summary>
+    public IReadOnlyList<PinnedIPCacheEntry> IPCache()
+    {
+        var entries = new List<PinnedIPCacheEntry>();
+        entries.AddRange(_ipcache.Hosts4.Dump().Select(pair => Entry(pair.Key.ToPrefix(), pair.Value)));
+        entries.AddRange(_ipcache.Hosts6.Dump().Select(pair => Entry(pair.Key.ToPrefix(), pair.Value)));
+        entries.AddRange(_ipcache.Ranges4.Dump().Select(pair => Entry(pair.Key.ToPrefix(), pair.Value)));
+        entries.AddRange(_ipcache.Ranges6.Dump().Select(pair => Entry(pair.Key.ToPrefix(), pair.Value)));
+        entries.Sort((left, right) => left.Prefix.CompareTo(right.Prefix));
+        return entries;
+    }
+
+    /// <summary>Tunnel endpoints by index.</summary>
+    public IReadOnlyList<PinnedNode> Nodes()
+    {
+        var nodes = new List<PinnedNode>();
+        for (uint index = 1; index < _nodes.Info.MaxEntries; index++)
+        {
+            var node = _nodes[index];
+            if (node.TunnelEndpoint.ToIpAddr(node.Family) is { } endpoint)
+                nodes.Add(new PinnedNode(index, endpoint, node.ClusterId, node.State == 0));
+        }
+        return nodes;
+    }
+
+    /// <summary>Sorted by address.</summary>
+    public IReadOnlyList<PinnedEndpoint> Endpoints() =>
+    [
+        .. _endpoints.Dump().Where(pair => pair.Key.ToIpAddr() is not null).Select(pair => new PinnedEndpoint(
+            pair.Key.ToIpAddr()!.Value, pair.Value.Id, pair.Value.InterfaceIndex, pair.Value.Identity, pair.Value.Mac.ToString(),
+            pair.Value.HostMac.ToString(), (pair.Value.Flags & EndpointFlags.Host) != 0)).OrderBy(endpoint => endpoint.Address),
+    ];
+
+    /// <summary>Clusters that may be sent new flows.</summary>
+    public IReadOnlyList<uint> ClustersUp() => [.. Enumerable.Range(0, LbLimits.Clusters).Select(id => (uint)id).Where(IsUp)];
+
+    /// <summary>Reasons never met are left out.</summary>
+    public IReadOnlyList<PacketCounter> Counters()
+    {
+        var counters = new List<PacketCounter>();
+        foreach (var reason in Enum.GetValues<DropReason>())
+            foreach (var direction in Enum.GetValues<TrafficDirection>())
+            {
+                var perCpu = _counters.GetPerCpu((uint)reason * 2 + (uint)direction) ?? [];
+                var packets = perCpu.Aggregate(0ul, (sum, value) => sum + value.Packets);
+                if (packets > 0)
+                    counters.Add(new PacketCounter(reason, direction, packets, perCpu.Aggregate(0ul, (sum, value) => sum + value.Bytes)));
+            }
+        return counters;
+    }
+
+    public PinnedAgentState AgentState()
+    {
+        var state = _agentState[0];
+        var now = (ulong)(Stopwatch.GetTimestamp() * 1000 / Stopwatch.Frequency);
+        var age = now > state.HeartbeatMs ? now - state.HeartbeatMs : 0;
+        return new PinnedAgentState((uint)(state.Abi >> 32), state.Generation,
+            state.HeartbeatMs == 0 ? null : TimeSpan.FromMilliseconds(age));
+    }
+
+    /// <summary>Capacity and memory of every pinned map; Used is -1.</summary>
+    public IReadOnlyList<MapUsage> Usage()
+    {
+        var usage = new List<MapUsage>();
+        foreach (var path in Directory.EnumerateFiles(_pins.Maps).Order(StringComparer.Ordinal))
+        {
+            var name = Path.GetFileName(path);
+            using var fd = BpfFd.OpenPinned(path, readOnly: true);
+            usage.Add(new MapUsage(name, -1, MapInfo.Of(fd, name).MaxEntries, MapInfo.MemoryOf(fd)));
+        }
+        return usage;
+    }
+
+    public void Dispose()
+    {
+        _lb.Dispose();
+        _ipcache.Dispose();
+        _nodes.Dispose();
+        _endpoints.Dispose();
+        _counters.Dispose();
+        _agentState.Dispose();
+    }
+
+    private bool IsUp(uint cluster) => (Volatile.Read(ref _lb.Clusters[0][(int)(cluster / 64)]) >> (int)(cluster % 64) & 1) != 0;
+
+    private PinnedIPCacheEntry Entry(IpPrefix prefix, IPCacheValue value)
+    {
+        var node = value.Node < _nodes.Info.MaxEntries ? _nodes[value.Node] : default;
+        return new PinnedIPCacheEntry(prefix, value.Identity, node.TunnelEndpoint.ToIpAddr(node.Family), value.Node);
+    }
+
+    /// <summary>Null when the service has gone meanwhile. What is read counts only if the commit word is the same before and after.</summary>
+    private PinnedFrontend? Read(L3n4Addr address, uint id)
+    {
+        for (var attempt = 0; attempt < ReadAttempts; attempt++)
+        {
+            var word = _lb.Services.Observe(id);
+            if ((word.Flags & LbServiceFlags.Present) == 0)
+                return null;
+            var segments = new List<PinnedSegment>();
+            for (var i = 0; i < word.Segments; i++)
+                segments.Add(ReadSegment(_lb.Arena[word.Block + (uint)(i / LbLimits.SegmentsPerBlock)][i % LbLimits.SegmentsPerBlock]));
+            var affinity = (word.Flags & LbServiceFlags.AffinityLocal) != 0 ? ServiceAffinity.Local
+                : (word.Flags & LbServiceFlags.AffinityRemote) != 0 ? ServiceAffinity.Remote : ServiceAffinity.None;
+            Thread.MemoryBarrier();
+            if (Unsafe.BitCast<LbService, ulong>(_lb.Services.Observe(id)) == Unsafe.BitCast<LbService, ulong>(word))
+                return new PinnedFrontend(address, id, word.Generation, affinity, segments);
+        }
+        throw new DatapathException($"frontend {address} changed {ReadAttempts} times while it was read");
+    }
+
+    private PinnedSegment ReadSegment(LbSegment segment)
+    {
+        var bytes = _lb.Arena.Bytes.Slice((int)segment.Table, segment.TableBytes);
+        var wide = (segment.Flags & LbSegmentFlags.Wide) != 0;
+        var table = new ushort[segment.TableSize];
+        for (var i = 0; i < table.Length; i++)
+            table[i] = wide ? BitConverter.ToUInt16(bytes.Slice(i * 2, 2)) : bytes[i];
+        var backends = new List<PinnedBackend>();
+        for (uint i = 0; i < segment.Backends; i++)
+        {
+            var backend = _lb.Backends[segment.BackendBase + i];
+            if (backend.ToL3n4Addr() is { } address)
+                backends.Add(new PinnedBackend(segment.BackendBase + i, address, backend.ClusterId, (BackendState)backend.State));
+        }
+        return new PinnedSegment(segment.Tier, segment.ClusterId, IsUp(segment.ClusterId), segment.TableSize, table, backends);
+    }
+}
