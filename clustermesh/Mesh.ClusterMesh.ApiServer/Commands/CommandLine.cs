@@ -25,7 +25,9 @@ internal static class CommandLine
             return Refuse($"{parsed.UnmatchedTokens[0]}: unknown; {Nearest(parsed.UnmatchedTokens[0], flags)}");
         if (parsed.Errors.Count > 0 && parsed.Action is not System.CommandLine.Help.HelpAction)
             return Refuse(string.Join("; ", parsed.Errors.Select(error => error.Message.TrimEnd('.'))));
-        return await parsed.InvokeAsync(cancellationToken: CancellationToken.None);
+        // Signals are ours: an orderly stop ends with 0.
+        var configuration = new InvocationConfiguration { ProcessTerminationTimeout = null };
+        return await parsed.InvokeAsync(configuration, CancellationToken.None);
     }
 
     private static async Task<int> ServeAsync((ApiServerOptions? Options, string Faults) flags, Action<string> log, CancellationToken stop)

@@ -1,0 +1,99 @@
+using System.Diagnostics;
+using Mesh.TestKit;
+using Xunit;
+
+namespace Mesh.ClusterMesh.ApiServer.Tests;
+
+/// <summary>Each test starts the very program: what counts is what a person sees.</summary>
+public class CommandLineTests
+{
+    private const string Sound = "clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:/nowhere --health-port 0 "
+        + "--kvstore-opt etcd.address=http://127.0.0.1:1";
+
+    private static async Task<(int Code, string Error)> RunAsync(string arguments, params (string Name, string Value)[] environment)
+    {
+        var info = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+        {
+            RedirectStandardError = true,
+            RedirectStandardOutput = true,
+        };
+        foreach (var (name, value) in environment)
+            info.Environment[name] = value;
+        using var program = Process.Start(info)!;
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(15));
+        try
+        {
+            var error = await program.StandardError.ReadToEndAsync(patience.Token);
+            await program.WaitForExitAsync(patience.Token);
+            return (program.ExitCode, error);
+        }
+        finally
+        {
+            if (!program.HasExited)
+                program.Kill();
+        }
+    }
+
+    [Theory]
+    [InlineData("", "give clustermesh or version")]
+    [InlineData("clustermesh --clusterid 1", "--clusterid: unknown; did you mean --cluster-id?")]
+    [InlineData("clustermesh --frobnicate", "--frobnicate: unknown; clustermesh-apiserver clustermesh --help lists what is allowed")]
+    [InlineData("clustermesh", "--cluster-name: cluster name '' must have 1 to 32 characters; --cluster-id '': must be 1 to 255; --source '': must be manifests:DIRECTORY")]
+    [InlineData("clustermesh --cluster-id 256", "--cluster-id '256': must be 1 to 255")]
+    [InlineData("clustermesh --cluster-id 512 --max-connected-clusters 511", "--cluster-id '512': must be 1 to 511")]
+    [InlineData("clustermesh --cluster-id -1", "--cluster-id '-1': must be 1 to 255")]
+    [InlineData("clustermesh --max-connected-clusters 300", "--max-connected-clusters '300': must be 255 or 511")]
+    [InlineData("clustermesh --cluster-name default", "cluster name 'default' is reserved")]
+    [InlineData("clustermesh --source kubernetes", "--source 'kubernetes': must be manifests:DIRECTORY")]
+    [InlineData("clustermesh --kvstore-opt etcd.adress=x", "--kvstore-opt etcd.adress: must be etcd.address=URL[,URL] or etcd.config=FILE")]
+    [InlineData("clustermesh --kvstore-opt etcd.address=127.0.0.1:2379", "is not a URL")]
+    [InlineData("clustermesh --kvstore-opt etcd.config=/nowhere/at.yaml", "--kvstore-opt etcd.config=/nowhere/at.yaml: ")]
+    [InlineData("clustermesh --health-port 70000", "--health-port '70000': must be PORT (1 to 65535) or IP:PORT")]
+    [InlineData("clustermesh --prometheus-serve-addr here", "--prometheus-serve-addr 'here': must be PORT")]
+    [InlineData("clustermesh --clustermesh-default-global-namespace maybe", "'maybe': must be true or false")]
+    [InlineData("clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:/x --etcd-listen-client-urls http://localhost:2379",
+        "--etcd-listen-client-urls 'http://localhost:2379': must be http://IP:PORT without certificates")]
+    [InlineData("clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:/x --etcd-cert-file /nowhere.crt",
+        "--etcd-trusted-ca-file: missing; the five certificate flags go together; --etcd-cert-file /nowhere.crt: there is no such file")]
+    public async Task An_impossible_value_is_one_line_that_says_what_is_allowed(string arguments, string fault)
+    {
+        var (code, error) = await RunAsync(arguments);
+        Assert.Equal(1, code);
+        Assert.Contains(fault, error, StringComparison.Ordinal);
+        Assert.Single(error.TrimEnd().Split('\n'));
+    }
+
+    [Fact]
+    public async Task An_environment_variable_stands_for_a_flag_and_the_flag_wins()
+    {
+        var (_, error) = await RunAsync("clustermesh --cluster-name tokyo", ("CLUSTER_ID", "777"), ("CLUSTER_NAME", "default"));
+        Assert.Contains("--cluster-id '777'", error, StringComparison.Ordinal);
+        Assert.DoesNotContain("default", error, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_port_that_is_taken_is_named()
+    {
+        await using var taken = await EtcdServer.StartAsync();
+        var port = taken.Endpoint.Split(':')[^1];
+        var (code, error) = await RunAsync(Sound.Replace("--health-port 0", $"--health-port {port}", StringComparison.Ordinal));
+        Assert.Equal(1, code);
+        Assert.Contains($"--health-port 127.0.0.1:{port}", error, StringComparison.Ordinal);
+        Assert.Single(error.TrimEnd().Split('\n'));
+    }
+
+    [Fact]
+    public async Task A_certificate_of_another_name_would_lock_us_out()
+    {
+        await using var tokyo = new TestCluster();
+        var options = tokyo.EmbeddedOptions();
+        var (cert, key) = tokyo.Certificate("admin-osaka");
+        var (code, error) = await RunAsync(
+            $"clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:{tokyo.Manifests} --etcd-data-dir {options.DataDirectory} "
+            + $"--etcd-trusted-ca-file {options.TrustedCaFile} --etcd-cert-file {options.ServerCertFile} --etcd-key-file {options.ServerKeyFile} "
+            + $"--etcd-client-cert-file {cert} --etcd-client-key-file {key}");
+        Assert.Equal(1, code);
+        Assert.Contains("has the common name 'admin-osaka'; it must be admin-tokyo or root", error, StringComparison.Ordinal);
+        Assert.False(Directory.Exists(options.DataDirectory));
+    }
+}

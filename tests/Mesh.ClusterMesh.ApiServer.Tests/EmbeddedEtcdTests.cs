@@ -1,0 +1,239 @@
+using System.Diagnostics;
+using System.Globalization;
+using System.Runtime.InteropServices;
+using Mesh.ClusterMesh.ApiServer.Etcd;
+using Mesh.KVStore;
+using Mesh.TestKit;
+using Xunit;
+
+namespace Mesh.ClusterMesh.ApiServer.Tests;
+
+public partial class EmbeddedEtcdTests
+{
+    private const int SigKill = 9;
+    private const int SigTerm = 15;
+    private const string CartKey = "cilium/state/services/v1/tokyo/shop/cart";
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
+    private static partial int Kill(int pid, int signal);
+
+    [Fact]
+    public async Task A_killed_etcd_comes_back_with_all_it_had()
+    {
+        await using var tokyo = new TestCluster();
+        tokyo.Write("cart.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.1"));
+        await tokyo.StartWithOwnEtcdAsync();
+        await using var admin = tokyo.ClientOf("admin-tokyo");
+        var before = await admin.GetAsync(CartKey, Cancellation);
+        var child = tokyo.Server.Etcd!.ChildProcessId;
+
+        Assert.Equal(0, Kill(child, SigKill));
+        await Deadline.Until(() => tokyo.Server.Etcd.Restarts == 1 && tokyo.Server.Etcd.Error is null, "etcd to be back", () => tokyo.Logged);
+        Assert.NotEqual(child, tokyo.Server.Etcd.ChildProcessId);
+        var after = await admin.GetAsync(CartKey, Cancellation);
+        // The very same revision: peers see nothing.
+        Assert.Equal(before!.Value.ModRevision, after!.Value.ModRevision);
+
+        tokyo.Write("cart.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.2"));
+        await Deadline.Until(async () => (await admin.TextAsync(CartKey))!.Contains("10.1.0.2", StringComparison.Ordinal), "a change after it");
+    }
+
+    [Fact]
+    public async Task An_etcd_whose_data_was_lost_is_another_one_and_is_filled_again()
+    {
+        await using var tokyo = new TestCluster();
+        tokyo.Write("cart.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.1"));
+        await tokyo.StartWithOwnEtcdAsync();
+        await using var admin = tokyo.ClientOf("admin-tokyo");
+        await admin.GetAsync(CartKey, Cancellation);
+        var firstLife = admin.Status.ClusterId;
+
+        Directory.Move(Path.Combine(tokyo.EtcdData, "member"), Path.Combine(tokyo.Home, "lost"));
+        Assert.Equal(0, Kill(tokyo.Server.Etcd!.ChildProcessId, SigKill));
+        await Deadline.Until(
+            async () => tokyo.Server.Etcd.Error is null && tokyo.Server.Etcd.Restarts > 0 && await TryText(admin, CartKey) is not null,
+            "the service to be back", () => tokyo.Logged);
+        Assert.NotEqual(firstLife, admin.Status.ClusterId);
+        // Users are in force again as well.
+        await using var remote = tokyo.ClientOf("remote");
+        await Deadline.Until(async () => await IsDeniedAsync(() => remote.WriteAsync([new("cilium/x", null)], Cancellation)), "users in force");
+    }
+
+    [Fact]
+    public async Task A_remote_cluster_reads_our_state_and_nothing_else_and_writes_nothing()
+    {
+        await using var tokyo = new TestCluster();
+        tokyo.Write("cart.yaml", Yaml.Service("cart"));
+        await tokyo.StartWithOwnEtcdAsync();
+        await using var admin = tokyo.ClientOf("admin-tokyo");
+        await admin.WriteAsync(
+            [new("cilium/cluster-config/osaka", "{}"u8.ToArray()), new("cilium/cache/nodes/v1/osaka/n1", "{}"u8.ToArray())], Cancellation);
+        await using var remote = tokyo.ClientOf("remote");
+
+        Assert.NotNull(await remote.TextAsync(CartKey));
+        Assert.NotNull(await remote.TextAsync("cilium/cluster-config/tokyo"));
+        Assert.Single(await remote.DumpAsync("cilium/.heartbeat"));
+        Assert.Equal(4, (await remote.DumpAsync("cilium/synced/tokyo/")).Count);
+        await AssertDenied(() => remote.TextAsync("cilium/cluster-config/osaka"));
+        await AssertDenied(() => remote.DumpAsync("cilium/cluster-config/"));
+        await AssertDenied(() => remote.DumpAsync("cilium/cache/"));
+        await AssertDenied(() => remote.WriteAsync([new(CartKey, "x"u8.ToArray())], Cancellation));
+
+        await using var local = tokyo.ClientOf("local-tokyo");
+        Assert.Single(await local.DumpAsync("cilium/cache/"));
+        Assert.Equal(2, (await local.DumpAsync("cilium/cluster-config/")).Count);
+        await AssertDenied(() => local.TextAsync(CartKey));
+        await AssertDenied(() => local.WriteAsync([new("cilium/cache/x", "x"u8.ToArray())], Cancellation));
+
+        await using var stranger = tokyo.ClientOf("stranger");
+        await Assert.ThrowsAsync<KVStoreException>(() => stranger.TextAsync(CartKey));
+    }
+
+    [Fact]
+    public async Task A_restart_over_its_own_data_disturbs_no_key()
+    {
+        await using var tokyo = new TestCluster();
+        tokyo.Write("cart.yaml", Yaml.Service("cart"));
+        await tokyo.StartWithOwnEtcdAsync();
+        await tokyo.StopAsync();
+        Assert.Equal(
+            UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(tokyo.EtcdData));
+        await tokyo.StartWithOwnEtcdAsync();
+        await using var admin = tokyo.ClientOf("admin-tokyo");
+        var cart = await admin.GetAsync(CartKey, Cancellation);
+        Assert.Equal(cart!.Value.CreateRevision, (await admin.GetAsync(CartKey, Cancellation))!.Value.CreateRevision);
+    }
+
+    [Fact]
+    public async Task Two_API_servers_cannot_have_one_data_directory()
+    {
+        await using var tokyo = new TestCluster();
+        await using var first = EtcdSupervisor.Start(tokyo.EmbeddedOptions());
+        var fault = Assert.Throws<IOException>(() => EtcdSupervisor.Start(tokyo.EmbeddedOptions()));
+        Assert.Contains($"--etcd-data-dir {tokyo.EtcdData} is in use by another API server", fault.Message, StringComparison.Ordinal);
+        await first.WaitUntilReadyAsync(Cancellation);
+    }
+
+    [Fact]
+    public async Task An_orphaned_etcd_on_our_directory_is_ended_and_others_are_not()
+    {
+        await using var tokyo = new TestCluster();
+        Directory.CreateDirectory(tokyo.EtcdData);
+        await using var stranger = await EtcdServer.StartAsync();
+        using var orphan = Process.Start(new ProcessStartInfo("etcd",
+        [
+            "--data-dir", tokyo.EtcdData, "--listen-client-urls", $"http://127.0.0.1:{tokyo.Port}", "--advertise-client-urls", $"http://127.0.0.1:{tokyo.Port}",
+            "--listen-peer-urls", $"http://127.0.0.1:{EtcdServer.FreePort()}", "--logger", "zap", "--log-level", "fatal",
+        ])
+        { RedirectStandardError = true })!;
+        await Deadline.Until(() => Directory.Exists(Path.Combine(tokyo.EtcdData, "member")), "the orphan to have the directory");
+
+        await tokyo.StartWithOwnEtcdAsync();
+        Assert.True(orphan.WaitForExit(TimeSpan.FromSeconds(5)));
+        Assert.Contains($"process {orphan.Id} of a former API server still holds", tokyo.Logged, StringComparison.Ordinal);
+        await using var store = stranger.NewStore();
+        Assert.Null(await store.TextAsync("any"));
+    }
+
+    [Theory]
+    [InlineData(SigKill)]
+    [InlineData(SigTerm)]
+    public async Task No_etcd_outlives_its_API_server(int signal)
+    {
+        await using var tokyo = new TestCluster();
+        tokyo.Write("cart.yaml", Yaml.Service("cart"));
+        using var program = StartProgram(tokyo);
+        await Deadline.Until(async () => await TryReadyAsync(tokyo), "the program to be ready");
+        var child = ChildOf(program.Id);
+        Assert.Equal("etcd", ProcessName(child));
+
+        Assert.Equal(0, Kill(program.Id, signal));
+        Assert.True(program.WaitForExit(TimeSpan.FromSeconds(10)));
+        await Deadline.Until(() => ProcessName(child) is "", "etcd to be gone");
+        if (signal == SigTerm)
+            Assert.Equal(0, program.ExitCode);
+
+        // Whatever ended it, the next one finds everything in place.
+        await tokyo.StartWithOwnEtcdAsync();
+        await using var admin = tokyo.ClientOf("admin-tokyo");
+        Assert.NotNull(await admin.TextAsync(CartKey));
+    }
+
+    private static Process StartProgram(TestCluster tokyo)
+    {
+        var options = tokyo.EmbeddedOptions();
+        return Process.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"),
+        [
+            "clustermesh", "--cluster-name", "tokyo", "--cluster-id", "1", "--source", $"manifests:{tokyo.Manifests}",
+            "--etcd-data-dir", options.DataDirectory, "--etcd-listen-client-urls", tokyo.Url, "--etcd-trusted-ca-file", options.TrustedCaFile!,
+            "--etcd-cert-file", options.ServerCertFile!, "--etcd-key-file", options.ServerKeyFile!,
+            "--etcd-client-cert-file", options.ClientCertFile!, "--etcd-client-key-file", options.ClientKeyFile!,
+            "--health-port", tokyo.HealthPort.ToString(CultureInfo.InvariantCulture),
+        ]))!;
+    }
+
+    private static async Task<bool> TryReadyAsync(TestCluster tokyo)
+    {
+        try
+        {
+            return (await tokyo.PageAsync("/readyz")).Text == "Ready";
+        }
+        catch (HttpRequestException)
+        {
+            return false;
+        }
+    }
+
+    private static int ChildOf(int parent) => Directory.EnumerateDirectories("/proc")
+        .Select(path => int.TryParse(Path.GetFileName(path), out var pid) ? pid : 0)
+        .First(pid => pid > 0 && Stat(pid) is [_, var itsParent, ..] && itsParent == parent.ToString(CultureInfo.InvariantCulture));
+
+    /// <summary>"" when there is no such process, or only its zombie.</summary>
+    private static string ProcessName(int pid) => Stat(pid) is [not "Z", _, var name] ? name : "";
+
+    /// <summary>State, parent and name.</summary>
+    private static string[] Stat(int pid)
+    {
+        try
+        {
+            var stat = File.ReadAllText($"/proc/{pid}/stat");
+            var end = stat.LastIndexOf(')');
+            var rest = stat[(end + 2)..].Split(' ');
+            return [rest[0], rest[1], stat[(stat.IndexOf('(', StringComparison.Ordinal) + 1)..end]];
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return [];
+        }
+    }
+
+    private static async Task<string?> TryText(EtcdKVStore store, string key)
+    {
+        try
+        {
+            return await store.TextAsync(key);
+        }
+        catch (KVStoreException)
+        {
+            return null;
+        }
+    }
+
+    private static async Task AssertDenied(Func<Task> call) => Assert.True(await IsDeniedAsync(call), "was allowed");
+
+    private static async Task<bool> IsDeniedAsync(Func<Task> call)
+    {
+        try
+        {
+            await call();
+            return false;
+        }
+        catch (KVStoreException e)
+        {
+            Assert.True(e.PermissionDenied, e.Message);
+            return true;
+        }
+    }
+}

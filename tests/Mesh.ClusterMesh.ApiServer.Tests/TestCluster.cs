@@ -1,0 +1,172 @@
+using System.Collections.Concurrent;
+using System.Net;
+using Mesh.ClusterMesh.ApiServer.Etcd;
+using Mesh.KVStore;
+using Mesh.Model;
+using Mesh.Pki;
+using Mesh.TestKit;
+
+namespace Mesh.ClusterMesh.ApiServer.Tests;
+
+/// <summary>Cluster tokyo/1: a manifests directory and an API server in this process, over a given etcd or one of its own.</summary>
+internal sealed class TestCluster : IAsyncDisposable
+{
+    private readonly ConcurrentQueue<string> _log = new();
+    private readonly CertificateAuthority _authority = CertificateAuthority.Create("test CA", TimeSpan.FromDays(1));
+    private CancellationTokenSource _stop = new();
+    private Task _running = Task.CompletedTask;
+
+    public TestCluster()
+    {
+        Directory.CreateDirectory(Manifests);
+        File.WriteAllText(CaFile, _authority.CertificatePem);
+    }
+
+    public static ClusterSelf Self { get; } = new("tokyo", 1, IdentityNumbering.Max255);
+
+    public string Home { get; } = Directory.CreateTempSubdirectory("mesh-apiserver-").FullName;
+
+    public string Manifests => Path.Combine(Home, "manifests");
+
+    public string EtcdData => Path.Combine(Home, "etcd");
+
+    public string CaFile => Path.Combine(Home, "ca.crt");
+
+    public int Port { get; } = EtcdServer.FreePort();
+
+    public string Url => $"https://127.0.0.1:{Port}";
+
+    public int HealthPort { get; } = EtcdServer.FreePort();
+
+    public ApiServer Server { get; private set; } = null!;
+
+    public string Logged => string.Join('\n', _log);
+
+    public void Write(string file, string yaml)
+    {
+        var temporary = Path.Combine(Manifests, ".tmp");
+        File.WriteAllText(temporary, yaml);
+        File.Move(temporary, Path.Combine(Manifests, file), overwrite: true);
+    }
+
+    /// <summary>PEM files of a certificate with this common name, valid for 127.0.0.1.</summary>
+    public (string Cert, string Key) Certificate(string commonName)
+    {
+        var (cert, key) = (Path.Combine(Home, commonName + ".crt"), Path.Combine(Home, commonName + ".key"));
+        if (!File.Exists(cert))
+        {
+            var issued = _authority.Issue(commonName, [], [IPAddress.Loopback], TimeSpan.FromDays(1));
+            File.WriteAllText(key, issued.KeyPem);
+            File.WriteAllText(cert, issued.CertificatePem);
+        }
+        return (cert, key);
+    }
+
+    public Task StartOverAsync(EtcdServer etcd) => StartAsync(Options() with { GivenEtcd = etcd.Options });
+
+    public Task StartWithOwnEtcdAsync() => StartAsync(Options() with { EmbeddedEtcd = EmbeddedOptions() });
+
+    public EtcdServerOptions EmbeddedOptions()
+    {
+        var server = Certificate("server");
+        var admin = Certificate("admin-tokyo");
+        return new EtcdServerOptions
+        {
+            DataDirectory = EtcdData,
+            ListenClientUrls = [Url],
+            TrustedCaFile = CaFile,
+            ServerCertFile = server.Cert,
+            ServerKeyFile = server.Key,
+            ClientCertFile = admin.Cert,
+            ClientKeyFile = admin.Key,
+        };
+    }
+
+    public ApiServerOptions Options() => new()
+    {
+        Self = Self,
+        ManifestDirectory = Manifests,
+        Health = new IPEndPoint(IPAddress.Loopback, HealthPort),
+        HeartbeatInterval = TimeSpan.FromMilliseconds(500),
+    };
+
+    /// <summary>Starts the API server and returns when it is ready.</summary>
+    public async Task StartAsync(ApiServerOptions options)
+    {
+        _stop = new CancellationTokenSource();
+        Server = new ApiServer(options, TimeProvider.System, _log.Enqueue);
+        _running = Server.RunAsync(_stop.Token);
+        await Deadline.Until(() => _running.IsCompleted || Server.IsReady, "the API server to be ready", () => Logged);
+        if (_running.IsCompleted)
+            await _running;
+    }
+
+    /// <summary>An orderly stop.</summary>
+    public async Task StopAsync()
+    {
+        await _stop.CancelAsync();
+        await _running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (Server is not null)
+            await Server.DisposeAsync();
+        _stop.Dispose();
+    }
+
+    /// <summary>A client of the cluster's own etcd.</summary>
+    public EtcdKVStore ClientOf(string commonName)
+    {
+        var (cert, key) = Certificate(commonName);
+        return new EtcdKVStore(new EtcdOptions { Endpoints = [Url], TrustedCaFile = CaFile, CertFile = cert, KeyFile = key });
+    }
+
+    public async Task<(HttpStatusCode Status, string Text)> PageAsync(string path)
+    {
+        using var http = new HttpClient();
+        using var answer = await http.GetAsync(new Uri($"http://127.0.0.1:{HealthPort}{path}"));
+        return (answer.StatusCode, await answer.Content.ReadAsStringAsync());
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopAsync();
+        _authority.Dispose();
+        Directory.Delete(Home, recursive: true);
+    }
+}
+
+internal static class StoreReading
+{
+    /// <summary>All keys of the mesh as key → text.</summary>
+    public static async Task<SortedDictionary<string, string>> DumpAsync(this IKVStore store, string prefix = "cilium/")
+    {
+        var (items, _) = await store.ListAsync(prefix, CancellationToken.None);
+        return new(items.ToDictionary(item => item.Key, item => System.Text.Encoding.UTF8.GetString(item.Value.Span)), StringComparer.Ordinal);
+    }
+
+    public static async Task<string?> TextAsync(this IKVStore store, string key) =>
+        await store.GetAsync(key, CancellationToken.None) is { } found ? System.Text.Encoding.UTF8.GetString(found.Value.Span) : null;
+}
+
+internal static class Yaml
+{
+    public static string Service(string name, string annotations = "service.cilium.io/global: \"true\"", string spec = "ports: [{name: http, port: 80}]") =>
+        $$"""
+        apiVersion: v1
+        kind: Service
+        metadata: {name: {{name}}, namespace: shop, annotations: { {{annotations}} } }
+        spec: { {{spec}} }
+        ---
+
+        """;
+
+    public static string Slice(string service, string address, string name = "1", string conditions = "{}") =>
+        $$"""
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: {{service}}-{{name}}, namespace: shop, labels: { kubernetes.io/service-name: {{service}} } }
+        addressType: IPv4
+        ports: [{name: http, port: 8080}]
+        endpoints: [{addresses: [{{address}}], conditions: {{conditions}} }]
+        ---
+
+        """;
+}
