@@ -9,7 +9,8 @@ namespace Mesh.KVStore;
 /// </summary>
 public static class EtcdConfigFile
 {
-    /// <exception cref="FormatException">The text is not such a file; the message names the field, and the line where there is one.</exception>
+    /// <exception cref="FormatException">The text is not such a file; the message names the field, and the line if there is
+    /// one.</exception>
     public static EtcdOptions Parse(string text)
     {
         var endpoints = new List<string>();

@@ -49,7 +49,8 @@ public interface IKVStore : IAsyncDisposable
     KVStoreStatus Status { get; }
 }
 
-/// <summary>What fits into one transaction. etcd's own bounds are 128 operations (--max-txn-ops) and 1.5 MiB (--max-request-bytes).</summary>
+/// <summary>What fits into one transaction. etcd's own bounds are 128 operations (--max-txn-ops) and 1.5 MiB
+/// (--max-request-bytes).</summary>
 public static class WriteLimits
 {
     public const int MaxOperations = 128;

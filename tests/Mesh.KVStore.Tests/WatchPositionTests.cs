@@ -12,10 +12,12 @@ public sealed class WatchPositionTests
     public void Nothing_is_found_when_every_event_arrived() => Assert.Null(Audit(created: true, updated: true, deleted: true));
 
     [Fact]
-    public void A_lost_creation_is_found() => Assert.Contains("c", Audit(created: false, updated: true, deleted: true)!, StringComparison.Ordinal);
+    public void A_lost_creation_is_found() =>
+        Assert.Contains("c", Audit(created: false, updated: true, deleted: true)!, StringComparison.Ordinal);
 
     [Fact]
-    public void A_lost_update_is_found() => Assert.Contains("a", Audit(created: true, updated: false, deleted: true)!, StringComparison.Ordinal);
+    public void A_lost_update_is_found() =>
+        Assert.Contains("a", Audit(created: true, updated: false, deleted: true)!, StringComparison.Ordinal);
 
     [Fact]
     public void A_lost_delete_is_found() =>
@@ -59,7 +61,10 @@ public sealed class WatchPositionTests
         if (updated)
             position.Apply([Put("a", 12, version: 2)]);
         if (deleted)
-            position.Apply([new Event { Type = Event.Types.EventType.Delete, Kv = new() { Key = ByteString.CopyFromUtf8("b"), ModRevision = 13 } }]);
+        {
+            var kv = new Mvccpb.KeyValue { Key = ByteString.CopyFromUtf8("b"), ModRevision = 13 };
+            position.Apply([new Event { Type = Event.Types.EventType.Delete, Kv = kv }]);
+        }
         position.BeginAudit(13, 2, [Put("c", 11, 1).Kv, Put("a", 12, 2).Kv], 0);
         return position.FinishAudit(0);
     }

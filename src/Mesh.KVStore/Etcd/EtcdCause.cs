@@ -22,7 +22,8 @@ internal static class EtcdCause
 
     public static bool IsPermissionDenied(RpcException e) =>
         e.StatusCode is StatusCode.PermissionDenied ||
-        e.Status.Detail.Contains("authentication failed", StringComparison.Ordinal) || (e.StatusCode == StatusCode.Unauthenticated && !IsStaleToken(e));
+        e.Status.Detail.Contains("authentication failed", StringComparison.Ordinal) ||
+        (e.StatusCode == StatusCode.Unauthenticated && !IsStaleToken(e));
 
     public static bool IsPermissionDenied(string cancelReason) =>
         cancelReason.Contains("permission denied", StringComparison.Ordinal);

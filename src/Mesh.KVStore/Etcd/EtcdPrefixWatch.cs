@@ -143,7 +143,8 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         {
             while (true)
             {
-                if (!await stream.WaitAsync(_position.AuditDue(client.Time, client.Options), client.Time, cancellation).ConfigureAwait(false))
+                var audit = _position.AuditDue(client.Time, client.Options);
+                if (!await stream.WaitAsync(audit, client.Time, cancellation).ConfigureAwait(false))
                 {
                     await AuditAsync(stream.Endpoint, cancellation).ConfigureAwait(false);
                     if (_position.Lost)

@@ -58,6 +58,7 @@ internal sealed class SyncEntry(string key)
             return synced && Present;
         if (Desired is not { } wanted)
             return Present;
-        return !Present || (leased ? Lease is null || ActualLease != Lease.Id : ActualLease != 0) || !Actual.Span.SequenceEqual(wanted.Span);
+        var onOurLease = leased ? Lease is not null && ActualLease == Lease.Id : ActualLease == 0;
+        return !Present || !onOurLease || !Actual.Span.SequenceEqual(wanted.Span);
     }
 }

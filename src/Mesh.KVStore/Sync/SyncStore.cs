@@ -59,11 +59,11 @@ public sealed partial class SyncStore : IAsyncDisposable
         _time = time;
         _backoff = new Backoff(options.RetryMin, options.RetryMax, time, random);
         _canary = options.CanaryKey is { } key ? new SyncCanary(store, key, options.Leases, time, Wake) : null;
-        List<Task> loops = [Task.Run(WorkAsync), Task.Run(() => WatchAsync(options.Prefix, ApplyAsync))];
+        List<Task> loops = [OwnAsync(WorkAsync), OwnAsync(() => WatchAsync(options.Prefix, ApplyAsync))];
         if (options.Leases is not null)
-            loops.Add(Task.Run(WatchLeasesAsync));
+            loops.Add(OwnAsync(WatchLeasesAsync));
         if (_canary is not null)
-            loops.Add(Task.Run(() => WatchAsync(_canary.Key, _canary.ApplyAsync)));
+            loops.Add(OwnAsync(() => WatchAsync(_canary.Key, _canary.ApplyAsync)));
         _loops = [.. loops];
     }
 
@@ -89,7 +89,7 @@ public sealed partial class SyncStore : IAsyncDisposable
     /// <summary>Wants the key to be absent.</summary>
     public void Remove(string key) => Decide(key, null);
 
-    /// <summary>All that is wanted has been Set: what else is below the prefix is a leftover and goes, and the canary may be written.</summary>
+    /// <summary>All that is wanted has been Set: what else is below the prefix is a leftover and goes; then comes the canary.</summary>
     public void MarkSynced()
     {
         lock (_lock)
@@ -101,7 +101,8 @@ public sealed partial class SyncStore : IAsyncDisposable
         Wake();
     }
 
-    /// <summary>Completes when everything wanted at <see cref="MarkSynced"/> was written for the first time, and the canary after it.</summary>
+    /// <summary>Completes when everything wanted at <see cref="MarkSynced"/> was written for the first time, and the canary after
+    /// it.</summary>
     public Task WaitForSyncedAsync(CancellationToken cancellation) => _firstSync.Task.WaitAsync(cancellation);
 
     /// <summary>Stops. What is in the store stays there.</summary>
@@ -112,6 +113,24 @@ public sealed partial class SyncStore : IAsyncDisposable
             await loop.ConfigureAwait(false);
         _stop.Dispose();
     }
+
+    /// <summary>A loop that ends by a fault of ours says so in the status at once, and throws when the store is disposed.</summary>
+    private Task OwnAsync(Func<Task> loop) => Task.Run(async () =>
+    {
+        try
+        {
+            await loop().ConfigureAwait(false);
+        }
+        catch (Exception e)
+        {
+            lock (_lock)
+            {
+                _errors++;
+                _lastError = $"stopped: {e.Message}";
+            }
+            throw;
+        }
+    });
 
     private void Decide(string key, ReadOnlyMemory<byte>? value)
     {

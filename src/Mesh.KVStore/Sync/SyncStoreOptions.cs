@@ -3,7 +3,8 @@ namespace Mesh.KVStore;
 /// <summary>What a <see cref="SyncStore"/> owns in the store.</summary>
 public sealed record SyncStoreOptions
 {
-    /// <summary>Everything below belongs to the SyncStore alone: after MarkSynced it deletes what it does not want. Ends with '/'.</summary>
+    /// <summary>Everything below belongs to the SyncStore alone: after MarkSynced it deletes what it does not want. Ends with a
+    /// slash.</summary>
     public required string Prefix { get; init; }
 
     /// <summary>Where the keys' leases come from; null writes keys that outlive their writer.</summary>
