@@ -27,6 +27,7 @@ public sealed class Datapath : IDisposable
     private readonly List<IDisposable> _owned;
     private readonly GracePeriod _grace;
     private readonly MmapArray<AgentStateValue> _agentState;
+    private readonly BpfMap<uint, CounterValue> _counters;
     private readonly FrontendOperations _frontends;
     private readonly ServiceStore _store;
     private readonly NodeIndexes _nodes;
@@ -53,6 +54,7 @@ public sealed class Datapath : IDisposable
 
         var objects = Own(DatapathObjects.Load(_pins, Configuration(options, _devices)));
         _agentState = Own(BpfMaps.OpenPinnedArray<AgentStateValue>(_pins.Map("agent_state")));
+        _counters = Own(BpfMaps.OpenPinned<uint, CounterValue>(_pins.Map("counters"), readOnly: true));
         var lb = Own(LbMaps.OpenPinned(_pins.Maps));
         var ipcache = Own(IPCacheMaps.OpenPinned(_pins.Maps));
         var nodes = Own(BpfMaps.OpenPinnedArray<NodeValue>(_pins.Map("nodes")));
@@ -110,15 +112,22 @@ public sealed class Datapath : IDisposable
     /// <summary>Largest IP packet of a pod, in bytes.</summary>
     public uint PodMtu => _devices.PodMtu;
 
-    /// <summary>Follows the tables until cancelled, and beats the heart once a second.</summary>
-    public Task RunAsync(CancellationToken cancellation) => Task.WhenAll(
+    /// <summary>Follows the tables until cancelled, and beats the heart once a second. A loop that fails, which none should, ends
+    /// the others and comes out here.</summary>
+    public async Task RunAsync(CancellationToken cancellation)
+    {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        Func<CancellationToken, Task>[] loops =
+        [
+            _reconcilers.Frontends.RunAsync, _reconcilers.IPCache.RunAsync, _reconcilers.Nodes.RunAsync,
+            _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync, BeatAsync,
+        ];
         // Each on a task of its own: a turn is synchronous and may take a second for a large table.
-        Task.Run(() => _reconcilers.Frontends.RunAsync(cancellation), CancellationToken.None),
-        Task.Run(() => _reconcilers.IPCache.RunAsync(cancellation), CancellationToken.None),
-        Task.Run(() => _reconcilers.Nodes.RunAsync(cancellation), CancellationToken.None),
-        Task.Run(() => _reconcilers.Endpoints.RunAsync(cancellation), CancellationToken.None),
-        Task.Run(() => _reconcilers.Clusters.RunAsync(cancellation), CancellationToken.None),
-        Task.Run(() => BeatAsync(cancellation), CancellationToken.None));
+        var running = loops.Select(loop => Task.Run(() => loop(stop.Token), CancellationToken.None)).ToArray();
+        await Task.WhenAny(running);
+        await stop.CancelAsync();
+        await Task.WhenAll(running);
+    }
 
     public DatapathStatus Status() => new(
         _agentState[0].Generation,
@@ -137,16 +146,11 @@ public sealed class Datapath : IDisposable
         ]);
 
     /// <summary>Packets forwarded and dropped, by reason and direction; reasons never met are left out.</summary>
-    public IReadOnlyList<PacketCounter> Counters()
-    {
-        using var maps = PinnedMaps.Open(_pins.Root);
-        return maps.Counters();
-    }
+    public IReadOnlyList<PacketCounter> Counters() => PacketCounter.Read(_counters);
 
     /// <summary>How full the maps are that this process hands out.</summary>
     public IReadOnlyList<MapUsage> MapUsage()
     {
-        using var maps = PinnedMaps.Open(_pins.Root);
         var used = new Dictionary<string, long>
         {
             [_store.Ids.Map] = _store.Ids.Used,
@@ -154,7 +158,7 @@ public sealed class Datapath : IDisposable
             [_store.Slots.Map] = _store.Slots.Used,
             [_nodes.Indexes.Map] = _nodes.Indexes.Used,
         };
-        return [.. maps.Usage().Select(map => used.TryGetValue(map.Name, out var count) ? map with { Used = count } : map)];
+        return [.. Mesh.Datapath.MapUsage.Of(_pins).Select(map => used.TryGetValue(map.Name, out var count) ? map with { Used = count } : map)];
     }
 
     /// <summary>Closes descriptors and mappings. Devices, pins and attachments stay. Call after <see cref="RunAsync"/> has ended.</summary>
@@ -185,10 +189,14 @@ public sealed class Datapath : IDisposable
         if (fd is null)
             return;
         using var state = BpfMaps.OpenPinnedArray<AgentStateValue>(pins.Map("agent_state"), readOnly: true);
-        var abi = state[0].Abi;
-        // 0: made by a start that did not live to write it.
+        RequireSameAbi(pins, state[0].Abi);
+    }
+
+    /// <param name="abi">0: made by a start that did not live to write it.</param>
+    internal static void RequireSameAbi(PinDirectory pins, ulong abi)
+    {
         if (abi != 0 && abi != Abi.Word)
-            throw new DatapathException($"the maps pinned in {pins.Maps} have layout {abi:x}, this agent has {Abi.Word:x}: "
+            throw new DatapathException($"the maps pinned in {pins.Maps} have layout {abi:x}, this program has {Abi.Word:x}: "
                 + $"remove {Path.GetDirectoryName(pins.Maps)} (flows through this node stop until the tables are filled again)");
     }
 

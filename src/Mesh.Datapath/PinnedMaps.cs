@@ -25,7 +25,9 @@ public sealed record PinnedSegment(
 public sealed record PinnedBackend(uint Slot, L3n4Addr Address, uint ClusterId, BackendState State);
 
 /// <param name="TunnelEndpoint">Null = no tunnel.</param>
-public sealed record PinnedIPCacheEntry(IpPrefix Prefix, uint Identity, IpAddr? TunnelEndpoint, uint Node);
+/// <param name="Node">Index into nodes; 0 = no tunnel.</param>
+/// <param name="ClusterId">Cluster of the node; 0 when there is none.</param>
+public sealed record PinnedIPCacheEntry(IpPrefix Prefix, uint Identity, IpAddr? TunnelEndpoint, uint Node, uint ClusterId);
 
 public sealed record PinnedNode(uint Index, IpAddr TunnelEndpoint, uint ClusterId, bool IsUp);
 
@@ -55,6 +57,7 @@ public sealed class PinnedMaps : IDisposable
     {
         _pins = pins;
         _agentState = BpfMaps.OpenPinnedArray<AgentStateValue>(pins.Map("agent_state"), readOnly: true);
+        Datapath.RequireSameAbi(pins, _agentState[0].Abi);
         _lb = LbMaps.OpenPinned(pins.Maps, readOnly: true);
         _ipcache = IPCacheMaps.OpenPinned(pins.Maps, readOnly: true);
         _nodes = BpfMaps.OpenPinnedArray<NodeValue>(pins.Map("nodes"), readOnly: true);
@@ -63,13 +66,20 @@ public sealed class PinnedMaps : IDisposable
     }
 
     /// <param name="bpfRoot">The agent's --bpf-root.</param>
-    /// <exception cref="DatapathException">No datapath has been made there.</exception>
+    /// <exception cref="DatapathException">No datapath has been made there, or not wholly, or one of another layout.</exception>
     public static PinnedMaps Open(string bpfRoot)
     {
         var pins = new PinDirectory(bpfRoot);
         if (!pins.Exists)
             throw new DatapathException($"no datapath is pinned in {pins.Maps}: start the agent with --bpf-root {bpfRoot}");
-        return new PinnedMaps(pins);
+        try
+        {
+            return new PinnedMaps(pins);
+        }
+        catch (BpfException exception)
+        {
+            throw new DatapathException($"the datapath pinned in {pins.Maps} cannot be read: {exception.Message}", exception);
+        }
     }
 
     /// <summary>Sorted by address.</summary>
@@ -117,19 +127,7 @@ public sealed class PinnedMaps : IDisposable
     public IReadOnlyList<uint> ClustersUp() => [.. Enumerable.Range(0, LbLimits.Clusters).Select(id => (uint)id).Where(IsUp)];
 
     /// <summary>Reasons never met are left out.</summary>
-    public IReadOnlyList<PacketCounter> Counters()
-    {
-        var counters = new List<PacketCounter>();
-        foreach (var reason in Enum.GetValues<DropReason>())
-            foreach (var direction in Enum.GetValues<TrafficDirection>())
-            {
-                var perCpu = _counters.GetPerCpu((uint)reason * 2 + (uint)direction) ?? [];
-                var packets = perCpu.Aggregate(0ul, (sum, value) => sum + value.Packets);
-                if (packets > 0)
-                    counters.Add(new PacketCounter(reason, direction, packets, perCpu.Aggregate(0ul, (sum, value) => sum + value.Bytes)));
-            }
-        return counters;
-    }
+    public IReadOnlyList<PacketCounter> Counters() => PacketCounter.Read(_counters);
 
     public PinnedAgentState AgentState()
     {
@@ -141,17 +139,7 @@ public sealed class PinnedMaps : IDisposable
     }
 
     /// <summary>Capacity and memory of every pinned map; Used is -1.</summary>
-    public IReadOnlyList<MapUsage> Usage()
-    {
-        var usage = new List<MapUsage>();
-        foreach (var path in Directory.EnumerateFiles(_pins.Maps).Order(StringComparer.Ordinal))
-        {
-            var name = Path.GetFileName(path);
-            using var fd = BpfFd.OpenPinned(path, readOnly: true);
-            usage.Add(new MapUsage(name, -1, MapInfo.Of(fd, name).MaxEntries, MapInfo.MemoryOf(fd)));
-        }
-        return usage;
-    }
+    public IReadOnlyList<MapUsage> Usage() => MapUsage.Of(_pins);
 
     public void Dispose()
     {
@@ -168,7 +156,7 @@ public sealed class PinnedMaps : IDisposable
     private PinnedIPCacheEntry Entry(IpPrefix prefix, IPCacheValue value)
     {
         var node = value.Node < _nodes.Info.MaxEntries ? _nodes[value.Node] : default;
-        return new PinnedIPCacheEntry(prefix, value.Identity, node.TunnelEndpoint.ToIpAddr(node.Family), value.Node);
+        return new PinnedIPCacheEntry(prefix, value.Identity, node.TunnelEndpoint.ToIpAddr(node.Family), value.Node, node.ClusterId);
     }
 
     /// <summary>Null when the service has gone meanwhile. What is read counts only if the commit word is the same before and after.</summary>

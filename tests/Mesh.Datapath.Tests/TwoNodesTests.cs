@@ -1,0 +1,206 @@
+using Mesh.ControlPlane;
+using Mesh.ControlPlane.Endpoints;
+using Mesh.ControlPlane.IPCache;
+using Mesh.ControlPlane.Nodes;
+using Mesh.Datapath.Maps;
+using Mesh.Datapath.Tests.Kernel;
+using Mesh.Model;
+using Mesh.StateDB;
+using Mesh.StateDB.Reconciler;
+using static Mesh.Datapath.Tests.LoadBalancing.Rows;
+
+namespace Mesh.Datapath.Tests;
+
+/// <summary>Two nodes of two clusters on a wire, a pod on each: packets really cross, with no socket hook to help them.</summary>
+public sealed class TwoNodesTests : IDisposable
+{
+    private readonly LiveNode _tokyo = new(cluster: 1);
+    private readonly LiveNode _osaka = new(cluster: 2);
+
+    public TwoNodesTests()
+    {
+        _tokyo.Space.Shell("ip", "link", "add", "eth0", "type", "veth", "peer", "name", "eth0", "netns", _osaka.Space.Name);
+        foreach (var node in (LiveNode[])[_tokyo, _osaka])
+            node.Start(_tokyo, _osaka);
+    }
+
+    public void Dispose()
+    {
+        _tokyo.Dispose();
+        _osaka.Dispose();
+    }
+
+    [Fact]
+    public void Pods_reach_each_other_through_the_tunnel_over_both_families()
+    {
+        _tokyo.Pod.Shell("ping", "-c", "2", "-W", "2", "10.2.0.1");
+        _tokyo.Pod.Shell("ping", "-c", "2", "-W", "2", "fd00:2::1");
+        // As large as the tunnel takes, unfragmented.
+        _tokyo.Pod.Shell("ping", "-c", "1", "-W", "2", "-M", "do", "-s", "1422", "10.2.0.1");
+
+        Assert.Contains(_tokyo.Counters(), counter => counter is { Reason: DropReason.Forwarded, Direction: TrafficDirection.Egress });
+        Assert.Contains(_osaka.Counters(), counter => counter is { Reason: DropReason.Forwarded, Direction: TrafficDirection.Ingress });
+        Assert.Throws<InvalidOperationException>(() => _tokyo.Pod.Shell("ping", "-c", "1", "-W", "1", "10.2.0.99"));
+        Assert.Contains(_osaka.Counters(), counter => counter.Reason == DropReason.NoEndpoint);
+    }
+
+    [Fact]
+    public void A_host_reaches_pods_of_both_nodes_and_pods_reach_their_gateway()
+    {
+        _tokyo.Space.Shell("ping", "-c", "1", "-W", "2", "10.1.0.1");
+        _tokyo.Space.Shell("ping", "-c", "1", "-W", "2", "10.2.0.1");
+        _tokyo.Space.Shell("ping", "-c", "1", "-W", "2", "fd00:2::1");
+        _tokyo.Pod.Shell("ping", "-c", "1", "-W", "2", "10.1.0.254");
+        _tokyo.Pod.Shell("ping", "-c", "1", "-W", "2", "fd00:1::fe");
+        _tokyo.Pod.Shell("ping", "-c", "1", "-W", "2", "10.2.0.254");
+    }
+
+    [Fact]
+    public void A_service_is_answered_by_the_other_cluster_and_stops_when_its_row_goes()
+    {
+        using var listener = _osaka.Pod.Run(() =>
+        {
+            var socket = new System.Net.Sockets.TcpListener(System.Net.IPAddress.Any, 8080);
+            socket.Start();
+            return socket;
+        });
+
+        Assert.True(Connects());
+        _tokyo.Desired.Frontends.Write(table => table.Delete(Address(LiveNode.Vip)));
+        _tokyo.Turn();
+
+        Assert.False(Connects());
+
+        bool Connects() => _tokyo.Pod.Run(() =>
+        {
+            using var client = new System.Net.Sockets.Socket(System.Net.Sockets.AddressFamily.InterNetwork,
+                System.Net.Sockets.SocketType.Stream, System.Net.Sockets.ProtocolType.Tcp);
+            try
+            {
+                using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(3));
+                client.ConnectAsync("10.96.0.10", 80, deadline.Token).AsTask().GetAwaiter().GetResult();
+                return true;
+            }
+            catch (Exception exception) when (exception is OperationCanceledException or System.Net.Sockets.SocketException)
+            {
+                return false;
+            }
+        });
+    }
+
+    [Fact]
+    public async Task No_ping_is_lost_while_the_agent_dies_and_its_successor_takes_over()
+    {
+        var ping = Task.Run(() => _tokyo.Pod.Shell("ping", "-q", "-i", "0.01", "-c", "300", "-W", "1", "10.2.0.1"));
+        for (var i = 0; i < 3; i++)
+        {
+            _tokyo.Restart();
+            _osaka.Restart();
+        }
+
+        Assert.Contains("300 packets transmitted, 300 received", await ping);
+        Assert.Equal(4ul, _tokyo.Status().Generation);
+    }
+}
+
+/// <summary>A node with a pod, its datapath running on it.</summary>
+internal sealed class LiveNode : IDisposable
+{
+    internal const string Vip = "10.96.0.10:80/TCP";
+
+    private readonly BpfFileSystem _files = new();
+    private readonly uint _cluster;
+    private Datapath? _datapath;
+
+    internal LiveNode(uint cluster) => _cluster = cluster;
+
+    internal NetworkNamespace Space { get; } = new();
+
+    internal NetworkNamespace Pod { get; } = new();
+
+    internal DesiredState Desired { get; } = new();
+
+    private IpAddr Underlay => IpAddr.Parse($"172.30.0.{_cluster}");
+
+    internal IReadOnlyList<PacketCounter> Counters() => _datapath!.Counters();
+
+    internal DatapathStatus Status() => _datapath!.Status();
+
+    internal void Start(params LiveNode[] all)
+    {
+        Space.Shell("sh", "-c", $"ip link set lo up; ip addr add 172.30.0.{_cluster}/24 dev eth0; ip link set eth0 up; "
+            + $"ip link add lxc1 type veth peer name eth0 netns {Pod.Name}; ip link set lxc1 up");
+        Pod.Shell("sh", "-c", $"ip link set lo up; ip link set eth0 mtu 1450 up; ip addr add 10.{_cluster}.0.1/32 dev eth0; "
+            + $"ip route add 10.{_cluster}.0.254 dev eth0; ip route add default via 10.{_cluster}.0.254; "
+            + $"ip addr add fd00:{_cluster}::1/128 dev eth0 nodad; ip -6 route add fd00:{_cluster}::fe dev eth0; ip -6 route add default via fd00:{_cluster}::fe");
+        Restart();
+        Desired.Endpoints.Write(table => table.Upsert(1, Endpoint()));
+        foreach (var node in all)
+        {
+            var (id, name) = (node._cluster, new NodeName($"cluster{node._cluster}", "node"));
+            Desired.Nodes.Write(table => table.Upsert(name, new Node(name, id, new([new NodeAddress("InternalIP", node.Underlay)]),
+                new([IpPrefix.Parse($"10.{id}.0.0/24"), IpPrefix.Parse($"fd00:{id}::/64")]), new([]), node == this)));
+            foreach (var address in (string[])[$"10.{id}.0.0/24", $"10.{id}.0.1", $"10.{id}.0.254", $"fd00:{id}::/64", $"fd00:{id}::1"])
+            {
+                var prefix = IpPrefix.Parse(address);
+                Desired.IPCache.Write(table => table.Upsert(prefix, new IPCacheEntry(prefix, id << 16 | 1, node == this ? null : node.Underlay, 0,
+                    IPCacheSource.ClusterMesh, name.Cluster, id, "", "")));
+            }
+        }
+        Desired.Frontends.Write(table => table.Upsert(Address(Vip), Frontend(Vip, Backend("10.2.0.1:8080/TCP", 2))));
+        Turn();
+    }
+
+    internal void Restart()
+    {
+        _datapath?.Dispose();
+        _datapath = Space.Run(() => Datapath.Start(new DatapathOptions
+        {
+            BpfRoot = _files.Path,
+            ClusterId = _cluster,
+            IdentityNumbering = IdentityNumbering.Max255,
+            NodeName = "node",
+            UnderlayAddress = Underlay,
+            GatewayAddresses = [IpAddr.Parse($"10.{_cluster}.0.254"), IpAddr.Parse($"fd00:{_cluster}::fe")],
+        }, Desired));
+    }
+
+    /// <summary>One turn of every loop, inside the node's namespace.</summary>
+    internal void Turn() => Space.Run(() =>
+    {
+        Once(_datapath!.Loops.Nodes, Desired.Nodes);
+        Once(_datapath.Loops.IPCache, Desired.IPCache);
+        Once(_datapath.Loops.Endpoints, Desired.Endpoints);
+        Once(_datapath.Loops.Frontends, Desired.Frontends);
+        // A row that is gone is in no feed that begins now.
+        Desired.Frontends.SealInitializers();
+        _datapath.Loops.Frontends.RequestPrune();
+        Once(_datapath.Loops.Frontends, Desired.Frontends);
+    });
+
+    public void Dispose()
+    {
+        _datapath?.Dispose();
+        _files.Dispose();
+        Pod.Dispose();
+        Space.Dispose();
+    }
+
+    private Endpoint Endpoint()
+    {
+        using var netlink = Space.Run(() => new Mesh.Datapath.Devices.Rtnetlink());
+        using var inside = Pod.Run(() => new Mesh.Datapath.Devices.Rtnetlink());
+        var host = netlink.Link("lxc1")!;
+        return new Endpoint(1, "default", "pod", "lxc1", host.Index, inside.Link("eth0")!.Mac.Value, host.Mac.Value,
+            new([IpAddr.Parse($"10.{_cluster}.0.1"), IpAddr.Parse($"fd00:{_cluster}::1")]), _cluster << 16 | 1);
+    }
+
+    private static void Once<TKey, TRow>(Reconciler<TKey, TRow> reconciler, Table<TKey, TRow> table)
+        where TKey : notnull
+        where TRow : class
+    {
+        using var feed = table.Subscribe();
+        reconciler.RunOnce(feed);
+        Assert.All(table.Snapshot(), pair => Assert.True(pair.Value.Status.State == RowState.Done, pair.Value.Status.Error));
+    }
+}
