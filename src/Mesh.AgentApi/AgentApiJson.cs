@@ -16,6 +16,8 @@ namespace Mesh.AgentApi;
 [JsonSerializable(typeof(IReadOnlyList<Identity>))]
 [JsonSerializable(typeof(IReadOnlyList<Endpoint>))]
 [JsonSerializable(typeof(IReadOnlyList<RemoteCluster>))]
+[JsonSerializable(typeof(IEnumerable<IPListEntry>))]
+[JsonSerializable(typeof(IEnumerable<Identity>))]
 [JsonSerializable(typeof(EndpointChangeRequest))]
 [JsonSerializable(typeof(DaemonConfiguration))]
 [JsonSerializable(typeof(DebugInfo))]

@@ -24,6 +24,9 @@ public sealed record MeshStatus
     /// <summary>Peers that published records which had to be rejected.</summary>
     [JsonPropertyName("rejections")] public IReadOnlyList<PeerRejections>? Rejections { get; init; }
 
+    /// <summary>IDs of clusters of which the kernel has entries from before this run that nobody has confirmed yet; 0 = unknown.</summary>
+    [JsonPropertyName("unconfirmed-clusters")] public IReadOnlyList<long>? Unconfirmed { get; init; }
+
     /// <summary>Packets dropped by the datapath since its maps were made, by reason.</summary>
     [JsonPropertyName("drops")] public IReadOnlyDictionary<string, long>? Drops { get; init; }
 }

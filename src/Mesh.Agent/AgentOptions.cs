@@ -1,0 +1,38 @@
+using System.Net;
+using Mesh.ControlPlane;
+using Mesh.Model;
+
+namespace Mesh.Agent;
+
+/// <summary>What the agent was asked to be; every value has been checked.</summary>
+public sealed record AgentOptions
+{
+    public required ClusterIdentity Cluster { get; init; }
+
+    public required IdentityNumbering Numbering { get; init; }
+
+    /// <summary>Name of the CiliumNode object that describes this node.</summary>
+    public required string NodeName { get; init; }
+
+    /// <summary>Directory of this cluster's manifests. Need not exist yet.</summary>
+    public required string ManifestDirectory { get; init; }
+
+    /// <summary>Directory of the peers' etcd client files; null = no peers.</summary>
+    public string? ClusterMeshConfig { get; init; }
+
+    /// <summary>Directory on a bpffs.</summary>
+    public required string BpfRoot { get; init; }
+
+    /// <summary>cgroup2 directory for the socket hooks; null = services are translated at tc only.</summary>
+    public string? CgroupRoot { get; init; }
+
+    public required string SocketPath { get; init; }
+
+    /// <summary>Registered endpoints are kept here over restarts.</summary>
+    public required string StateDirectory { get; init; }
+
+    public ushort TunnelPort { get; init; } = 8472;
+
+    /// <summary>Where /metrics is served; null = nowhere.</summary>
+    public IPEndPoint? PrometheusAddress { get; init; }
+}

@@ -1,0 +1,167 @@
+using System.Globalization;
+using System.Net;
+using System.Net.Sockets;
+using System.Text.Json;
+using System.Text.Json.Serialization.Metadata;
+using Mesh.Agent.Endpoints;
+using Mesh.AgentApi;
+
+namespace Mesh.Agent.Api;
+
+/// <summary>
+/// The REST API on its unix socket, mode 0660, below /v1. Every body is JSON in Cilium's shapes; an error's body is its message. The
+/// socket file of an agent that died is replaced, that of one that lives is not.
+/// </summary>
+internal sealed class AgentApiServer : IAsyncDisposable
+{
+    private const string BasePath = "/v1/";
+    private const UnixFileMode SocketMode =
+        UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite;
+
+    private readonly AgentView _view;
+    private readonly WebApplication _application;
+
+    private AgentApiServer(AgentView view, WebApplication application)
+    {
+        _view = view;
+        _application = application;
+    }
+
+    /// <exception cref="IOException">The socket cannot be made; the message names it and the mend.</exception>
+    public static async Task<AgentApiServer> StartAsync(AgentView view)
+    {
+        var socketPath = view.Options.SocketPath;
+        await ClearWayAsync(socketPath);
+        var builder = WebApplication.CreateSlimBuilder();
+        builder.Logging.ClearProviders();
+        builder.WebHost.ConfigureKestrel(kestrel => kestrel.ListenUnixSocket(socketPath));
+        var application = builder.Build();
+        var server = new AgentApiServer(view, application);
+        application.Run(server.AnswerAsync);
+        await application.StartAsync();
+        File.SetUnixFileMode(socketPath, SocketMode);
+        return server;
+    }
+
+    /// <summary>Answers what has been asked already, then closes.</summary>
+    public async ValueTask DisposeAsync()
+    {
+        using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(2));
+        await _application.StopAsync(patience.Token);
+        await _application.DisposeAsync();
+    }
+
+    private static async Task ClearWayAsync(string socketPath)
+    {
+        Directory.CreateDirectory(Path.GetDirectoryName(Path.GetFullPath(socketPath))!);
+        if (!File.Exists(socketPath))
+            return;
+        using var probe = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        try
+        {
+            await probe.ConnectAsync(new UnixDomainSocketEndPoint(socketPath));
+        }
+        catch (SocketException)
+        {
+            // Nobody listens: left by an agent that died.
+            File.Delete(socketPath);
+            return;
+        }
+        throw new IOException($"--socket-path {socketPath}: another agent answers there: stop it, or choose another path");
+    }
+
+    private async Task AnswerAsync(HttpContext context)
+    {
+        try
+        {
+            await RouteAsync(context);
+        }
+        catch (Exception e) when (!context.Response.HasStarted && !context.RequestAborted.IsCancellationRequested)
+        {
+            await RefuseAsync(context, HttpStatusCode.InternalServerError, e.Message);
+        }
+    }
+
+    private Task RouteAsync(HttpContext context)
+    {
+        var path = context.Request.Path.Value ?? "";
+        if (!path.StartsWith(BasePath, StringComparison.Ordinal))
+            return RefuseAsync(context, HttpStatusCode.NotFound, $"path {path} was not found: everything is below {BasePath}");
+        var resource = path[BasePath.Length..].TrimEnd('/');
+        return (context.Request.Method, resource) switch
+        {
+            ("GET", "healthz") => SendAsync(context, StatusBody.Of(_view), AgentApiJson.Wire.StatusResponse),
+            ("GET", "config") => SendAsync(context, ConfigBody.Of(_view), AgentApiJson.Wire.DaemonConfiguration),
+            ("GET", "service") => SendAsync(context, ServiceBody.Of(_view), AgentApiJson.Wire.IReadOnlyListService),
+            ("GET", "ip") => SendAsync(context, AddressBody.Of(_view), AgentApiJson.Wire.IEnumerableIPListEntry),
+            ("GET", "identity") => SendAsync(context, AddressBody.Identities(_view), AgentApiJson.Wire.IEnumerableIdentity),
+            ("GET", "cluster/nodes") => SendAsync(context, NodeBody.Of(_view), AgentApiJson.Wire.ClusterNodeStatus),
+            ("GET", "node/ids") => SendAsync(context, NodeBody.Ids(_view), AgentApiJson.Wire.IReadOnlyListNodeId),
+            ("GET", "endpoint") => SendAsync(context, EndpointBody.Of(_view.State), AgentApiJson.Wire.IReadOnlyListEndpoint),
+            ("GET", "debuginfo") => SendAsync(context, ConfigBody.Debug(_view), AgentApiJson.Wire.DebugInfo),
+            ("GET", _) when Below(resource, "service/") is { } id => SendOneAsync(context, Service(id), AgentApiJson.Wire.Service),
+            ("GET", _) when Below(resource, "identity/") is { } id => SendOneAsync(context, Identity(id), AgentApiJson.Wire.Identity),
+            ("GET", _) when Below(resource, "endpoint/") is { } id => SendOneAsync(context, Endpoint(id), AgentApiJson.Wire.Endpoint),
+            ("PUT", _) when Below(resource, "endpoint/") is not null => RegisterAsync(context),
+            ("DELETE", _) when Below(resource, "endpoint/") is { } id => RemoveAsync(context, id),
+            _ => RefuseAsync(context, HttpStatusCode.NotFound, $"{context.Request.Method} {path} was not found"),
+        };
+    }
+
+    /// <summary>What follows the prefix, unescaped; null when the resource is another one.</summary>
+    private static string? Below(string resource, string prefix) =>
+        resource.StartsWith(prefix, StringComparison.Ordinal) ? Uri.UnescapeDataString(resource[prefix.Length..]) : null;
+
+    private Service? Service(string id) =>
+        ServiceBody.Of(_view).FirstOrDefault(service => service.Spec!.Id.ToString(CultureInfo.InvariantCulture) == id);
+
+    private Identity? Identity(string id) =>
+        uint.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? AddressBody.Identity(_view, number) : null;
+
+    private Endpoint? Endpoint(string reference) =>
+        _view.Endpoints.Resolve(reference) is { } id ? EndpointBody.Of(_view.State, id) : null;
+
+    private async Task RegisterAsync(HttpContext context)
+    {
+        EndpointChangeRequest? request;
+        try
+        {
+            request = await JsonSerializer.DeserializeAsync(context.Request.Body, AgentApiJson.Wire.EndpointChangeRequest, context.RequestAborted);
+        }
+        catch (JsonException e)
+        {
+            await RefuseAsync(context, HttpStatusCode.BadRequest, $"the body is not an endpoint: {e.Message}");
+            return;
+        }
+        try
+        {
+            var row = _view.Endpoints.Register(request ?? new EndpointChangeRequest());
+            await SendAsync(context, EndpointBody.Of(_view.State, row.Id)!, AgentApiJson.Wire.Endpoint, HttpStatusCode.Created);
+        }
+        catch (EndpointRefusedException e)
+        {
+            await RefuseAsync(context, e.Status, e.Message);
+        }
+    }
+
+    private Task RemoveAsync(HttpContext context, string reference) => _view.Endpoints.Remove(reference)
+        ? SendAsync(context, "", AgentApiJson.Wire.String)
+        : RefuseAsync(context, HttpStatusCode.NotFound, $"endpoint {reference} is not registered");
+
+    private static Task SendOneAsync<T>(HttpContext context, T? body, JsonTypeInfo<T> type)
+        where T : class =>
+        body is null
+            ? RefuseAsync(context, HttpStatusCode.NotFound, $"{context.Request.Path} was not found")
+            : SendAsync(context, body, type);
+
+    private static Task RefuseAsync(HttpContext context, HttpStatusCode status, string message) =>
+        SendAsync(context, message, AgentApiJson.Wire.String, status);
+
+    private static Task SendAsync<T>(HttpContext context, T body, JsonTypeInfo<T> type, HttpStatusCode status = HttpStatusCode.OK)
+    {
+        context.Response.StatusCode = (int)status;
+        // Real clients refuse to decode anything without it.
+        context.Response.ContentType = "application/json";
+        return JsonSerializer.SerializeAsync(context.Response.Body, body, type, context.RequestAborted);
+    }
+}

@@ -1,0 +1,47 @@
+using Mesh.Agent.Endpoints;
+using Mesh.ClusterMesh.Config;
+using Mesh.ClusterMesh.Remote;
+using Mesh.ControlPlane;
+using Mesh.ControlPlane.LoadBalancing;
+using Mesh.ControlPlane.Nodes;
+using Mesh.ControlPlane.Sources;
+using Mesh.Kubernetes;
+
+namespace Mesh.Agent.Api;
+
+/// <summary>Everything the REST API and the metrics page read. They decide nothing and change nothing.</summary>
+internal sealed class AgentView
+{
+    private volatile Datapath.Datapath? _datapath;
+
+    public required AgentOptions Options { get; init; }
+
+    public required DesiredState State { get; init; }
+
+    public required IObjectSource Objects { get; init; }
+
+    public required NodesWriter Nodes { get; init; }
+
+    public required LoadBalancingWriter LoadBalancing { get; init; }
+
+    public required RemoteClusterSource RemoteSource { get; init; }
+
+    public required EndpointRegistry Endpoints { get; init; }
+
+    /// <summary>Null without --clustermesh-config.</summary>
+    public RemoteClusters? Peers { get; init; }
+
+    /// <summary>Null without --clustermesh-config.</summary>
+    public ConfigDirectory? PeerConfig { get; init; }
+
+    public FrontendIds FrontendIds { get; } = new();
+
+    /// <summary>Null until the local node is known and the kernel programmed.</summary>
+    public Datapath.Datapath? Datapath
+    {
+        get => _datapath;
+        set => _datapath = value;
+    }
+
+    public static string Version { get; } = typeof(AgentView).Assembly.GetName().Version?.ToString(3) ?? "0";
+}

@@ -1,0 +1,166 @@
+using System.Globalization;
+using Mesh.AgentApi;
+using Mesh.ClusterMesh.Remote;
+using Mesh.StateDB;
+
+namespace Mesh.Agent.Api;
+
+/// <summary>GET /v1/healthz.</summary>
+internal static class StatusBody
+{
+    /// <summary>Rows listed by name per table; all of them are counted.</summary>
+    private const int FailuresShown = 20;
+
+    public static StatusResponse Of(AgentView view)
+    {
+        var tables = Tables(view);
+        var peers = view.Peers?.Statuses ?? [];
+        return new StatusResponse
+        {
+            Cilium = Agent(view, tables),
+            Cluster = new ClusterStatus { Self = $"{view.Options.Cluster.Name}/{view.Options.NodeName}" },
+            ClusterMesh = new ClusterMeshStatus
+            {
+                Clusters = peers.Count == 0 ? null : [.. peers.Select(Peer)],
+                NumGlobalServices = view.LoadBalancing.GlobalServices,
+            },
+            Encryption = new EncryptionStatus(),
+            Hubble = new Status { State = StatusState.Disabled },
+            IdentityRange = new IdentityRange
+            {
+                MinIdentity = view.Options.Numbering.MinOf(view.Options.Cluster.Id),
+                MaxIdentity = view.Options.Numbering.MaxOf(view.Options.Cluster.Id),
+            },
+            Kvstore = new Status { State = StatusState.Disabled, Msg = "Disabled" },
+            Mesh = Mesh(view, tables, peers),
+        };
+    }
+
+    /// <summary>A peer in the API's shape. Its configuration is unknown until connected, what is synced until it has been read.</summary>
+    public static RemoteCluster Peer(RemoteClusterStatus peer) => new()
+    {
+        Name = peer.Name,
+        Ready = peer.Ready,
+        Connected = peer.Connected,
+        Status = peer.Status,
+        NumNodes = peer.Nodes,
+        NumEndpoints = peer.IpEntries,
+        NumIdentities = peer.Identities,
+        NumSharedServices = peer.Services,
+        NumFailures = peer.Failures,
+        LastFailure = peer.LastFailure ?? default,
+        Config = !peer.Connected
+            ? null
+            : new RemoteClusterConfig
+            {
+                Required = true,
+                Retrieved = peer.ConfigRetrieved,
+                ClusterId = peer.ClusterId,
+                Kvstoremesh = peer.Cached,
+                SyncCanaries = peer.SyncedCanaries,
+                ServiceExportsEnabled = peer.ServiceExportsEnabled,
+            },
+        Synced = !peer.ConfigRetrieved
+            ? null
+            : new RemoteClusterSynced
+            {
+                Nodes = peer.NodesSynced,
+                Endpoints = peer.IpEntriesSynced,
+                Identities = peer.IdentitiesSynced,
+                Services = peer.ServicesSynced,
+            },
+    };
+
+    private static Status Agent(AgentView view, IReadOnlyList<TableStatus> tables)
+    {
+        var name = $"mesh-agent {AgentView.Version}";
+        if (view.Datapath is null)
+            return new Status { State = StatusState.Warning, Msg = $"{name}: {WaitingFor(view)}" };
+        var failing = tables.Where(table => table.Failing > 0).ToList();
+        if (failing.Count == 0)
+            return new Status { State = StatusState.Ok, Msg = name };
+        var first = failing[0].Failures![0];
+        return new Status
+        {
+            State = StatusState.Warning,
+            Msg = $"{name}: the kernel lacks {string.Join(", ", failing.Select(table => $"{table.Failing} of {table.Rows} rows of {table.Name}"))}"
+                + $"; {first.Key}: {first.Error}",
+        };
+    }
+
+    private static string WaitingFor(AgentView view) => view.Nodes.LocalNode.IsCompleted
+        ? "programming the kernel"
+        : $"waiting for CiliumNode {view.Options.NodeName} with an InternalIP in {view.Options.ManifestDirectory}: add it there";
+
+    private static MeshStatus Mesh(AgentView view, IReadOnlyList<TableStatus> tables, IReadOnlyList<RemoteClusterStatus> peers) => new()
+    {
+        Version = AgentView.Version,
+        ClusterName = view.Options.Cluster.Name,
+        ClusterId = view.Options.Cluster.Id,
+        NodeName = view.Options.NodeName,
+        Tables = tables,
+        SourceProblems = OrNull(view.Objects.Problems.Concat(view.Endpoints.Problems)
+            .Select(problem => new Problem { Where = problem.Where, Message = problem.Message, Since = problem.Since })
+            .Concat(view.LoadBalancing.Conflicts.Select(conflict => new Problem { Where = "services", Message = conflict }))),
+        ConfigProblems = OrNull(view.PeerConfig?.Problem is { } problem
+            ? [new Problem { Where = view.Options.ClusterMeshConfig!, Message = problem }]
+            : Enumerable.Empty<Problem>()),
+        Rejections = OrNull(peers.Where(peer => peer.Rejected > 0)
+            .Select(peer => new PeerRejections { Name = peer.Name, Rejected = peer.Rejected, Last = peer.LastRejection })),
+        Unconfirmed = OrNull(view.RemoteSource.Unconfirmed.Select(id => (long)id)),
+        Drops = view.Datapath is { } datapath ? Drops(datapath) : null,
+    };
+
+    private static Dictionary<string, long>? Drops(Datapath.Datapath datapath)
+    {
+        var drops = datapath.Counters().Where(counter => counter.Reason != global::Mesh.Datapath.Maps.DropReason.Forwarded)
+            .GroupBy(counter => DropNames.Of(counter.Reason))
+            .ToDictionary(group => group.Key, group => group.Sum(counter => (long)counter.Packets));
+        return drops.Count == 0 ? null : drops;
+    }
+
+    private static List<TableStatus> Tables(AgentView view) =>
+    [
+        Table(view.State.Frontends),
+        Table(view.State.IPCache),
+        Table(view.State.Nodes),
+        Table(view.State.Endpoints),
+        Table(view.State.RemoteClusters),
+    ];
+
+    private static TableStatus Table<TKey, TRow>(Table<TKey, TRow> table)
+        where TKey : notnull
+        where TRow : class
+    {
+        long rows = 0, pending = 0, failing = 0;
+        var failures = new List<RowFailure>();
+        foreach (var (key, entry) in table.Snapshot())
+        {
+            rows++;
+            if (entry.Status.State == RowState.Pending)
+                pending++;
+            if (entry.Status.State != RowState.Error)
+                continue;
+            failing++;
+            if (failures.Count < FailuresShown)
+                failures.Add(new RowFailure
+                {
+                    Key = Convert.ToString(key, CultureInfo.InvariantCulture) ?? "",
+                    Error = entry.Status.Error ?? "",
+                    Attempts = entry.Status.Attempts,
+                    Since = entry.Status.Since,
+                });
+        }
+        return new TableStatus
+        {
+            Name = table.Name, Rows = rows, Pending = pending, Failing = failing, Failures = OrNull(failures),
+            WaitingFor = OrNull(table.PendingInitializers),
+        };
+    }
+
+    private static List<T>? OrNull<T>(IEnumerable<T> items)
+    {
+        var list = items.ToList();
+        return list.Count == 0 ? null : list;
+    }
+}

@@ -1,0 +1,133 @@
+using System.CommandLine;
+using System.Globalization;
+using System.Net;
+using Mesh.ControlPlane;
+using Mesh.Model;
+
+namespace Mesh.Agent;
+
+/// <summary>The flags, and what each of them allows. All faults are found before anything is touched; the line says each of them.</summary>
+internal sealed class CommandLine
+{
+    private const string ManifestsScheme = "manifests:";
+
+    /// <summary>sun_path holds 108 bytes with the closing zero.</summary>
+    private const int SocketPathMax = 107;
+
+    private readonly Option<string> _clusterName = Flag("--cluster-name", "", "Name of this cluster: 1 to 32 of a-z, 0-9 and '-'.");
+    private readonly Option<string> _clusterId = Flag("--cluster-id", "", "Number of this cluster, 1 to --max-connected-clusters.");
+    private readonly Option<string> _maxClusters = Flag("--max-connected-clusters", "255", "255 or 511; the same in the whole mesh.");
+    private readonly Option<string> _nodeName = Flag("--node-name", "", "Name of this node's CiliumNode object.");
+    private readonly Option<string> _source = Flag("--source", "", "Where this cluster's objects are: manifests:DIRECTORY.");
+    private readonly Option<string> _config = Flag("--clustermesh-config", "", "Directory with one etcd client file per peer; empty for no peers.");
+    private readonly Option<string> _bpfRoot = Flag("--bpf-root", "/sys/fs/bpf/mesh", "Directory on a bpffs; maps and links are pinned below.");
+    private readonly Option<string> _cgroupRoot = Flag("--cgroup-root", "", "cgroup2 directory whose sockets are load-balanced; empty for none.");
+    private readonly Option<string> _socket = Flag("--socket-path", "/var/run/cilium/cilium.sock", "Unix socket of the REST API.");
+    private readonly Option<string> _stateDir = Flag("--state-dir", "/var/run/cilium/state", "Directory in which endpoints survive restarts.");
+    private readonly Option<string> _tunnelPort = Flag("--tunnel-port", "8472", "UDP port of the VXLAN tunnel; the same in the whole mesh.");
+    private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
+
+    private readonly List<string> _faults = [];
+
+    private IEnumerable<Option<string>> All =>
+    [
+        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _socket, _stateDir, _tunnelPort, _metrics,
+    ];
+
+    /// <returns>Options, or an exit code when there is nothing to run (help, version, a fault).</returns>
+    public static (AgentOptions? Options, int ExitCode) Parse(string[] args, TextWriter errors) => new CommandLine().Read(args, errors);
+
+    private (AgentOptions? Options, int ExitCode) Read(string[] args, TextWriter errors)
+    {
+        var root = new RootCommand("mesh-agent: programs one node's kernel from its cluster's objects and those of its peers.");
+        foreach (var flag in All)
+            root.Options.Add(flag);
+        var parsed = root.Parse(args);
+        if (parsed.Action is not null && parsed.Errors.Count == 0)
+            return (null, parsed.Invoke());
+        foreach (var token in parsed.UnmatchedTokens)
+            _faults.Add($"{token}: unknown; allowed are {string.Join(' ', All.Select(flag => flag.Name))}");
+        if (_faults.Count == 0)
+            _faults.AddRange(parsed.Errors.Select(error => error.Message.TrimEnd('.')));
+        var options = _faults.Count == 0 ? ReadOptions(flag => parsed.GetValue(flag) ?? "") : null;
+        if (_faults.Count == 0)
+            return (options, 0);
+        errors.WriteLine($"mesh-agent: {string.Join("; ", _faults)}");
+        return (null, 1);
+    }
+
+    private AgentOptions ReadOptions(Func<Option<string>, string> value)
+    {
+        var numbering = int.TryParse(value(_maxClusters), NumberStyles.None, CultureInfo.InvariantCulture, out var max)
+            ? IdentityNumbering.For(max)
+            : null;
+        if (numbering is null)
+            Fault(_maxClusters, value(_maxClusters), "must be 255 or 511");
+        if (ClusterName.Validate(value(_clusterName)) is { } fault)
+            _faults.Add($"{_clusterName.Name}: {fault}");
+        var highest = (numbering ?? IdentityNumbering.Max255).MaxConnectedClusters;
+        if (!uint.TryParse(value(_clusterId), NumberStyles.None, CultureInfo.InvariantCulture, out var id) || id < 1 || id > highest)
+            Fault(_clusterId, value(_clusterId), $"must be 1 to {highest}");
+        if (value(_nodeName).Length is 0 or > 253 || value(_nodeName).AsSpan().ContainsAny(" /"))
+            Fault(_nodeName, value(_nodeName), "must be the name of this node's CiliumNode object");
+        var manifests = value(_source).StartsWith(ManifestsScheme, StringComparison.Ordinal) ? value(_source)[ManifestsScheme.Length..] : "";
+        if (manifests.Length == 0)
+            Fault(_source, value(_source), $"must be {ManifestsScheme}DIRECTORY");
+        if (!ushort.TryParse(value(_tunnelPort), NumberStyles.None, CultureInfo.InvariantCulture, out var port) || port == 0)
+            Fault(_tunnelPort, value(_tunnelPort), "must be 1 to 65535");
+        return new AgentOptions
+        {
+            Cluster = new ClusterIdentity(value(_clusterName), id),
+            Numbering = numbering ?? IdentityNumbering.Max255,
+            NodeName = value(_nodeName),
+            ManifestDirectory = manifests,
+            ClusterMeshConfig = value(_config).Length == 0 ? null : value(_config),
+            BpfRoot = Given(_bpfRoot, value(_bpfRoot), "a directory on a bpffs"),
+            CgroupRoot = ReadCgroup(value(_cgroupRoot)),
+            SocketPath = ReadSocket(value(_socket)),
+            StateDirectory = Given(_stateDir, value(_stateDir), "a directory"),
+            TunnelPort = port,
+            PrometheusAddress = ReadEndPoint(value(_metrics)),
+        };
+    }
+
+    private string Given(Option<string> flag, string value, string allowed)
+    {
+        if (value.Length == 0)
+            Fault(flag, value, $"must be {allowed}");
+        return value;
+    }
+
+    private string? ReadCgroup(string path)
+    {
+        if (path.Length == 0)
+            return null;
+        // Every cgroup2 directory has this file, and no directory of another file system.
+        if (!File.Exists(Path.Combine(path, "cgroup.procs")) || !File.Exists(Path.Combine(path, "cgroup.controllers")))
+            Fault(_cgroupRoot, path, "must be a cgroup2 directory that exists, or empty for no socket load-balancing");
+        return path;
+    }
+
+    private string ReadSocket(string path)
+    {
+        if (path.Length == 0 || System.Text.Encoding.UTF8.GetByteCount(path) > SocketPathMax)
+            Fault(_socket, path, $"must be a path of 1 to {SocketPathMax} bytes");
+        return path;
+    }
+
+    private IPEndPoint? ReadEndPoint(string text)
+    {
+        if (text.Length == 0)
+            return null;
+        var bare = text.StartsWith(':') ? $"[::]{text}" : text;
+        if (IPEndPoint.TryParse(bare, out var endPoint) && endPoint.Port != 0)
+            return endPoint;
+        Fault(_metrics, text, "must be [IP]:PORT such as :9962 or 127.0.0.1:9962");
+        return null;
+    }
+
+    private void Fault(Option<string> flag, string value, string allowed) => _faults.Add($"{flag.Name} '{value}': {allowed}");
+
+    private static Option<string> Flag(string name, string byDefault, string description) =>
+        new(name) { Description = description, DefaultValueFactory = _ => byDefault };
+}

@@ -1,0 +1,38 @@
+using System.Collections.Concurrent;
+using Mesh.ClusterMesh.Remote;
+
+namespace Mesh.Agent;
+
+/// <summary>Passes everything on, and says in one line when a peer's state changes.</summary>
+internal sealed class LoggingSink : IRemoteClusterSink
+{
+    private readonly IRemoteClusterSink _next;
+    private readonly Action<string> _log;
+    private readonly ConcurrentDictionary<string, (bool Ready, bool Connected, string Text)> _said = new(StringComparer.Ordinal);
+
+    public LoggingSink(IRemoteClusterSink next, Action<string> log)
+    {
+        _next = next;
+        _log = log;
+    }
+
+    public void Apply(RemoteChanges changes) => _next.Apply(changes);
+
+    public void Drain(string cluster, uint clusterId)
+    {
+        _next.Drain(cluster, clusterId);
+        _said.TryRemove(cluster, out _);
+        _log($"cluster {cluster}: drained, nothing of it is left");
+    }
+
+    public void StatusChanged(RemoteClusterStatus status)
+    {
+        _next.StatusChanged(status);
+        // A healthy line carries counters that change all the time; a sick one says what is wrong, each time anew.
+        var now = (status.Ready, status.Connected, status.Connected ? "" : status.Status);
+        if (_said.TryGetValue(status.Name, out var before) && before == now)
+            return;
+        _said[status.Name] = now;
+        _log($"cluster {status.Name}: {(status.Ready ? "ready" : status.Connected ? "connected" : "not connected")}: {status.Status}");
+    }
+}

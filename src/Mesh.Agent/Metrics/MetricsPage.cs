@@ -1,0 +1,101 @@
+using System.Globalization;
+using System.Text;
+using Mesh.Agent.Api;
+using Mesh.ClusterMesh.Remote;
+using Mesh.Datapath;
+using Mesh.Datapath.Maps;
+using Mesh.StateDB;
+
+namespace Mesh.Agent.Metrics;
+
+/// <summary>GET /metrics in Prometheus' text format. What Cilium measures has Cilium's name; the rest begins with mesh_.</summary>
+internal static class MetricsPage
+{
+    public static string Of(AgentView view)
+    {
+        var page = new StringBuilder();
+        Peers(page, view);
+        Tables(page, view);
+        if (view.Datapath is { } datapath)
+            Kernel(page, datapath);
+        return page.ToString();
+    }
+
+    private static void Peers(StringBuilder page, AgentView view)
+    {
+        var peers = view.Peers?.Statuses ?? [];
+        var source = $"source_cluster=\"{view.Options.Cluster.Name}\",source_node_name=\"{view.Options.NodeName}\"";
+        Family(page, "cilium_clustermesh_remote_clusters", "gauge", "Configured remote clusters.", [(source, peers.Count)]);
+        Family(page, "cilium_clustermesh_global_services", "gauge", "Services that a remote cluster offers.",
+            [(source, view.LoadBalancing.GlobalServices)]);
+        void PerPeer(string name, string help, Func<RemoteClusterStatus, double> value) =>
+            Family(page, $"cilium_clustermesh_remote_cluster_{name}", "gauge", help,
+                peers.Select(peer => ($"{source},target_cluster=\"{peer.Name}\"", value(peer))));
+        PerPeer("readiness_status", "1 when connected and everything is listed.", peer => peer.Ready ? 1 : 0);
+        PerPeer("failures", "Reconnections after a failure.", peer => peer.Failures);
+        PerPeer("last_failure_ts", "Time of the last failure, seconds since 1970; 0 for never.",
+            peer => peer.LastFailure is { } time ? time.ToUnixTimeMilliseconds() / 1000.0 : 0);
+        PerPeer("nodes", "Nodes of the remote cluster.", peer => peer.Nodes);
+        PerPeer("endpoints", "Address entries of the remote cluster.", peer => peer.IpEntries);
+        PerPeer("services", "Services the remote cluster shares.", peer => peer.Services);
+        PerPeer("identities", "Identities of the remote cluster.", peer => peer.Identities);
+        Family(page, "mesh_clustermesh_rejected_records_total", "counter", "Records of the remote cluster that could not be accepted.",
+            peers.Select(peer => ($"{source},target_cluster=\"{peer.Name}\"", (double)peer.Rejected)));
+    }
+
+    private static void Tables(StringBuilder page, AgentView view)
+    {
+        var tables = new[]
+        {
+            Count(view.State.Frontends), Count(view.State.IPCache), Count(view.State.Nodes), Count(view.State.Endpoints),
+            Count(view.State.RemoteClusters),
+        };
+        Family(page, "mesh_table_rows", "gauge", "Rows of desired state.", tables.Select(table => ($"table=\"{table.Name}\"", (double)table.Rows)));
+        Family(page, "mesh_table_failing_rows", "gauge", "Rows the kernel has not taken.",
+            tables.Select(table => ($"table=\"{table.Name}\"", (double)table.Failing)));
+        Family(page, "mesh_source_problems", "gauge", "Objects and files that could not be taken over.", [("", view.Objects.Problems.Count)]);
+    }
+
+    private static void Kernel(StringBuilder page, Datapath.Datapath datapath)
+    {
+        var counters = datapath.Counters();
+        Traffic(page, "drop", "dropped, by reason", [.. counters.Where(counter => counter.Reason != DropReason.Forwarded)],
+            counter => $"{Direction(counter)},reason=\"{DropNames.Of(counter.Reason)}\"");
+        Traffic(page, "forward", "forwarded", [.. counters.Where(counter => counter.Reason == DropReason.Forwarded)], Direction);
+        var maps = datapath.MapUsage();
+        static string Map(MapUsage map) => $"map_name=\"{map.Name}\"";
+        Family(page, "mesh_bpf_map_entries", "gauge", "Entries in use, where the agent hands them out.",
+            maps.Where(map => map.Used >= 0).Select(map => (Map(map), (double)map.Used)));
+        Family(page, "mesh_bpf_map_capacity", "gauge", "Entries a map can hold.", maps.Select(map => (Map(map), (double)map.Capacity)));
+        Family(page, "mesh_bpf_map_memory_bytes", "gauge", "Kernel memory of a map.", maps.Select(map => (Map(map), (double)map.MemoryBytes)));
+        var reconcilers = datapath.Status().Reconcilers;
+        Family(page, "mesh_reconciler_failures_total", "counter", "Operations the kernel refused.",
+            reconcilers.Select(one => ($"table=\"{one.Table}\"", (double)one.Failures)));
+        Family(page, "mesh_reconciler_pruned_total", "counter", "Leftovers removed from the kernel.",
+            reconcilers.Select(one => ($"table=\"{one.Table}\"", (double)one.Pruned)));
+    }
+
+    private static string Direction(PacketCounter counter) => $"direction=\"{counter.Direction.ToString().ToUpperInvariant()}\"";
+
+    private static void Traffic(StringBuilder page, string name, string what, IReadOnlyList<PacketCounter> counters,
+        Func<PacketCounter, string> labels)
+    {
+        Family(page, $"cilium_{name}_count_total", "counter", $"Packets {what}.", counters.Select(counter => (labels(counter), (double)counter.Packets)));
+        Family(page, $"cilium_{name}_bytes_total", "counter", $"Bytes {what}.", counters.Select(counter => (labels(counter), (double)counter.Bytes)));
+    }
+
+    private static (string Name, int Rows, int Failing) Count<TKey, TRow>(Table<TKey, TRow> table)
+        where TKey : notnull
+        where TRow : class
+    {
+        var rows = table.Snapshot();
+        return (table.Name, rows.Count, rows.Count(row => row.Value.Status.State == RowState.Error));
+    }
+
+    private static void Family(StringBuilder page, string name, string type, string help, IEnumerable<(string Labels, double Value)> samples)
+    {
+        page.Append(CultureInfo.InvariantCulture, $"# HELP {name} {help}\n# TYPE {name} {type}\n");
+        foreach (var (labels, value) in samples)
+            page.Append(CultureInfo.InvariantCulture, $"{name}{(labels.Length == 0 ? "" : $"{{{labels}}}")} {value}\n");
+    }
+}

@@ -1,0 +1,172 @@
+using Mesh.Agent.Api;
+using Mesh.Agent.Endpoints;
+using Mesh.Agent.Metrics;
+using Mesh.Agent.Start;
+using Mesh.Bpf;
+using Mesh.ClusterMesh.Config;
+using Mesh.ClusterMesh.Remote;
+using Mesh.ControlPlane;
+using Mesh.ControlPlane.Endpoints;
+using Mesh.ControlPlane.Identities;
+using Mesh.ControlPlane.IPCache;
+using Mesh.ControlPlane.LoadBalancing;
+using Mesh.ControlPlane.Nodes;
+using Mesh.ControlPlane.Restored;
+using Mesh.ControlPlane.Sources;
+using Mesh.Datapath;
+using Mesh.Kubernetes;
+using Mesh.KVStore;
+
+namespace Mesh.Agent;
+
+/// <summary>
+/// The stages of the agent, in pipe order, and the order in which they start: first whoever only reads, so that the agent can say
+/// what it waits for; then the objects, which tell the node's own addresses; then the kernel; then the peers.
+/// </summary>
+internal sealed class NodeAgent
+{
+    private readonly AgentOptions _options;
+    private readonly Action<string> _log;
+    private readonly AgentView _view;
+    private readonly LocalSource _local;
+
+    public NodeAgent(AgentOptions options, IObjectSource objects, RestoredState restored, Func<PeerConfig, IKVStore> open,
+        Func<string, int> interfaceIndex, TimeProvider time, Action<string> log)
+    {
+        _options = options;
+        _log = log;
+        var state = new DesiredState();
+
+        // The writers, each the only one of its table.
+        var ipcache = new IPCacheWriter(state.IPCache);
+        var nodes = new NodesWriter(state.Nodes, ipcache, options.Cluster, options.NodeName);
+        var identities = new IdentitiesWriter(state.Identities, options.Cluster);
+        var endpoints = new EndpointsWriter(state.Endpoints, ipcache, options.Cluster, nodes.IsLocalAddress);
+        var loadBalancing = new LoadBalancingWriter(state.Frontends, options.Cluster, restored.Backends);
+
+        // The sources.
+        _local = new LocalSource(objects, state, nodes, identities, endpoints, loadBalancing);
+        var remote = new RemoteClusterSource(state, options.Cluster, restored, nodes, identities, ipcache, loadBalancing);
+        var registry = new EndpointRegistry(state, endpoints, new EndpointFiles(options.StateDirectory), interfaceIndex, time);
+        state.Frontends.SealInitializers();
+        state.IPCache.SealInitializers();
+
+        // The peers.
+        var directory = options.ClusterMeshConfig is { } path ? new ConfigDirectory(path, options.Cluster.Name, time) : null;
+        var peers = directory is null ? null : new RemoteClusters(
+            new RemoteClusterOptions { LocalCluster = options.Cluster.Name, LocalClusterId = options.Cluster.Id, Numbering = options.Numbering },
+            directory, open, new LoggingSink(remote, log), time, Random.Shared);
+
+        _view = new AgentView
+        {
+            Options = options, State = state, Objects = objects, Nodes = nodes, LoadBalancing = loadBalancing, RemoteSource = remote,
+            Endpoints = registry, Peers = peers, PeerConfig = directory,
+        };
+    }
+
+    public AgentView View => _view;
+
+    /// <summary>Runs the agent of the real world until it is told to stop, or fails.</summary>
+    /// <returns>Exit code.</returns>
+    public static async Task<int> RunAsync(AgentOptions options, Action<string> log, CancellationToken stop)
+    {
+        try
+        {
+            await using var objects = new ManifestDirectory(options.ManifestDirectory, TimeProvider.System, log);
+            var restored = RestoredFromPins.Read(options.BpfRoot, options.Cluster);
+            var agent = new NodeAgent(options, objects, restored, Open, Interfaces.IndexOf, TimeProvider.System, log);
+            await agent.ServeAsync(stop);
+            return 0;
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            log("stopped; the kernel goes on forwarding with what it has");
+            return 0;
+        }
+        catch (Exception e) when (e is DatapathException or BpfException or InvalidDataException or IOException or UnauthorizedAccessException)
+        {
+            await Console.Error.WriteLineAsync($"mesh-agent: {e.Message}");
+            return 1;
+        }
+    }
+
+    private async Task ServeAsync(CancellationToken cancellation)
+    {
+        await using var api = await AgentApiServer.StartAsync(_view);
+        await using var metrics = await MetricsServer.StartAsync(_view, _options.PrometheusAddress);
+        _log($"agent of {_options.Cluster.Name}/{_options.NodeName} answers on {_options.SocketPath}");
+        await RunStagesAsync(cancellation);
+    }
+
+    private async Task RunStagesAsync(CancellationToken cancellation)
+    {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var running = new List<Task> { _local.RunAsync(stop.Token) };
+        try
+        {
+            var node = await FirstOf(running, _view.Nodes.LocalNode);
+            await FirstOf(running, _local.Synced);
+            _view.Endpoints.Restore();
+            using var datapath = Datapath.Datapath.Start(DatapathOptionsOf(node), _view.State);
+            _view.Datapath = datapath;
+            _log($"kernel programmed: node {node.Name}, pod MTU {datapath.PodMtu}, {_view.State.Endpoints.Count} endpoints taken up");
+            running.Add(datapath.RunAsync(stop.Token));
+            running.Add(RunPeersAsync(stop.Token));
+            await await Task.WhenAny(running);
+        }
+        finally
+        {
+            await stop.CancelAsync();
+            // Each ends by the cancellation; the fault that brought us here, if there is one, is already on its way up.
+            await Task.WhenAll(running).ContinueWith(_ => { }, TaskScheduler.Default);
+            _view.Datapath = null;
+        }
+        cancellation.ThrowIfCancellationRequested();
+    }
+
+    /// <summary>Waits for one task while others run: their end, which nobody expects, ends the wait.</summary>
+    private static async Task<T> FirstOf<T>(List<Task> running, Task<T> awaited)
+    {
+        await FirstOf(running, (Task)awaited);
+        return await awaited;
+    }
+
+    private static async Task FirstOf(List<Task> running, Task awaited)
+    {
+        var first = await Task.WhenAny([awaited, .. running]);
+        await first;
+        if (first != awaited)
+            throw new InvalidOperationException("a stage ended that should run for ever");
+    }
+
+    private async Task RunPeersAsync(CancellationToken cancellation)
+    {
+        if (_view.Peers is null)
+        {
+            _view.RemoteSource.PeersListed([]);
+            await Task.Delay(Timeout.Infinite, cancellation);
+            return;
+        }
+        var following = _view.Peers.RunAsync(cancellation);
+        await FirstOf([following], _view.PeerConfig!.Listed);
+        var names = await _view.PeerConfig.Listed;
+        _log($"peers: {(names.Count == 0 ? "none" : string.Join(", ", names))}");
+        _view.RemoteSource.PeersListed(names);
+        await following;
+    }
+
+    private DatapathOptions DatapathOptionsOf(Node node) => new()
+    {
+        BpfRoot = _options.BpfRoot,
+        CgroupPath = _options.CgroupRoot,
+        ClusterId = _options.Cluster.Id,
+        IdentityNumbering = _options.Numbering,
+        NodeName = _options.NodeName,
+        UnderlayAddress = (node.UnderlayAddress(v6: false) ?? node.UnderlayAddress(v6: true))!.Value,
+        GatewayAddresses = [.. node.Addresses.Items.Where(address => address.Type == "CiliumInternalIP").Select(address => address.Address)
+            .DistinctBy(address => address.IsV6)],
+        TunnelPort = _options.TunnelPort,
+    };
+
+    private static EtcdKVStore Open(PeerConfig peer) => new(EtcdConfigFile.Parse(peer.Text));
+}

@@ -1,0 +1,48 @@
+using Mesh.ControlPlane;
+using Mesh.ControlPlane.Restored;
+using Mesh.Datapath;
+using Mesh.Model;
+
+namespace Mesh.Agent.Start;
+
+/// <summary>Reads what an earlier run left in the pinned maps about other clusters.</summary>
+internal static class RestoredFromPins
+{
+    /// <param name="bpfRoot">Empty state when nothing is pinned there yet.</param>
+    public static RestoredState Read(string bpfRoot, ClusterIdentity self)
+    {
+        PinnedMaps maps;
+        try
+        {
+            maps = PinnedMaps.Open(bpfRoot);
+        }
+        catch (DatapathException)
+        {
+            // No datapath has been made here: a first start.
+            return RestoredState.Empty;
+        }
+        using (maps)
+        {
+            var clusterOfNode = maps.Nodes().ToDictionary(node => node.Index, node => node.ClusterId);
+            return new RestoredState
+            {
+                Backends =
+                [
+                    .. from frontend in maps.Frontends()
+                       from segment in frontend.Segments
+                       from backend in segment.Backends
+                       where segment.ClusterId != self.Id
+                       select new RestoredBackend(frontend.Address, backend.Address, segment.ClusterId, backend.State),
+                ],
+                Addresses =
+                [
+                    .. from entry in maps.IPCache()
+                       let cluster = clusterOfNode.GetValueOrDefault(entry.Node)
+                       // Of the entries without a tunnel only other nodes' own addresses may belong to another cluster.
+                       where entry.TunnelEndpoint is null ? entry.Identity == NumericIdentity.RemoteNode : cluster != self.Id
+                       select new RestoredAddress(entry.Prefix, entry.Identity, entry.TunnelEndpoint, cluster),
+                ],
+            };
+        }
+    }
+}
