@@ -5,6 +5,7 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Mesh.Agent.Endpoints;
 using Mesh.AgentApi;
+using Endpoint = Mesh.AgentApi.Endpoint;
 
 namespace Mesh.Agent.Api;
 

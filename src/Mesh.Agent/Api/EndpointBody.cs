@@ -3,6 +3,7 @@ using Mesh.AgentApi;
 using Mesh.ControlPlane;
 using Mesh.Model;
 using Mesh.StateDB;
+using Endpoint = Mesh.AgentApi.Endpoint;
 using Row = Mesh.ControlPlane.Endpoints.Endpoint;
 
 namespace Mesh.Agent.Api;

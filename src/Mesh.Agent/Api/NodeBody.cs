@@ -1,7 +1,6 @@
 using Mesh.AgentApi;
 using Mesh.ControlPlane.Nodes;
 using Mesh.Datapath;
-using Mesh.Model;
 
 namespace Mesh.Agent.Api;
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using Mesh.AgentApi;
 using Mesh.ClusterMesh.Remote;
 using Mesh.StateDB;
+using RemoteCluster = Mesh.AgentApi.RemoteCluster;
 
 namespace Mesh.Agent.Api;
 
