@@ -34,6 +34,9 @@ internal sealed class MeasuredKVStore(IKVStore store, ServerMetrics metrics, Tim
 
     public Task<KVLease> CreateLeaseAsync(TimeSpan ttl, CancellationToken cancellation) => store.CreateLeaseAsync(ttl, cancellation);
 
+    public Task<KVLease?> AdoptLeaseAsync(long id, TimeSpan ttl, CancellationToken cancellation) =>
+        store.AdoptLeaseAsync(id, ttl, cancellation);
+
     public ValueTask DisposeAsync() => store.DisposeAsync();
 
     private async Task<T> Timed<T>(string action, string kind, string key, Func<Task<T>> call)
