@@ -74,8 +74,10 @@ public sealed class RemoteCluster
             {
                 await ConnectAsync(open, () => failuresInARow = 0, cancellation);
             }
-            catch (Exception e) when (!cancellation.IsCancellationRequested)
+            catch (Exception e)
             {
+                // A failure in the moment of the end is no failure any more.
+                cancellation.ThrowIfCancellationRequested();
                 if (e is RemoteConnectionException { Planned: true })
                     continue;
                 _failures++;

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using Mesh.ClusterMesh.Remote;
 using Mesh.KVStore;
 using Mesh.Model;
@@ -51,8 +52,13 @@ internal sealed class Following : IAsyncDisposable
 }
 
 /// <summary>A connection of its own to a store that outlives it.</summary>
-internal sealed class Borrowed(IKVStore store) : IKVStore
+internal sealed class Borrowed(IKVStore store, bool oneByOne = false) : IKVStore
 {
+    private int _batches;
+
+    /// <summary>Batches given to watchers so far.</summary>
+    public int Batches => Volatile.Read(ref _batches);
+
     public KVStoreStatus Status => store.Status;
 
     public Task<KeyValue?> GetAsync(string key, CancellationToken cancellation) => store.GetAsync(key, cancellation);
@@ -62,8 +68,20 @@ internal sealed class Borrowed(IKVStore store) : IKVStore
 
     public Task<long> CountAsync(string prefix, CancellationToken cancellation) => store.CountAsync(prefix, cancellation);
 
-    public IAsyncEnumerable<WatchBatch> ListWatchAsync(string prefix, CancellationToken cancellation) =>
-        store.ListWatchAsync(prefix, cancellation);
+    public async IAsyncEnumerable<WatchBatch> ListWatchAsync(string prefix, [EnumeratorCancellation] CancellationToken cancellation)
+    {
+        await foreach (var batch in store.ListWatchAsync(prefix, cancellation))
+        {
+            IEnumerable<WatchBatch> parts = oneByOne && batch.Events.Count > 1
+                ? batch.Events.Select(item => batch with { Events = [item] })
+                : [batch];
+            foreach (var part in parts)
+            {
+                Interlocked.Increment(ref _batches);
+                yield return part;
+            }
+        }
+    }
 
     public Task<long> WriteAsync(IReadOnlyList<WriteOperation> operations, CancellationToken cancellation) =>
         store.WriteAsync(operations, cancellation);
@@ -71,6 +89,9 @@ internal sealed class Borrowed(IKVStore store) : IKVStore
     public Task DeletePrefixAsync(string prefix, CancellationToken cancellation) => store.DeletePrefixAsync(prefix, cancellation);
 
     public Task<KVLease> CreateLeaseAsync(TimeSpan ttl, CancellationToken cancellation) => store.CreateLeaseAsync(ttl, cancellation);
+
+    public Task<KVLease?> AdoptLeaseAsync(long id, TimeSpan ttl, CancellationToken cancellation) =>
+        store.AdoptLeaseAsync(id, ttl, cancellation);
 
     public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 }

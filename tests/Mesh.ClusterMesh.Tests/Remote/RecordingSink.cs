@@ -32,7 +32,16 @@ internal sealed class RecordingSink : IRemoteClusterSink
 
     public int SyncedMessages { get; private set; }
 
-    public void Apply(RemoteChanges changes) => Change(() =>
+    /// <summary>While reset, Apply waits: a sink that has much to do.</summary>
+    public ManualResetEventSlim Open { get; } = new(initialState: true);
+
+    public void Apply(RemoteChanges changes)
+    {
+        Open.Wait(Patience);
+        Change(() => Take(changes));
+    }
+
+    private void Take(RemoteChanges changes)
     {
         foreach (var (name, node) in changes.Nodes)
             Set(Nodes, (changes.Cluster, name), node);
@@ -45,7 +54,7 @@ internal sealed class RecordingSink : IRemoteClusterSink
         if (changes.IpEntries.Count > 0)
             IpBatches.Add(changes.IpEntries.Count);
         SyncedMessages += changes.Synced.Count;
-    });
+    }
 
     private void Set<TKey, TRecord>(Dictionary<TKey, TRecord> table, TKey key, TRecord? record)
         where TKey : notnull
