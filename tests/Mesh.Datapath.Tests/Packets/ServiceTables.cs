@@ -1,0 +1,254 @@
+using System.Net;
+using System.Runtime.InteropServices;
+using Mesh.Bpf;
+using Mesh.Datapath.Maps;
+using Mesh.Model;
+
+namespace Mesh.Datapath.Tests.Packets;
+
+internal sealed record Segment(ushort Cluster, byte Tier, params Backend[] Backends)
+{
+    public bool Wide { get; init; }
+    public int TableSize { get; init; } = 251;
+}
+
+internal sealed record Backend(IpAddr Address, ushort Port)
+{
+    public byte State { get; init; }
+    public uint Node { get; init; }
+
+    public static Backend At(string address, int port) => new(IpAddr.Parse(address), (ushort)port);
+}
+
+/// <summary>
+/// Writes services by hand, as mesh/lb.h describes them, and answers from the same memory which backend the programs must choose:
+/// a second implementation of lib/lb.h, from its description.
+/// </summary>
+internal sealed class ServiceTables(BpfObject owner) : IDisposable
+{
+    public const byte Active = 0;
+    public const byte Draining = 1;
+    public const byte Dead = 2;
+    public const byte Maintenance = 3;
+
+    private const uint HashStep = 0x9e3779b9;
+    private const uint HashTable = 0x7feb352d;
+    private const uint Probes = 8;
+    private const int ScanMax = 64;
+
+    private uint _nextService = 1;
+    private uint _nextBlock = 1;
+    private uint _nextSlot = 1;
+    private readonly Dictionary<(IpAddr, ushort, byte), uint> _frontends = [];
+
+    public BpfMap<Lb4Key, LbServiceId> Services4 { get; } = owner.Map<Lb4Key, LbServiceId>("lb4_services");
+    public BpfMap<Lb6Key, LbServiceId> Services6 { get; } = owner.Map<Lb6Key, LbServiceId>("lb6_services");
+    public MmapArray<LbService> Services { get; } = owner.Array<LbService>("lb_services");
+    public MmapArray<LbBlock> Arena { get; } = owner.Array<LbBlock>("lb_arena");
+    public MmapArray<LbBackend> Backends { get; } = owner.Array<LbBackend>("lb_backends");
+    public MmapArray<ClusterLivenessValue> Liveness { get; } = owner.Array<ClusterLivenessValue>("cluster_liveness");
+    public MmapArray<NodeValue> Nodes { get; } = owner.Array<NodeValue>("nodes");
+
+    public void Clear()
+    {
+        foreach (var (address, port, protocol) in _frontends.Keys)
+            if (address.IsV6)
+                Services6.Remove(Key6(address, port, protocol));
+            else
+                Services4.Remove(Key4(address, port, protocol));
+        _frontends.Clear();
+        Services.Span[..(int)_nextService].Clear();
+        Backends.Span[..(int)_nextSlot].Clear();
+        Arena.Span[..(int)_nextBlock].Clear();
+        (_nextService, _nextBlock, _nextSlot) = (1, 1, 1);
+        for (var word = 0; word < LbLimits.ClusterWords; word++)
+            Liveness[0][word] = ulong.MaxValue;
+    }
+
+    /// <summary>Adds or replaces the service of a frontend. Returns its id.</summary>
+    public uint Set(string address, int port, byte protocol, params Segment[] segments)
+    {
+        var frontend = (IpAddr.Parse(address), (ushort)port, protocol);
+        var known = _frontends.TryGetValue(frontend, out var id);
+        if (!known)
+            id = _nextService++;
+        var header = _nextBlock;
+        _nextBlock += (uint)(segments.Length + LbLimits.SegmentsPerBlock - 1) / LbLimits.SegmentsPerBlock;
+        for (var i = 0; i < segments.Length; i++)
+            Arena[header + (uint)i / LbLimits.SegmentsPerBlock][i % LbLimits.SegmentsPerBlock] = Write(segments[i], protocol);
+        Services.Publish(id, new LbService { Block = header, Segments = (byte)segments.Length, Flags = LbServiceFlags.Present });
+        if (!known)
+        {
+            _frontends[frontend] = id;
+            if (frontend.Item1.IsV6)
+                Services6.Set(Key6(frontend.Item1, frontend.Item2, protocol), new LbServiceId { Id = id });
+            else
+                Services4.Set(Key4(frontend.Item1, frontend.Item2, protocol), new LbServiceId { Id = id });
+        }
+        return id;
+    }
+
+    public void SetState(string backend, byte state)
+    {
+        var address = MeshAddress.From(IpAddr.Parse(backend));
+        for (var slot = 1u; slot < _nextSlot; slot++)
+            if (Backends[slot].Address == address)
+                Backends[slot].State = state;
+    }
+
+    public void SetCluster(int cluster, bool up)
+    {
+        var bit = 1ul << cluster % 64;
+        ref var word = ref Liveness[0][cluster / 64];
+        word = up ? word | bit : word & ~bit;
+    }
+
+    /// <summary>The backend that this packet must be sent to, or null when none lives.</summary>
+    public Backend? Expect(Frame frame)
+    {
+        var id = _frontends[(frame.Destination, frame.DestinationPort, frame.Protocol)];
+        var slot = Select(id, FlowHash(frame));
+        return slot == 0
+            ? null
+            : new Backend(Backends[slot].Address.ToIpAddr(Backends[slot].Family)!.Value, Backends[slot].Port.Host);
+    }
+
+    public uint Select(uint service, uint hash)
+    {
+        var committed = Services.Observe(service);
+        foreach (var worst in new[] { Active, Draining })
+            for (var first = 0; first < committed.Segments;)
+            {
+                var tier = Enumerable.Range(first, committed.Segments - first).Select(i => At(committed.Block, i))
+                    .TakeWhile(segment => segment.Tier == At(committed.Block, first).Tier).ToArray();
+                if (SelectInTier(tier, hash, worst) is not 0 and var slot)
+                    return slot;
+                first += tier.Length;
+            }
+        return 0;
+    }
+
+    private uint SelectInTier(LbSegment[] tier, uint hash, byte worst)
+    {
+        var total = (uint)tier.Sum(segment => segment.Backends);
+        for (var probe = 0u; probe < Probes; probe++)
+        {
+            var drawn = Mix(hash + probe * HashStep);
+            var (segment, _) = Draw(tier, drawn, total);
+            if (!IsUp(tier[segment].ClusterId))
+                continue;
+            var slot = tier[segment].BackendBase + Entry(tier[segment], (int)(Mix(drawn ^ HashTable) % tier[segment].TableSize));
+            if (Lives(slot, worst))
+                return slot;
+        }
+        var (at, position) = Draw(tier, Mix(hash + unchecked(Probes * HashStep)), total);
+        for (int scanned = 0, steps = 0; scanned < ScanMax && steps < ScanMax + 2 * LbLimits.SegmentsMax; steps++)
+        {
+            if (position >= tier[at].Backends || !IsUp(tier[at].ClusterId))
+            {
+                (at, position) = ((at + 1) % tier.Length, 0);
+                continue;
+            }
+            scanned++;
+            var slot = tier[at].BackendBase + position++;
+            if (Lives(slot, worst))
+                return slot;
+        }
+        return 0;
+    }
+
+    private static (int Segment, uint Position) Draw(LbSegment[] tier, uint hash, uint total)
+    {
+        var position = (uint)((ulong)hash * total >> 32);
+        var segment = 0;
+        while (position >= tier[segment].Backends)
+            position -= tier[segment++].Backends;
+        return (segment, position);
+    }
+
+    private bool IsUp(int cluster) => (Liveness[0][cluster / 64] >> cluster % 64 & 1) != 0;
+
+    private bool Lives(uint slot, byte worst) =>
+        Backends[slot].State <= worst && Backends[slot].Family != Family.None
+        && (Backends[slot].Node == 0 || Nodes[Backends[slot].Node].State == 0);
+
+    private LbSegment At(uint block, int index) =>
+        Arena[block + (uint)index / LbLimits.SegmentsPerBlock][index % LbLimits.SegmentsPerBlock];
+
+    private uint Entry(LbSegment segment, int index) =>
+        (segment.Flags & LbSegmentFlags.Wide) != 0
+            ? MemoryMarshal.Read<ushort>(Arena.Bytes[((int)segment.Table + 2 * index)..])
+            : Arena.Bytes[(int)segment.Table + index];
+
+    private LbSegment Write(Segment segment, byte protocol)
+    {
+        var written = new LbSegment
+        {
+            BackendBase = _nextSlot,
+            Table = _nextBlock * LbLimits.BlockBytes,
+            Backends = (ushort)segment.Backends.Length,
+            TableSize = (ushort)segment.TableSize,
+            ClusterId = segment.Cluster,
+            Tier = segment.Tier,
+            Flags = segment.Wide ? LbSegmentFlags.Wide : LbSegmentFlags.None,
+        };
+        for (var i = 0; i < segment.TableSize; i++)
+        {
+            var entry = (ushort)(Mix((uint)i) % (uint)segment.Backends.Length);
+            if (segment.Wide)
+                MemoryMarshal.Write(Arena.Bytes[((int)written.Table + 2 * i)..], entry);
+            else
+                Arena.Bytes[(int)written.Table + i] = (byte)entry;
+        }
+        _nextBlock += written.TableBlocks;
+        foreach (var backend in segment.Backends)
+            Backends[_nextSlot++] = new LbBackend
+            {
+                Address = MeshAddress.From(backend.Address),
+                Port = BigEndianUInt16.FromHost(backend.Port),
+                Protocol = protocol,
+                State = backend.State,
+                ClusterId = segment.Cluster,
+                Family = Family.Of(backend.Address),
+                Node = backend.Node,
+            };
+        return written;
+    }
+
+    private static uint FlowHash(Frame frame)
+    {
+        var hash = HashStep ^ frame.Protocol;
+        foreach (var address in new[] { frame.Source, frame.Destination })
+            foreach (var word in MemoryMarshal.Cast<byte, uint>(address.ToBytes()))
+                hash = Mix(hash ^ word);
+        var source = (ushort)IPAddress.HostToNetworkOrder((short)frame.SourcePort);
+        var destination = (ushort)IPAddress.HostToNetworkOrder((short)frame.DestinationPort);
+        return Mix(hash ^ ((uint)source << 16 | destination));
+    }
+
+    private static uint Mix(uint hash)
+    {
+        hash ^= hash >> 16;
+        hash *= 0x85ebca6b;
+        hash ^= hash >> 13;
+        hash *= 0xc2b2ae35;
+        return hash ^ hash >> 16;
+    }
+
+    private static Lb4Key Key4(IpAddr address, ushort port, byte protocol) =>
+        new() { Address = BigEndianUInt32.FromHost((uint)address.Value), Port = BigEndianUInt16.FromHost(port), Protocol = protocol };
+
+    private static Lb6Key Key6(IpAddr address, ushort port, byte protocol) =>
+        new() { Address = MeshAddress.From(address), Port = BigEndianUInt16.FromHost(port), Protocol = protocol };
+
+    public void Dispose()
+    {
+        Services4.Dispose();
+        Services6.Dispose();
+        Services.Dispose();
+        Arena.Dispose();
+        Backends.Dispose();
+        Liveness.Dispose();
+        Nodes.Dispose();
+    }
+}
