@@ -1,5 +1,6 @@
 using System.Globalization;
 using System.Net.Sockets;
+using System.Runtime.CompilerServices;
 using Mesh.Bpf;
 using Mesh.Datapath.Maps;
 using Mesh.Model;
@@ -163,8 +164,21 @@ public sealed class PacketWorld : IDisposable
     internal bool SendLive(byte[] frame, string? arrivesOn = null, Predicate<byte[]>? awaited = null) => _thread.Run(() =>
     {
         using var link = BpfLink.AttachTcx(_podIn, (int)PodInterface);
+        try
+        {
+            return SendHere(frame, arrivesOn == "other0" ? _otherPodEnd : _podEnd, awaited);
+        }
+        finally
+        {
+            // Not left to the descriptor: a process that another test is just starting may hold a copy of it for a moment.
+            link.Detach();
+        }
+    });
+
+    private bool SendHere(byte[] frame, uint arrivesOn, Predicate<byte[]>? awaited)
+    {
         using var sender = NativeSocket.OnDevice(_podEnd);
-        using var receiver = NativeSocket.OnDevice(arrivesOn == "other0" ? _otherPodEnd : _podEnd);
+        using var receiver = NativeSocket.OnDevice(arrivesOn);
         sender.Send(frame);
         var buffer = new byte[2048];
         var deadline = Environment.TickCount64 + 2000;
@@ -172,7 +186,7 @@ public sealed class PacketWorld : IDisposable
             if (receiver.Poll(10_000, SelectMode.SelectRead) && receiver.Receive(buffer) is var length && awaited(buffer[..length]))
                 return true;
         return awaited is null;
-    });
+    }
 
     internal ulong Count(DropReason reason) => Counters()[2 * (int)reason];
 
@@ -248,29 +262,25 @@ public sealed class PacketWorld : IDisposable
         _thread.Dispose();
     }
 
-    /// <summary>struct conntrack4_key, for emptying the map.</summary>
+    /// <summary>struct conntrack4_key; only to empty the map, so its bytes need no names.</summary>
+    [InlineArray(16)]
     private struct Conntrack4
     {
-        public ulong Addresses;
-        public ulong Rest;
+        private byte _first;
     }
 
     /// <summary>struct conntrack6_key.</summary>
+    [InlineArray(40)]
     private struct Conntrack6
     {
-        public MeshAddress Source;
-        public MeshAddress Destination;
-        public uint Ports;
-        public uint Rest;
+        private byte _first;
     }
 
     /// <summary>struct conntrack_value.</summary>
+    [InlineArray(28)]
     private struct ConntrackValue
     {
-        public MeshAddress Address;
-        public uint PortAndFlags;
-        public uint Backend;
-        public uint LastSeen;
+        private byte _first;
     }
 }
 

@@ -58,7 +58,11 @@ public sealed class SocketWorld : IDisposable
     internal void Detach()
     {
         foreach (var link in _links)
+        {
+            // At once, although a process that is just being started may hold a copy of the descriptor.
+            link.Detach();
             link.Dispose();
+        }
         foreach (var program in _programs)
             program.Dispose();
         _links.Clear();
