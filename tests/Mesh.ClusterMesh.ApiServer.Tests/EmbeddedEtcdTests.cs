@@ -56,9 +56,28 @@ public partial class EmbeddedEtcdTests
             async () => tokyo.Server.Etcd.Error is null && tokyo.Server.Etcd.Restarts > 0 && await TryText(admin, CartKey) is not null,
             "the service to be back", () => tokyo.Logged);
         Assert.NotEqual(firstLife, admin.Status.ClusterId);
-        // Users are in force again as well.
         await using var remote = tokyo.ClientOf("remote");
-        await Deadline.Until(async () => await IsDeniedAsync(() => remote.WriteAsync([new("cilium/x", null)], Cancellation)), "users in force");
+        await AssertDenied(() => remote.WriteAsync([new(CartKey, null)], Cancellation));
+    }
+
+    [Fact]
+    public async Task No_peer_gets_in_before_users_are_in_force()
+    {
+        await using var tokyo = new TestCluster();
+        await using var etcd = EtcdSupervisor.Start(tokyo.EmbeddedOptions());
+        await etcd.WaitForStartAsync(0, Cancellation);
+        await etcd.WaitUntilReadyAsync(Cancellation);
+
+        Assert.StartsWith("http://127.0.0.1:", etcd.PrivateUrl, StringComparison.Ordinal);
+        using var peer = new System.Net.Sockets.TcpClient();
+        await Assert.ThrowsAsync<System.Net.Sockets.SocketException>(async () => await peer.ConnectAsync("127.0.0.1", tokyo.Port, Cancellation));
+
+        await using var access = new EmbeddedAccess(etcd, tokyo.EmbeddedOptions(), TestCluster.Self, TimeProvider.System, _ => { });
+        await access.WaitUntilInForceAsync(Cancellation);
+        Assert.Null(etcd.PrivateUrl);
+        Assert.Equal(0, etcd.Restarts);
+        await using var remote = tokyo.ClientOf("remote");
+        await AssertDenied(() => remote.WriteAsync([new(CartKey, null)], Cancellation));
     }
 
     [Fact]

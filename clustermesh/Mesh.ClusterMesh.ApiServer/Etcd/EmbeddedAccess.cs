@@ -44,15 +44,16 @@ internal sealed class EmbeddedAccess : IAsyncDisposable
             {
                 seen = await _etcd.WaitForStartAsync(seen, _stop.Token);
                 await _etcd.WaitUntilReadyAsync(_stop.Token);
-                if (await TryEnsureAsync())
-                {
-                    _log($"etcd: process {_etcd.ChildProcessId} serves at {string.Join(' ', _options.ListenClientUrls)}");
-                    _inForce.TrySetResult();
-                }
-                else
+                var wasPrivate = _etcd.PrivateUrl is not null;
+                if (!await TryEnsureAsync())
                 {
                     await Task.Delay(RetryPause, _time, _stop.Token);
                     seen--;
+                }
+                else if (!wasPrivate)
+                {
+                    _log($"etcd: process {_etcd.ChildProcessId} serves at {string.Join(' ', _options.ListenClientUrls)}");
+                    _inForce.TrySetResult();
                 }
             }
         }
@@ -66,15 +67,36 @@ internal sealed class EmbeddedAccess : IAsyncDisposable
     {
         if (!_options.IsSecure)
             return true;
+        var reach = _etcd.PrivateUrl is { } url ? new EtcdOptions { Endpoints = [url] } : _options.ClientOptions();
         try
         {
-            using var access = new EtcdAccess(_options.ClientOptions(), _time);
+            using var access = new EtcdAccess(reach, _time);
             await access.EnsureAsync(MeshAccess.Roles(_self), MeshAccess.Users(_self), _stop.Token);
-            return true;
+            return Open();
+        }
+        catch (KVStoreException e) when (_etcd.PrivateUrl is not null && e.Message.Contains("user name is empty", StringComparison.Ordinal))
+        {
+            // We were interrupted between the last step and taking note of it: users are in force.
+            return Open();
         }
         catch (KVStoreException e)
         {
             _log($"etcd: users and roles are not in force: {e.Message}");
+            return false;
+        }
+    }
+
+    private bool Open()
+    {
+        try
+        {
+            if (_etcd.PrivateUrl is not null)
+                _etcd.OpenToPeers();
+            return true;
+        }
+        catch (IOException e)
+        {
+            _log($"etcd: {_options.DataDirectory} cannot be written, so it stays closed to peers: {e.Message}");
             return false;
         }
     }

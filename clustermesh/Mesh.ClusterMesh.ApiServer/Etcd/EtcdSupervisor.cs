@@ -32,9 +32,12 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
     private volatile Process? _child;
     private volatile string? _error = "etcd is starting";
     private volatile int _healthPort;
+    private volatile string? _privateUrl;
+    private volatile bool _reopening;
     private readonly Lock _gate = new();
     private TaskCompletionSource _startedAgain = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _starts;
+    private int _reopened;
 
     private EtcdSupervisor(EtcdServerOptions options, FileStream exclusive, TimeProvider time, Action<string> log)
     {
@@ -48,7 +51,13 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
     public int ChildProcessId => _child?.Id ?? 0;
 
     /// <summary>Times it had to be started again.</summary>
-    public int Restarts => Math.Max(0, Volatile.Read(ref _starts) - 1);
+    public int Restarts => Math.Max(0, Volatile.Read(ref _starts) - Volatile.Read(ref _reopened) - 1);
+
+    /// <summary>
+    /// Where an etcd that has no users yet listens: loopback only, without certificates. Not null until <see cref="OpenToPeers"/>, so
+    /// that there is no moment at which a peer's certificate could do more than its role allows.
+    /// </summary>
+    public string? PrivateUrl => _privateUrl;
 
     /// <summary>Why it does not serve; null when it does.</summary>
     public string? Error => _error;
@@ -102,6 +111,18 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
         _error = null;
     }
 
+    /// <summary>Users are in force: etcd is started again where its clients expect it, now and after every restart.</summary>
+    public void OpenToPeers()
+    {
+        File.WriteAllText(AccessMark, "");
+        _reopening = true;
+        if (_child is { } child)
+            Kill(child.Id, SigTerm);
+    }
+
+    /// <summary>Lies within etcd's data, so that it is lost when they are.</summary>
+    private string AccessMark => Path.Combine(_options.DataDirectory, "member", "access-in-force");
+
     /// <summary>Ends etcd in an orderly way; its data stays.</summary>
     public async ValueTask DisposeAsync()
     {
@@ -146,6 +167,12 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
             var end = RunOnce();
             if (_stop.IsSet)
                 break;
+            if (_reopening)
+            {
+                _reopening = false;
+                _reopened++;
+                continue;
+            }
             pause = _time.GetElapsedTime(born) > Settled ? RestartPauseMin : pause;
             _error = end;
             _log($"etcd: {end}; starting it again in {pause.TotalMilliseconds:0} ms");
@@ -217,7 +244,8 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
     {
         _healthPort = FreePort();
         var peer = $"http://127.0.0.1:{FreePort()}";
-        var listen = string.Join(',', _options.ListenClientUrls);
+        _privateUrl = _options.IsSecure && !File.Exists(AccessMark) ? $"http://127.0.0.1:{FreePort()}" : null;
+        var listen = _privateUrl ?? string.Join(',', _options.ListenClientUrls);
         List<string> arguments =
         [
             "--pdeathsig", "KILL", "etcd", "--name", "clustermesh", "--data-dir", _options.DataDirectory,
@@ -232,7 +260,7 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
             "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h",
             "--logger", "zap", "--log-level", "warn", "--log-outputs", "stderr",
         ];
-        if (_options.IsSecure)
+        if (_options.IsSecure && _privateUrl is null)
         {
             arguments.AddRange(
             [
