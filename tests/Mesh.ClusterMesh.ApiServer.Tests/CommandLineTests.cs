@@ -12,7 +12,8 @@ public class CommandLineTests
 
     private static async Task<(int Code, string Error)> RunAsync(string arguments, params (string Name, string Value)[] environment)
     {
-        var info = new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries))
+        var path = Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver");
+        var info = new ProcessStartInfo(path, arguments.Split(' ', StringSplitOptions.RemoveEmptyEntries))
         {
             RedirectStandardError = true,
             RedirectStandardOutput = true,
@@ -38,7 +39,8 @@ public class CommandLineTests
     [InlineData("", "give clustermesh or version")]
     [InlineData("clustermesh --clusterid 1", "--clusterid: unknown; did you mean --cluster-id?")]
     [InlineData("clustermesh --frobnicate", "--frobnicate: unknown; clustermesh-apiserver clustermesh --help lists what is allowed")]
-    [InlineData("clustermesh", "--cluster-name: cluster name '' must have 1 to 32 characters; --cluster-id '': must be 1 to 255; --source '': must be manifests:DIRECTORY")]
+    [InlineData("clustermesh",
+        "--cluster-name: cluster name '' must have 1 to 32 characters; --cluster-id '': must be 1 to 255; --source '': must be manifests:DIRECTORY")]
     [InlineData("clustermesh --cluster-id 256", "--cluster-id '256': must be 1 to 255")]
     [InlineData("clustermesh --cluster-id 512 --max-connected-clusters 511", "--cluster-id '512': must be 1 to 511")]
     [InlineData("clustermesh --cluster-id -1", "--cluster-id '-1': must be 1 to 255")]

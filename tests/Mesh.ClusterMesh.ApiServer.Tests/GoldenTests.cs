@@ -85,7 +85,8 @@ public class GoldenTests
     /// <summary>Heartbeat and canaries hold the time of writing, which nobody reads.</summary>
     private static SortedDictionary<string, string> Timeless(SortedDictionary<string, string> dump)
     {
-        foreach (var key in dump.Keys.Where(key => key.Contains("/synced/", StringComparison.Ordinal) || key.EndsWith("heartbeat", StringComparison.Ordinal)).ToArray())
+        foreach (var key in dump.Keys.Where(key => key.Contains("/synced/", StringComparison.Ordinal)
+            || key.EndsWith("heartbeat", StringComparison.Ordinal)).ToArray())
             dump[key] = "";
         return dump;
     }

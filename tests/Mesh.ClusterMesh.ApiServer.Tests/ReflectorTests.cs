@@ -50,7 +50,8 @@ public class ReflectorTests
 
     /// <summary>"+key" or "-key" for each change since the last call.</summary>
     private string Changes() => string.Join(' ', _reflector.All.SelectMany(p => p.TakeChanges())
-        .Select(change => (change.Value is null ? "-" : "+") + change.Key.Replace("cilium/state/", "", StringComparison.Ordinal)).Order(StringComparer.Ordinal));
+        .Select(change => (change.Value is null ? "-" : "+") + change.Key.Replace("cilium/state/", "", StringComparison.Ordinal))
+        .Order(StringComparer.Ordinal));
 
     [Fact]
     public void A_slice_may_come_before_its_service_and_leave_for_another()
