@@ -42,7 +42,10 @@ internal sealed class CommandLine
         var root = new RootCommand("mesh-agent: programs one node's kernel from its cluster's objects and those of its peers.");
         foreach (var flag in All)
             root.Options.Add(flag);
-        var parsed = root.Parse(args);
+        // "--flag=" gives the flag an empty value, as "--flag ''" does.
+        var parsed = root.Parse([.. args.SelectMany(arg => arg.StartsWith("--", StringComparison.Ordinal) && arg.EndsWith('=')
+            ? [arg[..^1], ""]
+            : new[] { arg })]);
         if (parsed.Action is not null && parsed.Errors.Count == 0)
             return (null, parsed.Invoke());
         foreach (var token in parsed.UnmatchedTokens)

@@ -25,6 +25,8 @@ namespace Mesh.Agent;
 /// </summary>
 internal sealed class NodeAgent
 {
+    private const string StageEnded = "a stage ended that should run for ever";
+
     private readonly AgentOptions _options;
     private readonly Action<string> _log;
     private readonly AgentView _view;
@@ -65,6 +67,9 @@ internal sealed class NodeAgent
     }
 
     public AgentView View => _view;
+
+    /// <summary>For tests, which run the stages before the kernel by themselves.</summary>
+    internal LocalSource Local => _local;
 
     /// <summary>Runs the agent of the real world until it is told to stop, or fails.</summary>
     /// <returns>Exit code.</returns>
@@ -113,6 +118,8 @@ internal sealed class NodeAgent
             running.Add(datapath.RunAsync(stop.Token));
             running.Add(RunPeersAsync(stop.Token));
             await await Task.WhenAny(running);
+            if (!cancellation.IsCancellationRequested)
+                throw new InvalidOperationException(StageEnded);
         }
         finally
         {
@@ -136,10 +143,10 @@ internal sealed class NodeAgent
         var first = await Task.WhenAny([awaited, .. running]);
         await first;
         if (first != awaited)
-            throw new InvalidOperationException("a stage ended that should run for ever");
+            throw new InvalidOperationException(StageEnded);
     }
 
-    private async Task RunPeersAsync(CancellationToken cancellation)
+    internal async Task RunPeersAsync(CancellationToken cancellation)
     {
         if (_view.Peers is null)
         {

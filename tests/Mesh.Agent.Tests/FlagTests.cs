@@ -1,0 +1,68 @@
+using Xunit;
+
+namespace Mesh.Agent.Tests;
+
+public class FlagTests
+{
+    private static readonly string[] Good =
+        ["--cluster-name", "osaka", "--cluster-id", "2", "--node-name", "osaka-1", "--source", "manifests:/tmp/m"];
+
+    private static (AgentOptions? Options, int ExitCode, string Error) Parse(params string[] more)
+    {
+        using var errors = new StringWriter();
+        var (options, exitCode) = CommandLine.Parse([.. Good, .. more], errors);
+        return (options, exitCode, errors.ToString());
+    }
+
+    [Fact]
+    public void The_least_flags_make_an_agent_without_peers_and_without_a_cgroup()
+    {
+        var (options, exitCode, error) = Parse();
+        Assert.Equal((0, ""), (exitCode, error));
+        Assert.Equal("osaka/2", options!.Cluster.ToString());
+        Assert.Equal("/tmp/m", options.ManifestDirectory);
+        Assert.Null(options.ClusterMeshConfig);
+        Assert.Null(options.CgroupRoot);
+        Assert.Null(options.PrometheusAddress);
+        Assert.Equal(8472, options.TunnelPort);
+    }
+
+    [Theory]
+    [InlineData("--cluster-name=Osaka", "may hold only a-z, 0-9 and '-'")]
+    [InlineData("--cluster-name=default", "reserved")]
+    [InlineData("--cluster-id=0", "--cluster-id '0': must be 1 to 255")]
+    [InlineData("--cluster-id=256", "--cluster-id '256': must be 1 to 255")]
+    [InlineData("--cluster-id=-1", "--cluster-id '-1': must be 1 to 255")]
+    [InlineData("--cluster-id=two", "--cluster-id 'two': must be 1 to 255")]
+    [InlineData("--max-connected-clusters=256", "--max-connected-clusters '256': must be 255 or 511")]
+    [InlineData("--node-name=", "--node-name '': must be the name of this node's CiliumNode object")]
+    [InlineData("--source=/tmp/m", "--source '/tmp/m': must be manifests:DIRECTORY")]
+    [InlineData("--tunnel-port=0", "--tunnel-port '0': must be 1 to 65535")]
+    [InlineData("--tunnel-port=65536", "--tunnel-port '65536': must be 1 to 65535")]
+    [InlineData("--cgroup-root=/tmp", "--cgroup-root '/tmp': must be a cgroup2 directory")]
+    [InlineData("--prometheus-serve-addr=host:1", "--prometheus-serve-addr 'host:1': must be [IP]:PORT")]
+    [InlineData("--bpf-root=", "--bpf-root '': must be a directory on a bpffs")]
+    [InlineData("--bogus", "--bogus: unknown; allowed are --cluster-name")]
+    public void An_impossible_value_stops_it_with_one_line(string flag, string message)
+    {
+        var name = flag.Split('=')[0];
+        using var errors = new StringWriter();
+        string[] args = [.. Good.Chunk(2).Where(pair => pair[0] != name).SelectMany(pair => pair), flag];
+        var (options, exitCode) = CommandLine.Parse(args, errors);
+        Assert.Null(options);
+        Assert.Equal(1, exitCode);
+        Assert.Contains(message, errors.ToString());
+        Assert.Single(errors.ToString().TrimEnd('\n').Split('\n'));
+    }
+
+    [Fact]
+    public void With_511_clusters_higher_IDs_are_possible() => Assert.Equal(300u,
+        CommandLine.Parse(["--cluster-name", "osaka", "--cluster-id", "300", "--max-connected-clusters", "511", "--node-name", "n", "--source", "manifests:/m"],
+            TextWriter.Null).Options!.Cluster.Id);
+
+    [Theory]
+    [InlineData(":9962", "[::]:9962")]
+    [InlineData("127.0.0.1:9962", "127.0.0.1:9962")]
+    public void Metrics_are_served_where_they_are_asked_for(string flag, string address) =>
+        Assert.Equal(address, Parse("--prometheus-serve-addr", flag).Options!.PrometheusAddress!.ToString());
+}
