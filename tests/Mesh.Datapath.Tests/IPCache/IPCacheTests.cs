@@ -143,6 +143,8 @@ internal sealed class IPCacheNode : IDisposable
         (_maps, _nodes, Grace, Operations) = Boot();
     }
 
+    internal long Memory() => Mesh.Bpf.MapInfo.MemoryOf(_maps.Hosts4.Fd);
+
     internal void Update(params IPCacheEntry[] rows) =>
         Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Prefix, row))], (_, error) => Assert.Fail(error));
 
