@@ -48,7 +48,7 @@ public sealed class BpfLink : IDisposable
     public void Update(BpfProgram program)
     {
         var attribute = new Syscalls.LinkUpdateAttribute { LinkFd = (uint)Fd.Number, NewProgramFd = (uint)program.Fd.Number };
-        BpfException.ThrowIfNegative(Syscalls.Bpf(BpfCommand.LinkUpdate, ref attribute), $"exchange the program of a link for {program.Name}");
+        BpfException.ThrowIfNegative(Syscalls.Bpf(BpfCommand.LinkUpdate, ref attribute), $"put {program.Name} into a link");
         GC.KeepAlive(this);
     }
 

@@ -19,7 +19,8 @@ public static unsafe class BpfMaps
 
     /// <param name="type">enum bpf_map_type.</param>
     /// <param name="flags">BPF_F_*; an LPM trie needs BPF_F_NO_PREALLOC (1).</param>
-    public static BpfFd Create(string name, uint type, uint keySize, uint valueSize, uint maxEntries, uint flags = 0, BpfFd? innerMap = null)
+    public static BpfFd Create(
+        string name, uint type, uint keySize, uint valueSize, uint maxEntries, uint flags = 0, BpfFd? innerMap = null)
     {
         var attribute = new Syscalls.MapCreateAttribute
         {

@@ -167,7 +167,9 @@ public sealed unsafe class BpfObject : IDisposable
     private nint MapHandle(string name)
     {
         var map = Libbpf.FindMap(_handle, name);
-        return map != 0 ? map : throw new ArgumentException($"{Name} has no map named {name}; it has {string.Join(", ", MapNames)}", nameof(name));
+        return map != 0
+            ? map
+            : throw new ArgumentException($"{Name} has no map named {name}; it has {string.Join(", ", MapNames)}", nameof(name));
     }
 
     private static string Text(byte* utf8) => Marshal.PtrToStringUTF8((nint)utf8) ?? "";

@@ -16,7 +16,7 @@ public sealed unsafe class MmapArray<TValue> : IDisposable
     private TValue* _start;
 
     /// <summary>Takes over <paramref name="fd"/>, also when it throws.</summary>
-    /// <exception cref="BpfException">Not mappable, another value size, or a size that is no multiple of 8 (the kernel's stride).</exception>
+    /// <exception cref="BpfException">Not mappable, another value size, or one that is no multiple of 8 (the kernel's stride).</exception>
     public MmapArray(string name, BpfFd fd, bool readOnly = false)
     {
         Name = name;
@@ -28,7 +28,8 @@ public sealed unsafe class MmapArray<TValue> : IDisposable
                 throw new BpfException(Syscalls.EINVAL, $"map {name} is not a memory-mappable array");
             if (Info.ValueSize != sizeof(TValue) || sizeof(TValue) % 8 != 0)
                 throw new BpfException(Syscalls.EINVAL,
-                    $"map {name} has values of {Info.ValueSize} bytes, but {typeof(TValue).Name} has {sizeof(TValue)} (both must be the same multiple of 8)");
+                    $"map {name} has values of {Info.ValueSize} bytes, but {typeof(TValue).Name} has {sizeof(TValue)} "
+                    + "(both must be the same multiple of 8)");
             var page = (nuint)Environment.SystemPageSize;
             _bytes = ((nuint)sizeof(TValue) * Info.MaxEntries + page - 1) / page * page;
             var protection = Syscalls.ProtRead | (readOnly ? 0 : Syscalls.ProtWrite);
@@ -96,5 +97,6 @@ public sealed unsafe class MmapArray<TValue> : IDisposable
         }
     }
 
-    private nint ThrowOutside(uint index) => throw new ArgumentOutOfRangeException(nameof(index), index, $"map {Name} has {Info.MaxEntries} elements");
+    private nint ThrowOutside(uint index) =>
+        throw new ArgumentOutOfRangeException(nameof(index), index, $"map {Name} has {Info.MaxEntries} elements");
 }

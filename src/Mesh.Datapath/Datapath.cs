@@ -50,7 +50,8 @@ public sealed class Datapath : IDisposable
         var features = BpfFeatures.Probe();
         _tcx = features.Tcx;
         var netlink = Own(new Rtnetlink());
-        _devices = new NodeDevices(netlink).Ensure(options.UnderlayAddress, options.UnderlayMtu, options.TunnelPort, options.GatewayAddresses);
+        _devices = new NodeDevices(netlink)
+            .Ensure(options.UnderlayAddress, options.UnderlayMtu, options.TunnelPort, options.GatewayAddresses);
 
         var objects = Own(DatapathObjects.Load(_pins, Configuration(options, _devices)));
         _agentState = Own(BpfMaps.OpenPinnedArray<AgentStateValue>(_pins.Map("agent_state")));
@@ -70,7 +71,8 @@ public sealed class Datapath : IDisposable
 
         var attachments = new Attachments(_pins, features);
         var endpoints = new EndpointOperations(endpointMap, attachments, objects.PodIn, netlink);
-        endpoints.SetHostAddresses([.. options.GatewayAddresses, options.UnderlayAddress], _devices.Host, _devices.StackMac, _devices.GatewayMac);
+        endpoints.SetHostAddresses([.. options.GatewayAddresses, options.UnderlayAddress],
+            _devices.Host, _devices.StackMac, _devices.GatewayMac);
 
         // Programs last, when everything they look up is in place.
         endpoints.Adopt();
@@ -158,7 +160,10 @@ public sealed class Datapath : IDisposable
             [_store.Slots.Map] = _store.Slots.Used,
             [_nodes.Indexes.Map] = _nodes.Indexes.Used,
         };
-        return [.. Mesh.Datapath.MapUsage.Of(_pins).Select(map => used.TryGetValue(map.Name, out var count) ? map with { Used = count } : map)];
+        return
+        [
+            .. Mesh.Datapath.MapUsage.Of(_pins).Select(map => used.TryGetValue(map.Name, out var count) ? map with { Used = count } : map),
+        ];
     }
 
     /// <summary>Closes descriptors and mappings. Devices, pins and attachments stay. Call after <see cref="RunAsync"/> has ended.</summary>

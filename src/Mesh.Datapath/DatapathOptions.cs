@@ -8,7 +8,7 @@ public sealed record DatapathOptions
     /// <summary>Directory on a bpffs; pins go to its v1 folder.</summary>
     public required string BpfRoot { get; init; }
 
-    /// <summary>cgroup2 directory whose sockets are load-balanced; null = no socket hooks, every service packet is translated at tc.</summary>
+    /// <summary>cgroup2 directory whose sockets are load-balanced; null = none, services are translated packet by packet.</summary>
     public string? CgroupPath { get; init; }
 
     /// <summary>0 for a cluster outside a mesh.</summary>

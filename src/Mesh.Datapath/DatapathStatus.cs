@@ -23,7 +23,7 @@ public sealed record PacketCounter(DropReason Reason, TrafficDirection Direction
 }
 
 /// <summary>How full a map is.</summary>
-/// <param name="Used">Elements in use, those waiting for a grace period included; -1 where the kernel would have to be asked for each.</param>
+/// <param name="Used">Elements in use, those waiting for a grace period included; -1 where only a dump could tell.</param>
 /// <param name="MemoryBytes">Kernel memory charged to the map.</param>
 public sealed record MapUsage(string Name, long Used, long Capacity, long MemoryBytes)
 {

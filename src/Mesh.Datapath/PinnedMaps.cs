@@ -151,7 +151,8 @@ public sealed class PinnedMaps : IDisposable
         _agentState.Dispose();
     }
 
-    private bool IsUp(uint cluster) => (Volatile.Read(ref _lb.Clusters[0][(int)(cluster / 64)]) >> (int)(cluster % 64) & 1) != 0;
+    private bool IsUp(uint cluster) =>
+        (Volatile.Read(ref _lb.Clusters[0][(int)(cluster / 64)]) >> (int)(cluster % 64) & 1) != 0;
 
     private PinnedIPCacheEntry Entry(IpPrefix prefix, IPCacheValue value)
     {
@@ -159,7 +160,7 @@ public sealed class PinnedMaps : IDisposable
         return new PinnedIPCacheEntry(prefix, value.Identity, node.TunnelEndpoint.ToIpAddr(node.Family), value.Node, node.ClusterId);
     }
 
-    /// <summary>Null when the service has gone meanwhile. What is read counts only if the commit word is the same before and after.</summary>
+    /// <summary>Null when the service has gone. What is read counts only if the commit word is the same before and after.</summary>
     private PinnedFrontend? Read(L3n4Addr address, uint id)
     {
         for (var attempt = 0; attempt < ReadAttempts; attempt++)

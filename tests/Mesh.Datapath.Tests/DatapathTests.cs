@@ -21,8 +21,9 @@ public sealed class DatapathTests : IDisposable
 
     public DatapathTests()
     {
-        _space.Shell("sh", "-c", "ip link set lo up; ip link add eth0 type veth peer name wire; ip link set eth0 mtu 1450 up; ip link set wire up; "
-            + "ip addr add 172.30.0.1/24 dev eth0; ip link add lxc1 type veth peer name pod1; ip link set lxc1 up; ip link set pod1 up");
+        _space.Shell("sh", "-c", "ip link set lo up; ip link add eth0 type veth peer name wire; ip link set eth0 mtu 1450 up; "
+            + "ip link set wire up; ip addr add 172.30.0.1/24 dev eth0; "
+            + "ip link add lxc1 type veth peer name pod1; ip link set lxc1 up; ip link set pod1 up");
     }
 
     private DatapathOptions Options => new()
@@ -60,7 +61,7 @@ public sealed class DatapathTests : IDisposable
         Assert.Contains("fd00:1::fe/128", addresses);
         Assert.Contains("169.254.77.1 lladdr", neighbours);
         Assert.Contains("PERMANENT", neighbours);
-        Assert.Equal(["mesh_net", "mesh_vxlan"], Directory.EnumerateFileSystemEntries(Path.Combine(_files.Path, "v1", "links")).Select(Path.GetFileName).Order());
+        Assert.Equal(["mesh_net", "mesh_vxlan"], Links());
 
         _space.Run(() =>
         {
@@ -70,7 +71,7 @@ public sealed class DatapathTests : IDisposable
 
         Assert.Equal(devices, _space.Shell("ip", "-d", "-o", "link"));
         Assert.Equal(addresses, _space.Shell("ip", "-o", "addr").Replace(" tentative", ""));
-        Assert.Equal(["10.1.0.254", "172.30.0.1", "fd00:1::fe"], Read(maps => maps.Endpoints()).Where(endpoint => endpoint.IsHost).Select(endpoint => endpoint.Address.ToString()));
+        Assert.Equal(["10.1.0.254", "172.30.0.1", "fd00:1::fe"], Addresses(host: true));
     }
 
     [Fact]
@@ -78,8 +79,9 @@ public sealed class DatapathTests : IDisposable
     {
         var frontend = Frontend("10.96.0.10:80/TCP", Backend("10.1.0.1:8080/TCP"), Backend("10.2.0.1:8080/TCP", 2));
         _desired.Frontends.Write(table => table.Upsert(frontend.Address, frontend));
-        _desired.IPCache.Write(table => table.Upsert(IpPrefix.Parse("10.2.0.1/32"),
-            new IPCacheEntry(IpPrefix.Parse("10.2.0.1/32"), 131073, IpAddr.Parse("172.30.0.2"), 0, IPCacheSource.ClusterMesh, "osaka", 2, "default", "pod")));
+        var pod = new IPCacheEntry(IpPrefix.Parse("10.2.0.1/32"), 131073, IpAddr.Parse("172.30.0.2"), 0,
+            IPCacheSource.ClusterMesh, "osaka", 2, "default", "pod");
+        _desired.IPCache.Write(table => table.Upsert(pod.Prefix, pod));
         _desired.Nodes.Write(table => table.Upsert(new NodeName("osaka", "node1"), Node("osaka", "node1", "10.2.0.0/24", "fd00:2::/64")));
         _space.Run(() =>
         {
@@ -89,9 +91,10 @@ public sealed class DatapathTests : IDisposable
         Assert.Equal(RowState.Done, Assert.Single(_desired.Frontends.Snapshot()).Value.Status.State);
         var frontends = Read(maps => maps.Frontends().Select(LbNode.Text).ToList());
         var ipcache = Read(maps => maps.IPCache());
-        var routes = _space.Shell("ip", "route", "show", "dev", "mesh_host") + _space.Shell("ip", "-6", "route", "show", "dev", "mesh_host", "proto", "77");
+        var routes = _space.Shell("ip", "route", "show", "dev", "mesh_host")
+            + _space.Shell("ip", "-6", "route", "show", "dev", "mesh_host", "proto", "77");
         Assert.Equal([LbNode.Text(frontend)], frontends);
-        Assert.Equal("10.2.0.1/32 131073 172.30.0.2", string.Join(",", ipcache.Select(entry => $"{entry.Prefix} {entry.Identity} {entry.TunnelEndpoint}")));
+        Assert.Equal(["10.2.0.1/32 131073 172.30.0.2"], ipcache.Select(entry => $"{entry.Prefix} {entry.Identity} {entry.TunnelEndpoint}"));
         Assert.Contains("10.2.0.0/24 via 169.254.77.1", routes);
         Assert.Contains("src 10.1.0.254", routes);
         Assert.Contains("fd00:2::/64 via fe80::77:1", routes);
@@ -122,11 +125,12 @@ public sealed class DatapathTests : IDisposable
     [Fact]
     public void An_endpoint_is_attached_replaced_and_detached_with_its_row()
     {
-        var index = int.Parse(_space.Shell("cat", "/proc/net/dev_snmp6/lxc1").Split('\n')[0].Split('\t', ' ').Last(word => word.Length > 0));
+        var index = IndexOf("lxc1");
         var row = new Endpoint(7, "default", "pod", "lxc1", index, 0x020000000001, 0x020000000002,
             new([IpAddr.Parse("10.1.0.7"), IpAddr.Parse("fd00:1::7")]), 65537);
         _desired.Endpoints.Write(table => table.Upsert(7, row));
-        _desired.Endpoints.Write(table => table.Upsert(8, row with { Id = 8, InterfaceName = "lxc9", InterfaceIndex = 9999, Addresses = new([IpAddr.Parse("10.1.0.8")]) }));
+        var lost = row with { Id = 8, InterfaceName = "lxc9", InterfaceIndex = 9999, Addresses = new([IpAddr.Parse("10.1.0.8")]) };
+        _desired.Endpoints.Write(table => table.Upsert(8, lost));
         _space.Run(() =>
         {
             using var datapath = Datapath.Start(Options, _desired);
@@ -136,7 +140,7 @@ public sealed class DatapathTests : IDisposable
         Assert.Equal(RowState.Done, statuses[7].State);
         Assert.Equal("endpoint 8 (default/pod): interface lxc9 (index 9999) is gone from this network namespace", statuses[8].Error);
         Assert.Equal(
-            [$"10.1.0.7 7 {index} 65537 02:00:00:00:00:01 02:00:00:00:00:02", $"fd00:1::7 7 {index} 65537 02:00:00:00:00:01 02:00:00:00:00:02"],
+            new[] { "10.1.0.7", "fd00:1::7" }.Select(address => $"{address} 7 {index} 65537 02:00:00:00:00:01 02:00:00:00:00:02"),
             Read(maps => maps.Endpoints()).Where(endpoint => !endpoint.IsHost).Select(endpoint =>
                 $"{endpoint.Address} {endpoint.Id} {endpoint.InterfaceIndex} {endpoint.Identity} {endpoint.Mac} {endpoint.HostMac}"));
         Assert.True(File.Exists(Path.Combine(_files.Path, "v1", "links", $"endpoint_{index}")));
@@ -150,7 +154,7 @@ public sealed class DatapathTests : IDisposable
                 table.Upsert(7, row with { Addresses = new([IpAddr.Parse("10.1.0.9")]) });
             });
             Turn(datapath, _desired);
-            Assert.Equal(["10.1.0.9"], Read(maps => maps.Endpoints()).Where(endpoint => !endpoint.IsHost).Select(endpoint => endpoint.Address.ToString()));
+            Assert.Equal(["10.1.0.9"], Addresses(host: false));
             using var feed = _desired.Endpoints.Subscribe();
             datapath.Loops.Endpoints.RunOnce(feed);
             _desired.Endpoints.Write(table => table.Delete(7));
@@ -171,7 +175,8 @@ public sealed class DatapathTests : IDisposable
 
         _desired.Frontends.Write(table => table.Upsert(row.Address, row));
 
-        Assert.True(SpinWait.SpinUntil(() => _desired.Frontends.Snapshot()[0].Value.Status.State == RowState.Done, TimeSpan.FromSeconds(10)));
+        Assert.True(SpinWait.SpinUntil(
+            () => _desired.Frontends.Snapshot()[0].Value.Status.State == RowState.Done, TimeSpan.FromSeconds(10)));
         await stop.CancelAsync();
         await loops.WaitAsync(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
         Assert.Equal([row.Address], Read(maps => maps.Frontends()).Select(frontend => frontend.Address));
@@ -221,9 +226,22 @@ public sealed class DatapathTests : IDisposable
     }
 
     [Fact]
+    public void A_new_tunnel_port_remakes_the_tunnel_and_attaches_to_the_new_device()
+    {
+        _space.Run(() => Datapath.Start(Options, _desired).Dispose());
+        _space.Run(() => Datapath.Start(Options with { TunnelPort = 8473 }, _desired).Dispose());
+
+        Assert.Contains("dstport 8473", _space.Shell("ip", "-d", "link", "show", "mesh_vxlan"));
+        var index = IndexOf("mesh_vxlan");
+        using var link = Mesh.Bpf.BpfLink.TryOpenPinned(Path.Combine(_files.Path, "v1", "links", "mesh_vxlan"))!;
+        Assert.Equal(index, link.Info().InterfaceIndex);
+    }
+
+    [Fact]
     public void Impossible_surroundings_are_named()
     {
-        var noAddress = Assert.Throws<DatapathException>(() => _space.Run(() => Datapath.Start(Options with { UnderlayAddress = IpAddr.Parse("172.30.9.9") }, _desired).Dispose()));
+        var elsewhere = Options with { UnderlayAddress = IpAddr.Parse("172.30.9.9") };
+        var noAddress = Assert.Throws<DatapathException>(() => _space.Run(() => Datapath.Start(elsewhere, _desired).Dispose()));
         var noPins = Assert.Throws<DatapathException>(() => PinnedMaps.Open(_files.Path + "/nowhere"));
 
         Assert.Equal("no device of this network namespace has the underlay address 172.30.9.9", noAddress.Message);
@@ -231,7 +249,8 @@ public sealed class DatapathTests : IDisposable
     }
 
     private static Node Node(string cluster, string name, params string[] ranges) =>
-        new(new NodeName(cluster, name), 2, new([new NodeAddress("InternalIP", IpAddr.Parse("172.30.0.2"))]), new(ranges.Select(IpPrefix.Parse)), new([]), false);
+        new(new NodeName(cluster, name), 2, new([new NodeAddress("InternalIP", IpAddr.Parse("172.30.0.2"))]),
+            new(ranges.Select(IpPrefix.Parse)), new([]), false);
 
     private static void Turn(Datapath datapath, DesiredState desired)
     {
@@ -250,7 +269,20 @@ public sealed class DatapathTests : IDisposable
         reconciler.RunOnce(feed);
     }
 
-    private static string CgroupRoot() => File.ReadLines("/proc/mounts").Select(line => line.Split(' ')).First(fields => fields[2] == "cgroup2")[1];
+    private static string CgroupRoot() =>
+        File.ReadLines("/proc/mounts").Select(line => line.Split(' ')).First(fields => fields[2] == "cgroup2")[1];
+
+    private IEnumerable<string?> Links() =>
+        Directory.EnumerateFileSystemEntries(Path.Combine(_files.Path, "v1", "links")).Select(Path.GetFileName).Order();
+
+    private IEnumerable<string> Addresses(bool host) =>
+        Read(maps => maps.Endpoints()).Where(endpoint => endpoint.IsHost == host).Select(endpoint => endpoint.Address.ToString());
+
+    private int IndexOf(string device) => _space.Run(() =>
+    {
+        using var netlink = new Mesh.Datapath.Devices.Rtnetlink();
+        return netlink.Link(device)!.Index;
+    });
 
     private TResult Read<TResult>(Func<PinnedMaps, TResult> read)
     {

@@ -53,9 +53,9 @@ public sealed class Figures(ITestOutputHelper output)
     {
         const int count = 200_000;
         using var node = new IPCacheNode(ipcache: 1 << 20, nodes: 65536);
-        var rows = Enumerable.Range(0, count).Select(i => new IPCacheEntry(IpPrefix.Host(IpAddr.V4(0x0a000000u + (uint)i)), 65536u + (uint)i % 5000,
-            IpAddr.V4(0xac1e0000u + (uint)i / 100), 0, IPCacheSource.ClusterMesh, "osaka", 2, "default", "pod"))
-            .Select(row => KeyValuePair.Create(row.Prefix, row)).ToArray();
+        var rows = Enumerable.Range(0, count).Select(i => (uint)i).Select(i => new IPCacheEntry(
+            IpPrefix.Host(IpAddr.V4(0x0a000000 + i)), 65536 + i % 5000, IpAddr.V4(0xac1e0000 + i / 100), 0,
+            IPCacheSource.ClusterMesh, "osaka", 2, "default", "pod")).Select(row => KeyValuePair.Create(row.Prefix, row)).ToArray();
         var empty = node.Memory();
         var load = Stopwatch.StartNew();
         foreach (var batch in rows.Chunk(16384))
@@ -64,10 +64,11 @@ public sealed class Figures(ITestOutputHelper output)
         var prune = Stopwatch.StartNew();
         Assert.Equal(0, node.Operations.Prune(rows.ToDictionary(pair => pair.Key, pair => pair.Value)));
         output.WriteLine($"load 200000 ipcache entries of 2000 nodes: {loaded.TotalMilliseconds:F0} ms, "
-            + $"{(node.Memory() - empty) / (double)count:F1} bytes of map memory per entry; prune of the whole table {prune.ElapsedMilliseconds} ms");
+            + $"{(node.Memory() - empty) / (double)count:F1} bytes of map memory per entry; "
+            + $"prune of the whole table {prune.ElapsedMilliseconds} ms");
     }
 
-    private static Frontend Row(int service, int change) => Frontend($"10.{96 + service / 65536}.{service / 256 % 256}.{service % 256}:80/TCP",
+    private static Frontend Row(int service, int change) => Frontend($"10.96.{service / 256}.{service % 256}:80/TCP",
     [
         .. from cluster in Enumerable.Range(1, 4)
            from backend in Enumerable.Range(1, 10)

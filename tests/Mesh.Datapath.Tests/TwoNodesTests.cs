@@ -132,7 +132,8 @@ internal sealed class LiveNode : IDisposable
             + $"ip link add lxc1 type veth peer name eth0 netns {Pod.Name}; ip link set lxc1 up");
         Pod.Shell("sh", "-c", $"ip link set lo up; ip link set eth0 mtu 1450 up; ip addr add 10.{_cluster}.0.1/32 dev eth0; "
             + $"ip route add 10.{_cluster}.0.254 dev eth0; ip route add default via 10.{_cluster}.0.254; "
-            + $"ip addr add fd00:{_cluster}::1/128 dev eth0 nodad; ip -6 route add fd00:{_cluster}::fe dev eth0; ip -6 route add default via fd00:{_cluster}::fe");
+            + $"ip addr add fd00:{_cluster}::1/128 dev eth0 nodad; "
+            + $"ip -6 route add fd00:{_cluster}::fe dev eth0; ip -6 route add default via fd00:{_cluster}::fe");
         Restart();
         Desired.Endpoints.Write(table => table.Upsert(1, Endpoint()));
         foreach (var node in all)
@@ -143,8 +144,9 @@ internal sealed class LiveNode : IDisposable
             foreach (var address in (string[])[$"10.{id}.0.0/24", $"10.{id}.0.1", $"10.{id}.0.254", $"fd00:{id}::/64", $"fd00:{id}::1"])
             {
                 var prefix = IpPrefix.Parse(address);
-                Desired.IPCache.Write(table => table.Upsert(prefix, new IPCacheEntry(prefix, id << 16 | 1, node == this ? null : node.Underlay, 0,
-                    IPCacheSource.ClusterMesh, name.Cluster, id, "", "")));
+                var row = new IPCacheEntry(prefix, id << 16 | 1, node == this ? null : node.Underlay, 0,
+                    IPCacheSource.ClusterMesh, name.Cluster, id, "", "");
+                Desired.IPCache.Write(table => table.Upsert(prefix, row));
             }
         }
         Desired.Frontends.Write(table => table.Upsert(Address(Vip), Frontend(Vip, Backend("10.2.0.1:8080/TCP", 2))));

@@ -62,7 +62,8 @@ public sealed class BtfReader
         var headerLength = U32(bytes, 4);
         var (typeOffset, typeLength) = (U32(bytes, 8), U32(bytes, 12));
         var (stringOffset, stringLength) = (U32(bytes, 16), U32(bytes, 20));
-        if ((ulong)headerLength + typeOffset + typeLength > (ulong)bytes.Length || (ulong)headerLength + stringOffset + stringLength > (ulong)bytes.Length)
+        if ((ulong)headerLength + typeOffset + typeLength > (ulong)bytes.Length
+            || (ulong)headerLength + stringOffset + stringLength > (ulong)bytes.Length)
             throw new InvalidDataException($"{source}: BTF is cut short");
         var reader = new BtfReader(source, section.Slice((int)(headerLength + stringOffset), (int)stringLength));
         reader.ReadTypes(section.Slice((int)(headerLength + typeOffset), (int)typeLength));
@@ -77,7 +78,8 @@ public sealed class BtfReader
     }
 
     /// <summary>Names of all structs, for messages.</summary>
-    public IEnumerable<string> StructNames => _types.Where(type => type.Kind == Kind.Struct && type.Name.Length > 0).Select(type => type.Name);
+    public IEnumerable<string> StructNames =>
+        _types.Where(type => type.Kind == Kind.Struct && type.Name.Length > 0).Select(type => type.Name);
 
     /// <summary>Values of the named enum; null when the object does not use it.</summary>
     public IReadOnlyDictionary<string, long>? Enum(string name)

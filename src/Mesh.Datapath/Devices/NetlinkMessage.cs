@@ -4,7 +4,7 @@ using Mesh.Model;
 
 namespace Mesh.Datapath.Devices;
 
-/// <summary>Builds one rtnetlink request: header, fixed part, attributes (linux/netlink.h), padded to 4 bytes as the kernel wants.</summary>
+/// <summary>Builds one rtnetlink request: header, fixed part, attributes padded to 4 bytes (linux/netlink.h).</summary>
 internal sealed class NetlinkMessage
 {
     private const int HeaderSize = 16;

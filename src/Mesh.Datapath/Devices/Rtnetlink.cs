@@ -22,6 +22,7 @@ internal sealed class Rtnetlink : IDisposable
     /// <summary>rtm_protocol of our routes, so that we find and remove only those.</summary>
     internal const byte RouteProtocol = 77;
 
+    private const ushort Creating = NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck | NetlinkSocket.FlagCreate;
     private const int EEXIST = 17;
     private const int ENODEV = 19;
     private const int ESRCH = 3;
@@ -54,7 +55,8 @@ internal sealed class Rtnetlink : IDisposable
     internal LinkInfo? Link(string name)
     {
         LinkInfo? link = null;
-        var request = new NetlinkMessage(18, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck).U32(0).U32(0).U32(0).U32(0).Attribute(3, name);
+        var request = new NetlinkMessage(18, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck)
+            .U32(0).U32(0).U32(0).U32(0).Attribute(3, name);
         _socket.Request(request, $"device {name}", (_, payload) => link = ParseLink(payload), ENODEV);
         return link;
     }
@@ -102,8 +104,9 @@ internal sealed class Rtnetlink : IDisposable
     internal void AddAddress(int index, IpAddr address)
     {
         const uint noDuplicateDetection = 2;
-        var request = new NetlinkMessage(20, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck | NetlinkSocket.FlagCreate | NetlinkSocket.FlagExclusive)
-            .U8(RouteFamily(address)).U8((byte)address.Bits).U8(0).U8(ScopeUniverse).U32((uint)index).Attribute(2, address).Attribute(1, address);
+        var request = new NetlinkMessage(20, Creating | NetlinkSocket.FlagExclusive)
+            .U8(RouteFamily(address)).U8((byte)address.Bits).U8(0).U8(ScopeUniverse).U32((uint)index)
+            .Attribute(2, address).Attribute(1, address);
         if (address.IsV6)
             request.AttributeU32(8, noDuplicateDetection);
         _socket.Request(request, $"add address {address}", null, EEXIST);
@@ -152,7 +155,7 @@ internal sealed class Rtnetlink : IDisposable
     internal void ReplaceNeighbour(int index, IpAddr address, MacAddress mac)
     {
         const ushort permanent = 0x80;
-        var request = new NetlinkMessage(28, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck | NetlinkSocket.FlagCreate | NetlinkSocket.FlagReplace)
+        var request = new NetlinkMessage(28, Creating | NetlinkSocket.FlagReplace)
             .U32(RouteFamily(address)).U32((uint)index).U16(permanent).U16(0).Attribute(1, address).Attribute(2, mac);
         _socket.Request(request, $"neighbour {address}");
     }
@@ -162,7 +165,7 @@ internal sealed class Rtnetlink : IDisposable
     private static byte RouteFamily(IpAddr address) => address.IsV6 ? (byte)10 : (byte)2;
 
     private static NetlinkMessage NewLink(string name, uint mtu) =>
-        new NetlinkMessage(16, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck | NetlinkSocket.FlagCreate | NetlinkSocket.FlagExclusive)
+        new NetlinkMessage(16, Creating | NetlinkSocket.FlagExclusive)
             .U32(0).U32(0).U32(0).U32(0).Attribute(3, name).AttributeU32(4, mtu);
 
     private static NetlinkMessage Route(ushort type, int flags, IpPrefix destination) =>

@@ -150,7 +150,7 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
     private void Detach(int device)
     {
         _attached.Remove(device);
-        _attachments.Remove(LinkName(device));
+        _attachments.Remove(LinkName(device), device);
     }
 
     private static string LinkName(int device) => string.Create(CultureInfo.InvariantCulture, $"{LinkPrefix}{device}");

@@ -60,22 +60,26 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
 
     public void Delete(IReadOnlyList<IpPrefix> keys, Action<int, string> fail)
     {
-        _maps.Hosts4.RemoveBatch([.. keys.Where(key => key is { IsHost: true, Address.IsV6: false }).Select(key => IPCache4Key.From(key.Address))]);
-        _maps.Hosts6.RemoveBatch([.. keys.Where(key => key is { IsHost: true, Address.IsV6: true }).Select(key => IPCache6Key.From(key.Address))]);
-        _maps.Ranges4.RemoveBatch([.. keys.Where(key => key is { IsHost: false, Address.IsV6: false }).Select(IPCache4PrefixKey.From)]);
-        _maps.Ranges6.RemoveBatch([.. keys.Where(key => key is { IsHost: false, Address.IsV6: true }).Select(IPCache6PrefixKey.From)]);
+        var kinds = keys.ToLookup(key => (key.IsHost, key.Address.IsV6));
+        _maps.Hosts4.RemoveBatch([.. kinds[(true, false)].Select(key => IPCache4Key.From(key.Address))]);
+        _maps.Hosts6.RemoveBatch([.. kinds[(true, true)].Select(key => IPCache6Key.From(key.Address))]);
+        _maps.Ranges4.RemoveBatch([.. kinds[(false, false)].Select(IPCache4PrefixKey.From)]);
+        _maps.Ranges6.RemoveBatch([.. kinds[(false, true)].Select(IPCache6PrefixKey.From)]);
     }
 
     public int Prune(IReadOnlyDictionary<IpPrefix, IPCacheEntry> desired)
     {
-        var present = new HashSet<IpPrefix>();
-        var removed = Prune(_maps.Hosts4, key => key.ToPrefix(), desired, present)
-            + Prune(_maps.Hosts6, key => key.ToPrefix(), desired, present)
-            + Prune(_maps.Ranges4, key => key.ToPrefix(), desired, present)
-            + Prune(_maps.Ranges6, key => key.ToPrefix(), desired, present);
-        // Rows that failed stay with the reconciler's retries; here a failure is no news.
-        Update([.. desired.Where(pair => !present.Contains(pair.Key))], static (_, _) => { });
+        var right = new HashSet<IpPrefix>();
         var used = new HashSet<uint>();
+        var removed = Prune(_maps.Hosts4, key => key.ToPrefix(), desired, right, used)
+            + Prune(_maps.Hosts6, key => key.ToPrefix(), desired, right, used)
+            + Prune(_maps.Ranges4, key => key.ToPrefix(), desired, right, used)
+            + Prune(_maps.Ranges6, key => key.ToPrefix(), desired, right, used);
+        // Rows that failed stay with the reconciler's retries; here a failure only means that nothing may be swept.
+        var failed = false;
+        Update([.. desired.Where(pair => !right.Contains(pair.Key))], (_, _) => failed = true);
+        if (failed)
+            return removed;
         foreach (var row in desired.Values)
             if (row.TunnelEndpoint is { } endpoint)
                 used.Add(_nodes.IndexOf(endpoint, row.ClusterId));
@@ -86,12 +90,14 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
     private IPCacheValue ValueOf(IPCacheEntry row) => new()
     {
         Identity = row.Identity,
-        Node = row.TunnelEndpoint is { } endpoint ? _nodes.IndexOf(endpoint, row.ClusterId) : 0,
+        Node = NodeOf(row),
     };
 
-    /// <summary>Removes leftovers; notes what may stay. An entry whose node has another endpoint by now counts as missing.</summary>
-    private static int Prune<TKey>(BpfMap<TKey, IPCacheValue> map, Func<TKey, IpPrefix> prefixOf,
-        IReadOnlyDictionary<IpPrefix, IPCacheEntry> desired, HashSet<IpPrefix> present)
+    private uint NodeOf(IPCacheEntry row) => row.TunnelEndpoint is { } endpoint ? _nodes.IndexOf(endpoint, row.ClusterId) : 0;
+
+    /// <summary>Removes leftovers; notes which entries are right as they are, and the nodes they use.</summary>
+    private int Prune<TKey>(BpfMap<TKey, IPCacheValue> map, Func<TKey, IpPrefix> prefixOf,
+        IReadOnlyDictionary<IpPrefix, IPCacheEntry> desired, HashSet<IpPrefix> right, HashSet<uint> used)
         where TKey : unmanaged
     {
         var leftovers = new List<TKey>();
@@ -100,8 +106,11 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
             var prefix = prefixOf(key);
             if (!desired.TryGetValue(prefix, out var row))
                 leftovers.Add(key);
-            else if (row.Identity == value.Identity && row.TunnelEndpoint is null == (value.Node == 0))
-                present.Add(prefix);
+            else if (row.Identity == value.Identity && NodeOf(row) == value.Node)
+            {
+                right.Add(prefix);
+                used.Add(value.Node);
+            }
         }
         return map.RemoveBatch([.. leftovers]);
     }

@@ -112,10 +112,10 @@ internal sealed class FrontendOperations : IOperations<L3n4Addr, Frontend>
         {
             SetId(row.Address, id);
         }
-        catch (BpfMapFullException full)
+        catch (BpfException refused)
         {
             _store.Remove(id);
-            throw new DatapathException(full.Message, full);
+            throw new DatapathException(refused.Message, refused);
         }
         _ids[row.Address] = id;
     }
@@ -161,7 +161,7 @@ internal sealed record SegmentPlan(LbServiceFlags Flags, IReadOnlyList<PlannedSe
         {
             var backends = group.OrderBy(backend => backend.Address).Select(backend => Encode(row, backend)).ToArray();
             if (group.Key.ClusterId >= LbLimits.Clusters)
-                throw new DatapathException($"cluster ID {group.Key.ClusterId} is above {LbLimits.Clusters - 1}, the highest the datapath knows");
+                throw new DatapathException($"cluster ID {group.Key.ClusterId}: the datapath knows 0 to {LbLimits.Clusters - 1}");
             if (backends.Length > Maglev.BackendsMax)
                 throw new DatapathException(
                     $"{backends.Length} backends in cluster {group.Key.ClusterId}: a segment's table holds at most {Maglev.BackendsMax}");

@@ -78,7 +78,7 @@ internal sealed class ServiceStore
             var segment = SegmentOf(word, i);
             if (segment.Tier != planned.Tier || segment.ClusterId != planned.ClusterId || segment.Backends != planned.Backends.Length)
                 return false;
-            var present = _maps.Backends.Span.Slice((int)segment.BackendBase, segment.Backends);
+            var present = BackendsOf(segment);
             if (planned.Bytes.SequenceEqual(MemoryMarshal.AsBytes(present)))
                 continue;
             for (var k = 0; k < present.Length; k++)
@@ -170,6 +170,8 @@ internal sealed class ServiceStore
     private LbSegment SegmentOf(LbService word, int index) =>
         _maps.Arena[word.Block + (uint)(index / LbLimits.SegmentsPerBlock)][index % LbLimits.SegmentsPerBlock];
 
+    private Span<LbBackend> BackendsOf(LbSegment segment) => _maps.Backends.Span.Slice((int)segment.BackendBase, segment.Backends);
+
     private static uint HeaderBlocks(int segments) => (uint)(segments + LbLimits.SegmentsPerBlock - 1) / LbLimits.SegmentsPerBlock;
 
     /// <summary>Everything the word leads to lies within the maps.</summary>
@@ -216,7 +218,7 @@ internal sealed class ServiceStore
     {
         foreach (var segment in old)
             if (segment.ClusterId == planned.ClusterId && segment.Backends == planned.Backends.Length
-                && planned.Bytes.SequenceEqual(MemoryMarshal.AsBytes(_maps.Backends.Span.Slice((int)segment.BackendBase, segment.Backends))))
+                && planned.Bytes.SequenceEqual(MemoryMarshal.AsBytes(BackendsOf(segment))))
                 return segment with { Tier = planned.Tier };
         return null;
     }
@@ -278,9 +280,11 @@ internal sealed class ServiceStore
         // Perhaps enough is only waiting for its grace period.
         _grace.Collect();
         return allocator.TryAllocate(length)
-            ?? throw new DatapathException($"map {allocator.Map} is full: {allocator.Used} of {allocator.Capacity} in use, {length} more in a row wanted");
+            ?? throw new DatapathException(
+                $"map {allocator.Map} is full: {allocator.Used} of {allocator.Capacity} in use, {length} more in a row wanted");
     }
 
-    private static bool SameBytes(LbBackend left, LbBackend right) =>
-        MemoryMarshal.AsBytes(new ReadOnlySpan<LbBackend>(in left)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<LbBackend>(in right)));
+    private static bool SameBytes(LbBackend left, LbBackend right) => BytesOf(in left).SequenceEqual(BytesOf(in right));
+
+    private static ReadOnlySpan<byte> BytesOf(in LbBackend backend) => MemoryMarshal.AsBytes(new ReadOnlySpan<LbBackend>(in backend));
 }

@@ -18,7 +18,8 @@ internal sealed class DatapathObjects : IDisposable
     }
 
     /// <summary>Programs of the cgroup hooks.</summary>
-    internal IEnumerable<BpfProgram> SocketPrograms => _programs.Where(program => program.Section.StartsWith("cgroup/", StringComparison.Ordinal));
+    internal IEnumerable<BpfProgram> SocketPrograms =>
+        _programs.Where(program => program.Section.StartsWith("cgroup/", StringComparison.Ordinal));
 
     /// <summary>On mesh_net and on every pod's device.</summary>
     internal BpfProgram PodIn => Named("pod_in");

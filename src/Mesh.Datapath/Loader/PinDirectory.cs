@@ -81,8 +81,11 @@ internal sealed class Attachments
     }
 
     /// <summary>Detaches; an absent link is no error.</summary>
-    internal void Remove(string link)
+    /// <param name="interfaceIndex">Of a link to a device, for kernels where it is no link but a filter.</param>
+    internal void Remove(string link, int interfaceIndex = 0)
     {
+        if (!_features.Tcx && interfaceIndex > 0)
+            ClsactFilter.DetachIngress(interfaceIndex);
         using var pinned = BpfLink.TryOpenPinned(_pins.Link(link));
         if (pinned is null)
             return;
@@ -94,7 +97,7 @@ internal sealed class Attachments
 
     internal IEnumerable<string> Names => _pins.LinkNames();
 
-    /// <summary>Exchanges the program of a pinned link, wherever it is attached. False when its device is gone: then it is unpinned.</summary>
+    /// <summary>Exchanges the program of a pinned link to a device. False when the device is gone: then it is unpinned.</summary>
     internal bool Renew(string link, BpfProgram program)
     {
         using var pinned = BpfLink.TryOpenPinned(_pins.Link(link));

@@ -63,7 +63,8 @@ public static unsafe class Abi
             if (member.Name is null)
                 yield return $"struct {ours.Name}: member {own.Name} is not in C";
             else if (member != own)
-                yield return $"struct {ours.Name}: member {own.Name} is {member.Size} bytes at {member.Offset} in C, {own.Size} at {own.Offset} in C#";
+                yield return $"struct {ours.Name}: member {own.Name} is {member.Size} bytes at {member.Offset} in C, "
+                    + $"{own.Size} at {own.Offset} in C#";
         }
     }
 
@@ -145,11 +146,13 @@ public static unsafe class Abi
         [
             new("ipcache4_key", (uint)sizeof(IPCache4Key),
             [
-                At("address", ref key4, ref key4.Address), At("cluster_id", ref key4, ref key4.ClusterId), At("pad", ref key4, ref key4.Pad),
+                At("address", ref key4, ref key4.Address), At("cluster_id", ref key4, ref key4.ClusterId),
+                At("pad", ref key4, ref key4.Pad),
             ]),
             new("ipcache6_key", (uint)sizeof(IPCache6Key),
             [
-                At("address", ref key6, ref key6.Address), At("cluster_id", ref key6, ref key6.ClusterId), At("pad", ref key6, ref key6.Pad),
+                At("address", ref key6, ref key6.Address), At("cluster_id", ref key6, ref key6.ClusterId),
+                At("pad", ref key6, ref key6.Pad),
             ]),
             new("ipcache4_prefix_key", (uint)sizeof(IPCache4PrefixKey),
             [
@@ -222,5 +225,8 @@ public static unsafe class Abi
     private static BtfMember At<TStruct, TField>(string name, ref TStruct start, ref TField field)
         where TStruct : unmanaged
         where TField : unmanaged
-        => new(name, (uint)Unsafe.ByteOffset(ref Unsafe.As<TStruct, byte>(ref start), ref Unsafe.As<TField, byte>(ref field)), (uint)sizeof(TField));
+    {
+        var offset = Unsafe.ByteOffset(ref Unsafe.As<TStruct, byte>(ref start), ref Unsafe.As<TField, byte>(ref field));
+        return new BtfMember(name, (uint)offset, (uint)sizeof(TField));
+    }
 }

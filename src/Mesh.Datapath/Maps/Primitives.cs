@@ -14,7 +14,8 @@ public readonly record struct BigEndianUInt16
 
     public ushort Host => BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(_network) : _network;
 
-    public static BigEndianUInt16 FromHost(ushort value) => new(BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(value) : value);
+    public static BigEndianUInt16 FromHost(ushort value) =>
+        new(BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(value) : value);
 }
 
 /// <summary>A __be32: an IPv4 address as the kernel sees it.</summary>
@@ -26,7 +27,8 @@ public readonly record struct BigEndianUInt32
 
     public uint Host => BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(_network) : _network;
 
-    public static BigEndianUInt32 FromHost(uint value) => new(BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(value) : value);
+    public static BigEndianUInt32 FromHost(uint value) =>
+        new(BitConverter.IsLittleEndian ? BinaryPrimitives.ReverseEndianness(value) : value);
 }
 
 /// <summary>struct mesh_addr, also used for the __u8[16] of IPv6 keys. IPv4 takes the first four bytes, the rest is zero.</summary>

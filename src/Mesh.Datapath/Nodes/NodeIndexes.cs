@@ -17,6 +17,7 @@ internal sealed class NodeIndexes
     private readonly GracePeriod _grace;
     private readonly RangeAllocator _indexes;
     private readonly Dictionary<IpAddr, uint> _byEndpoint = [];
+    private readonly HashSet<uint> _duplicates = [];
 
     internal NodeIndexes(MmapArray<NodeValue> nodes, GracePeriod grace)
     {
@@ -45,10 +46,10 @@ internal sealed class NodeIndexes
             for (uint index = 1; index < _nodes.Info.MaxEntries; index++)
             {
                 var node = _nodes[index];
-                // Of two indexes with one endpoint the first is used on; the sweep frees the other.
+                // Of two indexes with one endpoint, left by a crash before a grace period, the first is used on; the sweep frees the other.
                 if (node.TunnelEndpoint.ToIpAddr(node.Family) is { } endpoint && _indexes.TryReserve(index, 1))
                     if (!_byEndpoint.TryAdd(endpoint, index))
-                        _grace.Retire(_indexes, index, 1);
+                        _duplicates.Add(index);
             }
         }
     }
@@ -84,6 +85,11 @@ internal sealed class NodeIndexes
             foreach (var (endpoint, index) in _byEndpoint.Where(pair => !used.Contains(pair.Value)).ToList())
             {
                 _byEndpoint.Remove(endpoint);
+                _grace.Retire(_indexes, index, 1);
+            }
+            foreach (var index in _duplicates.Where(index => !used.Contains(index)).ToList())
+            {
+                _duplicates.Remove(index);
                 _grace.Retire(_indexes, index, 1);
             }
         }

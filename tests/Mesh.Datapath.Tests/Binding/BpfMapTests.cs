@@ -47,7 +47,8 @@ public sealed class BpfMapTests
         Assert.Equal(150, written + refused.Count);
         Assert.Equal(written, map.Dump().Count);
         Assert.True(refused.Count > 0);
-        Assert.All(refused, error => Assert.Equal("map test is full: it holds 100 entries", Assert.IsType<BpfMapFullException>(error).Message));
+        Assert.All(refused, error => Assert.IsType<BpfMapFullException>(error));
+        Assert.All(refused, error => Assert.Equal("map test is full: it holds 100 entries", error.Message));
         // What is there may still be replaced.
         map.Set(map.Dump()[0].Key, 5);
         Assert.Throws<BpfMapFullException>(() => map.Set(1_000_000, 1));
@@ -114,5 +115,6 @@ public sealed class BpfMapTests
         barrier.Wait();
     }
 
-    private static BpfMap<uint, ulong> Hash(uint entries) => new("test", BpfMaps.Create("test", MapInfo.TypeHash, 4, 8, entries, NoPrealloc));
+    private static BpfMap<uint, ulong> Hash(uint entries) =>
+        new("test", BpfMaps.Create("test", MapInfo.TypeHash, 4, 8, entries, NoPrealloc));
 }

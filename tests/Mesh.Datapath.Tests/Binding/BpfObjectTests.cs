@@ -9,7 +9,13 @@ public sealed class BpfObjectTests
         struct limits { __u32 verdict; __u32 step; };
         const volatile __u32 unrelated = 9;
         const volatile struct limits limits = {};
-        struct { __uint(type, BPF_MAP_TYPE_ARRAY); __uint(max_entries, 1); __uint(map_flags, BPF_F_MMAPABLE); __type(key, __u32); __type(value, __u64); } hits SEC(".maps");
+        struct {
+            __uint(type, BPF_MAP_TYPE_ARRAY);
+            __uint(max_entries, 1);
+            __uint(map_flags, BPF_F_MMAPABLE);
+            __type(key, __u32);
+            __type(value, __u64);
+        } hits SEC(".maps");
         SEC("tc") int first(struct __sk_buff *skb)
         {
             __u32 zero = 0;
@@ -69,10 +75,12 @@ public sealed class BpfObjectTests
     {
         using var sample = CompiledObject.Open(Counting);
 
-        Assert.Contains("no constant named nothing", Assert.Throws<ArgumentException>(() => sample.SetConstant("nothing", 1u)).Message);
-        Assert.Contains("limits has 8 bytes, Byte has 1", Assert.Throws<ArgumentException>(() => sample.SetConstant("limits", (byte)1)).Message);
-        Assert.Contains("it has hits", Assert.Throws<ArgumentException>(() => sample.SetPinPath("misses", "/x")).Message);
-        Assert.Contains("it has first, second", Assert.Throws<ArgumentException>(() => sample.Program("third")).Message);
+        Assert.Contains("no constant named nothing", Refusal(() => sample.SetConstant("nothing", 1u)));
+        Assert.Contains("limits has 8 bytes, Byte has 1", Refusal(() => sample.SetConstant("limits", (byte)1)));
+        Assert.Contains("it has hits", Refusal(() => sample.SetPinPath("misses", "/x")));
+        Assert.Contains("it has first, second", Refusal(() => sample.Program("third")));
+
+        static string Refusal(Action mistake) => Assert.Throws<ArgumentException>(mistake).Message;
     }
 
     [Fact]

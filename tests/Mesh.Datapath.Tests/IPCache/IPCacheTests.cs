@@ -15,7 +15,9 @@ public sealed class IPCacheTests
         from v6 in Gen.Bool
         from value in Gen.UInt[0, 63]
         from length in Gen.Int[24, 32]
-        select v6 ? new IpPrefix(IpAddr.V6(((UInt128)0xfd00 << 112) + value), length + 96) : new IpPrefix(IpAddr.V4(0x0a010000 + value), length);
+        select v6
+            ? new IpPrefix(IpAddr.V6(((UInt128)0xfd00 << 112) + value), length + 96)
+            : new IpPrefix(IpAddr.V4(0x0a010000 + value), length);
 
     [Fact]
     public void The_kernels_answer_is_the_longest_prefix_of_brute_force() =>
@@ -58,7 +60,8 @@ public sealed class IPCacheTests
 
         Assert.Equal(121, node.Reader.IPCache().Count + errors.Count);
         Assert.NotEmpty(errors);
-        Assert.All(errors, pair => Assert.Equal($"ipcache {rows[pair.Row].Prefix}: map ipcache4 is full: it holds 100 entries", pair.Error));
+        Assert.All(errors, pair =>
+            Assert.Equal($"ipcache {rows[pair.Row].Prefix}: map ipcache4 is full: it holds 100 entries", pair.Error));
         Assert.Contains(node.Reader.IPCache(), entry => entry.Prefix == IpPrefix.Parse("10.9.0.0/16"));
     }
 
@@ -105,13 +108,13 @@ public sealed class IPCacheTests
     public void A_full_node_table_fails_its_rows_in_words()
     {
         using var node = new IPCacheNode(nodes: 3);
-        var rows = Enumerable.Range(1, 4).Select(i => Row(IpPrefix.Host(IpAddr.V4(0x0a010000u + (uint)i)), 300, IpAddr.V4(0xac1e0000u + (uint)i)));
+        var rows = Enumerable.Range(1, 4).Select(i => Row(IpPrefix.Parse($"10.1.0.{i}/32"), 300, IpAddr.Parse($"172.30.0.{i}")));
         var errors = new List<string>();
 
         node.Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Prefix, row))], (_, error) => errors.Add(error));
 
         Assert.Equal(
-            ["ipcache 10.1.0.3/32: map nodes is full: it holds 2 tunnel endpoints", "ipcache 10.1.0.4/32: map nodes is full: it holds 2 tunnel endpoints"], errors);
+            new[] { 3, 4 }.Select(i => $"ipcache 10.1.0.{i}/32: map nodes is full: it holds 2 tunnel endpoints"), errors);
     }
 
     private static IPCacheEntry Row(IpPrefix prefix, uint identity, IpAddr? tunnel) =>
@@ -151,9 +154,10 @@ internal sealed class IPCacheNode : IDisposable
     /// <summary>Asks as the programs do: the exact map, then the trie.</summary>
     internal (uint? Identity, IpAddr? TunnelEndpoint) Lookup(IpAddr address)
     {
+        var whole = IpPrefix.Host(address);
         var found = address.IsV6
-            ? _maps.Hosts6.TryGet(IPCache6Key.From(address), out var value) || _maps.Ranges6.TryGet(IPCache6PrefixKey.From(IpPrefix.Host(address)), out value)
-            : _maps.Hosts4.TryGet(IPCache4Key.From(address), out value) || _maps.Ranges4.TryGet(IPCache4PrefixKey.From(IpPrefix.Host(address)), out value);
+            ? _maps.Hosts6.TryGet(IPCache6Key.From(address), out var value) || _maps.Ranges6.TryGet(IPCache6PrefixKey.From(whole), out value)
+            : _maps.Hosts4.TryGet(IPCache4Key.From(address), out value) || _maps.Ranges4.TryGet(IPCache4PrefixKey.From(whole), out value);
         return found ? (value.Identity, _nodes[value.Node].TunnelEndpoint.ToIpAddr(_nodes[value.Node].Family)) : (null, null);
     }
 

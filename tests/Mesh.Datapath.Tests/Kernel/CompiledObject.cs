@@ -19,7 +19,8 @@ internal static class CompiledObject
             var file = Path.Combine(directory.FullName, "sample.bpf.c");
             File.WriteAllText(file, Prelude + "\n" + source + "\n");
             var machine = Command.Run("uname", "-m").Trim();
-            Command.Run("clang", "-g", "-O2", "-mcpu=v3", "-target", "bpf", $"-I/usr/include/{machine}-linux-gnu", "-c", file, "-o", file + ".o");
+            Command.Run("clang", "-g", "-O2", "-mcpu=v3", "-target", "bpf", $"-I/usr/include/{machine}-linux-gnu",
+                "-c", file, "-o", file + ".o");
             return BpfObject.Open("sample", File.ReadAllBytes(file + ".o"));
         }
         finally

@@ -11,7 +11,8 @@ internal sealed class PinnedTestMaps : IDisposable
     private const uint NoPrealloc = 1;
     private readonly BpfFileSystem _files = new();
 
-    internal PinnedTestMaps(uint services = 64, uint blocks = 1024, uint backends = 512, uint nodes = 64, uint ipcache = 4096, uint prefixes = 256)
+    internal PinnedTestMaps(
+        uint services = 64, uint blocks = 1024, uint backends = 512, uint nodes = 64, uint ipcache = 4096, uint prefixes = 256)
     {
         Pins = new PinDirectory(_files.Path);
         Pins.Create();

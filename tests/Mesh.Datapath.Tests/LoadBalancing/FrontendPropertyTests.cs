@@ -15,7 +15,8 @@ public sealed class FrontendPropertyTests
         from vip in OneOf(s_vips)
         from delete in Gen.Int[0, 5]
         from affinity in OneOf(ServiceAffinity.None, ServiceAffinity.Local)
-        from backends in Gen.Select(Gen.UInt[1, 4], Gen.Int[1, 6], Gen.Byte[0, 1], OneOf(BackendState.Active, BackendState.Draining)).Array[0, 8]
+        from backends in Gen.Select(
+            Gen.UInt[1, 4], Gen.Int[1, 6], Gen.Byte[0, 1], OneOf(BackendState.Active, BackendState.Draining)).Array[0, 8]
         select (vip, delete == 0 ? null : Row(vip, affinity, backends));
 
     [Fact]
@@ -108,7 +109,8 @@ public sealed class FrontendPropertyTests
     private static Dictionary<L3n4Addr, string> Texts(Dictionary<L3n4Addr, Frontend> model) =>
         model.ToDictionary(pair => pair.Key, pair => LbNode.Text(pair.Value));
 
-    private static string Of(IReadOnlyDictionary<L3n4Addr, string> texts, L3n4Addr address) => texts.TryGetValue(address, out var text) ? text : "absent";
+    private static string Of(IReadOnlyDictionary<L3n4Addr, string> texts, L3n4Addr address) =>
+        texts.TryGetValue(address, out var text) ? text : "absent";
 
     private static Frontend Row(string vip, ServiceAffinity affinity, (uint Cluster, int Host, byte Tier, BackendState State)[] backends)
     {

@@ -17,7 +17,8 @@ public sealed class FrontendStoryTests : IDisposable
     public void A_service_of_three_clusters_stands_in_the_kernel_as_asked()
     {
         var errors = _node.Update(Frontend(Vip,
-            Backend("10.1.0.1:8080/TCP"), Backend("10.1.0.2:8080/TCP"), Backend("10.2.0.1:8080/TCP", 2), Backend("10.3.0.1:8080/TCP", 3, tier: 1)));
+            Backend("10.1.0.1:8080/TCP"), Backend("10.1.0.2:8080/TCP"), Backend("10.2.0.1:8080/TCP", 2),
+            Backend("10.3.0.1:8080/TCP", 3, tier: 1)));
 
         Assert.Empty(errors);
         Assert.Equal(
@@ -237,5 +238,6 @@ public sealed class FrontendStoryTests : IDisposable
     }
 
     private void Peer(string name, uint id, bool ready) =>
-        _node.Clusters.Update([KeyValuePair.Create(name, new RemoteClusterRow(name, id, ready, ready, ""))], (_, error) => Assert.Fail(error));
+        _node.Clusters.Update(
+            [KeyValuePair.Create(name, new RemoteClusterRow(name, id, ready, ready, ""))], (_, error) => Assert.Fail(error));
 }

@@ -77,7 +77,8 @@ internal sealed class LbNode : IDisposable
 
     internal static string Text(Frontend frontend) => Text(frontend.Affinity, frontend.Backends
         .GroupBy(backend => (backend.Tier, backend.ClusterId)).OrderBy(group => group.Key)
-        .Select(group => (group.Key.Tier, group.Key.ClusterId, group.OrderBy(backend => backend.Address).Select(backend => (backend.Address, backend.State)))));
+        .Select(group => (group.Key.Tier, group.Key.ClusterId,
+            group.OrderBy(backend => backend.Address).Select(backend => (backend.Address, backend.State)))));
 
     internal static string Text(PinnedFrontend frontend)
     {
@@ -120,8 +121,8 @@ internal static class Rows
     {
         var slash = text.LastIndexOf('/');
         var colon = text.LastIndexOf(':');
-        return new L3n4Addr(IpAddr.Parse(text[..colon].Trim('[', ']')), ushort.Parse(text[(colon + 1)..slash], CultureInfo.InvariantCulture),
-            L4Protocols.Parse(text[(slash + 1)..]));
+        var port = ushort.Parse(text[(colon + 1)..slash], CultureInfo.InvariantCulture);
+        return new L3n4Addr(IpAddr.Parse(text[..colon].Trim('[', ']')), port, L4Protocols.Parse(text[(slash + 1)..]));
     }
 
     internal static Frontend Frontend(string address, params Backend[] backends) =>
