@@ -59,6 +59,7 @@ public static class MeshCommand
             new Command("identity", "Identities of all clusters.") { IdentityListCommand.Build(output) },
             new Command("endpoint", "Pods of a node.") { EndpointListCommand.Build(output) },
             LabCommand.Build(output),
+            DemoCommand.Build(output),
             VersionCommand.Build(output),
         })
             root.Add(command);
