@@ -2,7 +2,9 @@ using System.CommandLine;
 using System.CommandLine.Parsing;
 using Mesh.AgentApi;
 using Mesh.Cli.Commands;
+using Mesh.Cli.Commands.Bpf;
 using Mesh.Cli.Commands.Lab;
+using Mesh.Datapath;
 using Mesh.Lab;
 
 namespace Mesh.Cli;
@@ -17,7 +19,8 @@ public static class MeshCommand
     public static async Task<int> RunAsync(string[] arguments, TextWriter output, TextWriter error)
     {
         // Everything behind -- belongs to the command that is run inside the lab, flags and all.
-        var parsed = Build(output, error).Parse(arguments, new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
+        var parsed = Build(output, error).Parse(arguments,
+            new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
         if (parsed.Errors.Count > 0)
         {
             await error.WriteLineAsync($"mesh: {Explain(parsed)}");
@@ -34,7 +37,7 @@ public static class MeshCommand
                 ProcessTerminationTimeout = TimeSpan.FromSeconds(30),
             });
         }
-        catch (Exception e) when (e is LabException or AgentException or CliException or System.ComponentModel.Win32Exception)
+        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or System.ComponentModel.Win32Exception)
         {
             await error.WriteLineAsync($"mesh: {e.Message}");
             return 1;
@@ -58,6 +61,7 @@ public static class MeshCommand
             new Command("ip", "Addresses and who they are.") { IPListCommand.Build(output) },
             new Command("identity", "Identities of all clusters.") { IdentityListCommand.Build(output) },
             new Command("endpoint", "Pods of a node.") { EndpointListCommand.Build(output) },
+            BpfCommand.Build(output),
             LabCommand.Build(output),
             DemoCommand.Build(output),
             VersionCommand.Build(output),
@@ -71,12 +75,13 @@ public static class MeshCommand
     {
         var command = parsed.CommandResult.Command;
         var path = Path(parsed.CommandResult);
-        var unknown = parsed.UnmatchedTokens.FirstOrDefault(t => t.StartsWith('-')) ?? (parsed.UnmatchedTokens is [var first, ..] ? first : null);
+        var unknown = parsed.UnmatchedTokens.FirstOrDefault(t => t.StartsWith('-'))
+            ?? (parsed.UnmatchedTokens is [var first, ..] ? first : null);
         if (unknown is null)
         {
             return command.Subcommands.Count > 0 && parsed.Errors[0].SymbolResult is CommandResult
                 ? $"{path} needs one of {Names(command)}"
-                : $"{parsed.Errors[0].Message.TrimEnd('.').ReplaceLineEndings(", ")}: see {path} --help";
+                : $"{OneLine(parsed.Errors[0].Message).TrimEnd('.')}: see {path} --help";
         }
         if (unknown.StartsWith('-'))
             return $"{path} does not know the flag {unknown}; allowed are {Flags(parsed.CommandResult)}";
@@ -85,13 +90,16 @@ public static class MeshCommand
             : $"{path} takes no argument '{unknown}'; allowed are {Flags(parsed.CommandResult)}";
     }
 
+    private static string OneLine(string text) => string.Join(' ', text.Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries));
+
     private static string Names(Command command) => string.Join(", ", command.Subcommands.Where(c => !c.Hidden).Select(c => c.Name));
 
     private static string Flags(CommandResult command) => string.Join(", ",
         command.Command.Options.Where(o => !o.Hidden).Select(o => string.Join("/", o.Aliases.Append(o.Name).Order(StringComparer.Ordinal)))
             .Append("--help").Distinct());
 
-    private static string Path(CommandResult command) => command.Parent is CommandResult parent ? $"{Path(parent)} {command.Command.Name}" : "mesh";
+    private static string Path(CommandResult command) =>
+        command.Parent is CommandResult parent ? $"{Path(parent)} {command.Command.Name}" : "mesh";
 }
 
 /// <summary>Something that the person at the keyboard can mend: a complete message.</summary>

@@ -7,6 +7,8 @@ namespace Mesh.Lab;
 /// <summary>A place inside a lab where a command can run: a node or a pod.</summary>
 public sealed record LabPlace(string Name, string Namespace, string Cgroup)
 {
+    private const string DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+
     /// <summary>CLUSTER/NODE or CLUSTER/NODE/POD; a node or pod may be given by its number.</summary>
     /// <exception cref="LabException">There is no such place; says which there are.</exception>
     public static LabPlace Find(LabPlan plan, string path)
@@ -44,7 +46,7 @@ public sealed record LabPlace(string Name, string Namespace, string Cgroup)
     {
         if (name.Contains('/'))
             return File.Exists(name) ? name : throw new LabException($"{name}: there is no such program");
-        var path = Environment.GetEnvironmentVariable("PATH") is { Length: > 0 } given ? given : "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+        var path = Environment.GetEnvironmentVariable("PATH") is { Length: > 0 } given ? given : DefaultPath;
         return path.Split(':').Select(directory => $"{directory}/{name}").FirstOrDefault(File.Exists)
             ?? throw new LabException($"{name}: not found in PATH ({path})");
     }

@@ -34,7 +34,8 @@ public static class LabReady
             UseProxy = false,
             ConnectCallback = async (context, token) =>
             {
-                var socket = NetworkNamespace.OpenSocket(cluster.Namespace, AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+                var socket = NetworkNamespace.OpenSocket(
+                    cluster.Namespace, AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
                 try
                 {
                     await socket.ConnectAsync(context.DnsEndPoint, token);
@@ -68,7 +69,8 @@ public static class LabReady
         var clusters = status.ClusterMesh?.Clusters ?? [];
         if (status.Mesh?.Tables?.FirstOrDefault(t => t.Pending + t.Failing > 0 || t.WaitingFor is { Count: > 0 }) is { } table)
             return $"{node.Name}: table {table.Name} is not in the kernel yet, {table.Pending} rows pending, {table.Failing} failing "
-                + $"{(table.Failures is [var first, ..] ? first.Error : "")}{(table.WaitingFor is { Count: > 0 } w ? $", waiting for {string.Join(", ", w)}" : "")}";
+                + $"{(table.Failures is [var first, ..] ? first.Error : "")}"
+                + $"{(table.WaitingFor is { Count: > 0 } sources ? $", waiting for {string.Join(", ", sources)}" : "")}";
         foreach (var peer in plan.Clusters.Where(c => !c.Nodes.Contains(node)))
         {
             var row = clusters.FirstOrDefault(c => c.Name == peer.Name);

@@ -19,6 +19,7 @@ public static class LabUp
     /// <exception cref="LabException">It could not be made; nothing of it is left.</exception>
     public static async Task<LabPlan> RunAsync(LabSpec spec, Action<string> progress, CancellationToken cancel)
     {
+        spec.Validate();
         LabStore.RequireRoot();
         var plan = LabPlanner.Plan(spec, Programs.Find(), ControlGroup.FindRoot());
         if (LabStore.Find(spec.Name) is not null)
@@ -102,7 +103,7 @@ public static class LabUp
     {
         var lines = plan.Processes
             .Where(p => p.Keeper == LabPlanner.KeeperName && ProcessReference.FromPidFile(plan.PidFile(p.Name)) is null)
-            .Select(p => (p.Name, Last: LogFile.Tail(plan.LogFile(p.Name), 4096).Split('\n', StringSplitOptions.RemoveEmptyEntries).LastOrDefault()))
+            .Select(p => (p.Name, Last: LogFile.LastLine(plan.LogFile(p.Name))))
             .Where(p => p.Last is not null)
             .Select(p => $"\n  {p.Name}: {p.Last}")
             .Take(6);

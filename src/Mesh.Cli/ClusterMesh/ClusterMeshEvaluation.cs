@@ -15,7 +15,8 @@ public static class ClusterMeshEvaluation
 {
     /// <param name="expected">Names of the configured peers.</param>
     /// <param name="command">How the reader calls this program on one node, for the hints.</param>
-    public static Connectivity Evaluate(IReadOnlyList<NodeAnswer> answers, IReadOnlyCollection<string> expected, string command, DateTimeOffset now)
+    public static Connectivity Evaluate(
+        IReadOnlyList<NodeAnswer> answers, IReadOnlyCollection<string> expected, string command, DateTimeOffset now)
     {
         var counts = new SortedDictionary<string, ClusterCount>(StringComparer.Ordinal);
         var errors = new SortedDictionary<string, SortedDictionary<string, ErrorCount>>(StringComparer.Ordinal);
@@ -114,7 +115,8 @@ public static class ClusterMeshEvaluation
     {
         var warnings = new List<string>();
         if (row is { Ready: false } && row.NumNodes + row.NumEndpoints + row.NumSharedServices > 0)
-            warnings.Add($"still using what was last known of it: {row.NumNodes} nodes, {row.NumEndpoints} endpoints, {row.NumSharedServices} services"
+            warnings.Add($"still using what was last known of it: {row.NumNodes} nodes, {row.NumEndpoints} endpoints, "
+                + $"{row.NumSharedServices} services"
                 + (row.LastFailure.Year > 1 ? $", cut off {GoText.Ago(row.LastFailure, now)}" : ""));
         if (row is { NumFailures: > 0 })
             warnings.Add($"{row.NumFailures} reconnections, last failure {GoText.Ago(row.LastFailure, now)}");

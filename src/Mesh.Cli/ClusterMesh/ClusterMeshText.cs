@@ -14,7 +14,9 @@ public static class ClusterMeshText
             text.Append("✅ Cluster access information is available:\n");
             foreach (var ip in access.ServiceIPs)
                 text.Append(CultureInfo.InvariantCulture, $"  - {ip}:{access.ServicePort}\n");
-            text.Append(report.ApiServerNotReady is { } reason ? $"❌ clustermesh-apiserver is not ready: {reason}\n" : "✅ clustermesh-apiserver is ready\n");
+            text.Append(report.ApiServerNotReady is { } reason
+                ? $"❌ clustermesh-apiserver is not ready: {reason}\n"
+                : "✅ clustermesh-apiserver is ready\n");
         }
         else
         {
@@ -54,7 +56,8 @@ public static class ClusterMeshText
 
     private static void Errors(StringBuilder text, ClusterMeshReport report)
     {
-        var all = (report.Connectivity.Errors ?? []).SelectMany(n => n.Value.Select(c => (Node: n.Key, Cluster: c.Key, Count: c.Value))).ToList();
+        var all = (report.Connectivity.Errors ?? [])
+            .SelectMany(n => n.Value.Select(c => (Node: n.Key, Cluster: c.Key, Count: c.Value))).ToList();
         var errors = all.SelectMany(a => a.Count.Errors.Select(e => $"  ❌ {a.Node} is not connected to cluster {a.Cluster}: {e}\n"
             + (a.Count.Hint is { } hint ? $"     💡 {hint}\n" : ""))).ToList();
         errors.AddRange((report.Unknown ?? []).Select(u => $"  ❌ unable to determine status of {u.Key}: {u.Value}\n"));

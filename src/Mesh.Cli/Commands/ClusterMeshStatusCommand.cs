@@ -1,6 +1,5 @@
 using System.CommandLine;
 using System.Diagnostics;
-using System.Text;
 using Mesh.AgentApi;
 using Mesh.Cli.ClusterMesh;
 using Mesh.Cli.Contexts;
@@ -69,7 +68,8 @@ internal static class ClusterMeshStatusCommand
         {
             AccessInformation = context.Cluster is null ? null : Access(context.Cluster),
             ApiServerNotReady = apiServer,
-            Connectivity = ClusterMeshEvaluation.Evaluate(answers, expected, $"mesh status --context {context.Name}", DateTimeOffset.UtcNow),
+            Connectivity = ClusterMeshEvaluation.Evaluate(
+                answers, expected, $"mesh status --context {context.Name}", DateTimeOffset.UtcNow),
             Unknown = unknown.Count > 0 ? unknown : null,
         };
     }
@@ -94,7 +94,8 @@ internal static class ClusterMeshStatusCommand
         if (!Directory.Exists(directory))
             return [];
         return [.. Directory.EnumerateFiles(directory)
-            .Where(f => Path.GetFileName(f) is { } name && name != own && name[0] != '.' && File.ReadAllText(f).Contains("endpoints:", StringComparison.Ordinal))
+            .Where(f => Path.GetFileName(f) is { } name && name != own && name[0] != '.'
+                && File.ReadAllText(f).Contains("endpoints:", StringComparison.Ordinal))
             .Select(f => Path.GetFileName(f)!)];
     }
 
@@ -107,7 +108,7 @@ internal static class ClusterMeshStatusCommand
             ServicePort = endpoint.Port,
             ClusterId = $"{cluster.Id}",
             ClusterName = cluster.Name,
-            Ca = File.Exists(cluster.Etcd.CaFile) ? Convert.ToBase64String(Encoding.UTF8.GetBytes(File.ReadAllText(cluster.Etcd.CaFile))) : null,
+            Ca = File.Exists(cluster.Etcd.CaFile) ? Convert.ToBase64String(File.ReadAllBytes(cluster.Etcd.CaFile)) : null,
             Tunnel = "vxlan",
             MaxConnectedClusters = 255,
         };

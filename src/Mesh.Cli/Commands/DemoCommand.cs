@@ -23,7 +23,8 @@ internal static class DemoCommand
 
     private static async Task<int> RunAsync(string name, TextWriter output, CancellationToken cancel)
     {
-        var colour = ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected && Environment.GetEnvironmentVariable("NO_COLOR") is null;
+        var colour = ReferenceEquals(output, Console.Out) && !Console.IsOutputRedirected
+            && Environment.GetEnvironmentVariable("NO_COLOR") is null;
         var tell = new Narrator(output, colour);
         var clock = Stopwatch.StartNew();
         // Left by a demo that was killed.

@@ -19,7 +19,8 @@ internal static class EndpointListCommand
             var status = endpoint.Status;
             var labels = (status?.Identity?.Labels ?? []).Order(StringComparer.Ordinal).ToList();
             var address = status?.Networking?.Addressing is [var first, ..] ? first : null;
-            table.Line($"{endpoint.Id}\t{status?.ExternalIdentifiers?.PodName}\t{(status?.Identity is { } who ? $"{who.Id}" : "<no label id>")}\t"
+            var identity = status?.Identity is { } who ? $"{who.Id}" : "<no label id>";
+            table.Line($"{endpoint.Id}\t{status?.ExternalIdentifiers?.PodName}\t{identity}\t"
                 + $"{(labels.Count > 0 ? labels[0] : "")}\t{address?.Ipv6}\t{address?.Ipv4}\t{status?.State}");
             foreach (var label in labels.Skip(1))
                 table.Line($"\t\t\t{label}\t\t\t");

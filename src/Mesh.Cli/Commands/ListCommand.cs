@@ -9,7 +9,8 @@ namespace Mesh.Cli.Commands;
 internal static class ListCommand
 {
     /// <param name="path">Of the agent's REST API, below /v1/.</param>
-    public static Command Build(TextWriter output, string description, string path, Func<AgentClient, CancellationToken, Task<string>> table)
+    public static Command Build(
+        TextWriter output, string description, string path, Func<AgentClient, CancellationToken, Task<string>> table)
     {
         var options = new ContextOptions();
         var command = new Command("list", description);

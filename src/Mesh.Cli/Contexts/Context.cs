@@ -63,7 +63,8 @@ public sealed record Context
             return new Context { Name = "standalone", Nodes = [new ContextNode("", standaloneSocket, null)] };
         return labs switch
         {
-            [] => throw new CliException("there is no lab and no agent on this machine: run `mesh lab up`, or name an agent with --socket PATH"),
+            [] => throw new CliException(
+                "there is no lab and no agent on this machine: run `mesh lab up`, or name an agent with --socket PATH"),
             [var lab] => Of(lab, lab.Clusters[0], lab.Clusters[0].Nodes),
             _ => throw new CliException($"there are several labs: {Choices(labs)}"),
         };
@@ -79,7 +80,8 @@ public sealed record Context
 
     private static string Choices(IReadOnlyList<LabPlan> labs) => labs.Count == 0
         ? "there is no lab, run `mesh lab up`"
-        : "choose with --context one of " + string.Join(", ", labs.SelectMany(l => l.Clusters.Select(c => labs.Count == 1 ? c.Name : $"{l.Name}/{c.Name}")));
+        : "choose with --context one of "
+            + string.Join(", ", labs.SelectMany(l => l.Clusters.Select(c => labs.Count == 1 ? c.Name : $"{l.Name}/{c.Name}")));
 
     /// <summary>Null when no agent ever listened on this machine outside a lab.</summary>
     private static string? StandaloneSocket()

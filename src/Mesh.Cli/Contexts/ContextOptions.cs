@@ -7,7 +7,8 @@ internal sealed class ContextOptions
 {
     public Option<string?> Context { get; } = new("--context")
     {
-        Description = "CLUSTER, CLUSTER/NODE, LAB/CLUSTER or LAB/CLUSTER/NODE; default $MESH_CONTEXT, else the first cluster of the only lab",
+        Description = "CLUSTER, CLUSTER/NODE, LAB/CLUSTER or LAB/CLUSTER/NODE; "
+            + "default $MESH_CONTEXT, else the first cluster of the only lab",
     };
 
     public Option<string?> Socket { get; } = new("--socket", "-H") { Description = "Unix socket of one agent, instead of a context" };

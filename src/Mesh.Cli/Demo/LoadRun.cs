@@ -26,7 +26,8 @@ public sealed class LoadRun : IAsyncDisposable
     public static LoadRun Start(LabPlan plan, string place, params IReadOnlyList<string> arguments)
     {
         var mesh = plan.Processes[0].Program;
-        var process = Process.Start(new ProcessStartInfo(mesh, ["lab", "exec", "--name", plan.Name, place, "--", mesh, "lab", "load", .. arguments])
+        string[] command = ["lab", "exec", "--name", plan.Name, place, "--", mesh, "lab", "load", .. arguments];
+        var process = Process.Start(new ProcessStartInfo(mesh, command)
         {
             RedirectStandardInput = true,
             RedirectStandardOutput = true,

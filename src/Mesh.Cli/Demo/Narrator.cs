@@ -19,7 +19,9 @@ internal sealed class Narrator(TextWriter output, bool colour)
     {
         if (!held)
             Failures++;
-        output.WriteLine(held ? $"   {Paint("32", "held:")} {claim}" : $"   {Paint("31", "FAILED:")} {claim}{(otherwise is null ? "" : $": {otherwise}")}");
+        output.WriteLine(held
+            ? $"   {Paint("32", "held:")} {claim}"
+            : $"   {Paint("31", "FAILED:")} {claim}{(otherwise is null ? "" : $": {otherwise}")}");
     }
 
     private string Paint(string code, string text) => colour ? $"\u001b[{code}m{text}\u001b[0m" : text;

@@ -62,7 +62,8 @@ internal sealed class Story(LabPlan plan, Narrator tell, CancellationToken cance
             string[] arguments = ["--target", target, "--rate", "1000", "--count", "240", .. udp ? new[] { "--udp" } : []];
             await using var run = LoadRun.Start(plan, Client, arguments);
             var results = await run.EndAsync(cancel);
-            var by = results.Where(r => r.Cluster is not null).GroupBy(r => r.Cluster!).OrderBy(g => g.Key, StringComparer.Ordinal).ToList();
+            var by = results.Where(r => r.Cluster is not null).GroupBy(r => r.Cluster!)
+                .OrderBy(g => g.Key, StringComparer.Ordinal).ToList();
             var failed = results.Count(r => r.Error is not null);
             tell.Check(failed == 0 && by.Count == plan.Clusters.Count,
                 $"{what} to {target}: {results.Count} answers, {string.Join(", ", by.Select(g => $"{g.Key} {g.Count()}"))}",
@@ -86,7 +87,8 @@ internal sealed class Story(LabPlan plan, Narrator tell, CancellationToken cance
         var results = await run.StopAsync(cancel);
         var failed = results.Count(r => r.Error is not null);
         tell.Check(gap < 1000, string.Create(CultureInfo.InvariantCulture,
-            $"last request steered to tokyo {gap:0} ms after its manifest changed; back {back:0} ms after it returned"), "more than 1000 ms");
+            $"last request steered to tokyo {gap:0} ms after its manifest changed; back {back:0} ms after it returned"),
+            "more than 1000 ms");
         NoneLost(results, failed);
     }
 
@@ -132,7 +134,8 @@ internal sealed class Story(LabPlan plan, Narrator tell, CancellationToken cance
         var healed = clock.Elapsed;
         var allNew = agents.All(a => ProcessReference.FromPidFile(plan.PidFile(a.Name)) is { } now && now != before[a.Name]);
         tell.Check(allNew, string.Create(CultureInfo.InvariantCulture,
-            $"{agents.Count} new agents, each connected to every cluster, after {healed.TotalSeconds:0.0} s"), "an agent was not restarted");
+            $"{agents.Count} new agents, each connected to every cluster, after {healed.TotalSeconds:0.0} s"),
+            "an agent was not restarted");
         await UntilAsync(() => clock.Elapsed > healed + TimeSpan.FromMilliseconds(500), "a while passes");
         var results = await run.StopAsync(cancel);
         NoneLost(results, results.Count(r => r.Error is not null));
@@ -146,7 +149,8 @@ internal sealed class Story(LabPlan plan, Narrator tell, CancellationToken cance
             results.FirstOrDefault(r => r.Error is not null) is { } first ? $"first to {first.Target}: {first.Error}" : "there were none");
     }
 
-    private Task<ClusterMeshReport> CollectAsync() => ClusterMeshStatusCommand.CollectAsync(Context.Find($"{plan.Name}/{_osaka.Name}"), cancel);
+    private Task<ClusterMeshReport> CollectAsync() =>
+        ClusterMeshStatusCommand.CollectAsync(Context.Find($"{plan.Name}/{_osaka.Name}"), cancel);
 
     private async Task<bool> TokyoIsReadyAsync()
     {

@@ -18,7 +18,8 @@ internal static class StatusText
         if (status.ClusterMesh is { } mesh)
             Clusters(table, mesh, allClusters, now);
         table.Row("Proxy Status:", "No managed proxy redirect");
-        table.Row("Global Identity Range:", status.IdentityRange is { } range ? $"min {range.MinIdentity}, max {range.MaxIdentity}" : "Unknown");
+        table.Row("Global Identity Range:",
+            status.IdentityRange is { } range ? $"min {range.MinIdentity}, max {range.MaxIdentity}" : "Unknown");
         if (status.Hubble is { } hubble)
             table.Row("Hubble:", hubble.State);
         if (status.Encryption is { } encryption)
@@ -39,14 +40,17 @@ internal static class StatusText
     private static void Clusters(TabWriter table, ClusterMeshStatus mesh, bool all, DateTimeOffset now)
     {
         var clusters = mesh.Clusters ?? [];
-        table.Row("ClusterMesh:", $"{clusters.Count(c => c.Ready)}/{clusters.Count} remote clusters ready, {mesh.NumGlobalServices} global-services");
+        table.Row("ClusterMesh:",
+            $"{clusters.Count(c => c.Ready)}/{clusters.Count} remote clusters ready, {mesh.NumGlobalServices} global-services");
         foreach (var cluster in clusters)
         {
             if (cluster.Ready && !all)
                 continue;
+            var state = cluster.Ready ? "ready" : "not-ready";
             table.Line(string.Create(CultureInfo.InvariantCulture,
-                $"   {cluster.Name}: {(cluster.Ready ? "ready" : "not-ready")}, {cluster.NumNodes} nodes, {cluster.NumEndpoints} endpoints, "
-                + $"{cluster.NumIdentities} identities, {cluster.NumSharedServices} services, {cluster.NumServiceExports} MCS-API service exports, "
+                $"   {cluster.Name}: {state}, {cluster.NumNodes} nodes, {cluster.NumEndpoints} endpoints, "
+                + $"{cluster.NumIdentities} identities, {cluster.NumSharedServices} services, "
+                + $"{cluster.NumServiceExports} MCS-API service exports, "
                 + $"{cluster.NumFailures} reconnections (last: {GoText.Ago(cluster.LastFailure, now)})"));
             table.Line($"   └  {cluster.Status}");
             table.Line($"   └  remote configuration: {Configuration(cluster.Config)}");
@@ -78,7 +82,8 @@ internal static class StatusText
         {
             var state = t switch
             {
-                { WaitingFor: { Count: > 0 } sources } => $"nothing is pruned before the first complete list of {string.Join(", ", sources)}",
+                { WaitingFor: { Count: > 0 } sources } =>
+                    $"nothing is pruned before the first complete list of {string.Join(", ", sources)}",
                 { Failing: > 0 } => $"{t.Failing} failing, {t.Pending} pending",
                 { Pending: > 0 } => $"{t.Pending} pending",
                 _ => "in the kernel",
@@ -91,7 +96,8 @@ internal static class StatusText
         Problems(table, "Peer files not taken over:", mesh.ConfigProblems, now);
         foreach (var peer in (mesh.Rejections ?? []).Where(p => p.Rejected > 0))
             table.Line($"Records of {peer.Name} rejected: {peer.Rejected}, last: {peer.Last}");
-        var drops = (mesh.Drops ?? new Dictionary<string, long>()).Where(d => d.Value > 0).OrderBy(d => d.Key, StringComparer.Ordinal).ToList();
+        var drops = (mesh.Drops ?? new Dictionary<string, long>())
+            .Where(d => d.Value > 0).OrderBy(d => d.Key, StringComparer.Ordinal).ToList();
         if (drops.Count > 0)
             table.Line($"Packets dropped: {string.Join(", ", drops.Select(d => $"{d.Key} {d.Value}"))}");
         return table.ToString();

@@ -8,7 +8,7 @@ namespace Mesh.Lab.Making;
 /// </summary>
 public static class Manifests
 {
-    /// <summary>The file that holds the backends of default/rebel-base; deleting or replacing it is how a lab's backends go and come.</summary>
+    /// <summary>Holds the backends of default/rebel-base: deleting or replacing it is how a lab's backends go and come.</summary>
     public const string BackendsFile = "rebel-base-endpoints.yaml";
 
     internal static void Write(LabPlan plan)
@@ -27,7 +27,8 @@ public static class Manifests
     }
 
     /// <summary>All pods of the cluster are backends of rebel-base, or none is.</summary>
-    public static void SetBackends(ClusterPlan cluster, bool present) => Replace($"{cluster.Manifests}/{BackendsFile}", Slices(cluster, present));
+    public static void SetBackends(ClusterPlan cluster, bool present) =>
+        Replace($"{cluster.Manifests}/{BackendsFile}", Slices(cluster, present));
 
     internal static uint Identity(ClusterPlan cluster) => (cluster.Id << 16) + 1;
 
@@ -136,7 +137,9 @@ public static class Manifests
                 {
                     var address = family == "IPv4" ? pod.IPv4 : pod.IPv6;
                     yaml.Append($$"""
-                        - {addresses: ["{{address}}"], conditions: {ready: true, serving: true, terminating: false}, nodeName: {{node.Name}}}
+                        - addresses: ["{{address}}"]
+                          conditions: {ready: true, serving: true, terminating: false}
+                          nodeName: {{node.Name}}
 
                         """);
                 }

@@ -57,7 +57,8 @@ internal static class Wiring
             var lines = Underlay(node.Ip);
             foreach (var pod in node.Pods)
             {
-                lines.Add($"link add name {pod.HostInterface} address {pod.HostMac} type veth peer name eth0 address {pod.Mac} netns {pod.Namespace}");
+                lines.Add($"link add name {pod.HostInterface} address {pod.HostMac} type veth "
+                    + $"peer name eth0 address {pod.Mac} netns {pod.Namespace}");
                 lines.Add($"link set {pod.HostInterface} up");
             }
             yield return (node.Namespace, lines);

@@ -3,7 +3,7 @@ using System.Runtime.InteropServices;
 
 namespace Mesh.Lab.Native;
 
-/// <summary>The Linux calls that the lab needs and .NET does not offer. Every failure is an exception that names the call and its object.</summary>
+/// <summary>The Linux calls that the lab needs and .NET does not offer. A failure is an exception that names the call and its object.</summary>
 internal static partial class Libc
 {
     public const int CLONE_NEWNET = 0x40000000;

@@ -31,7 +31,7 @@ public static class NetworkNamespace
         });
     }
 
-    /// <summary>Takes the name away; the namespace and its devices go when nothing else holds it. Does nothing when there is none.</summary>
+    /// <summary>Takes the name away, if there is one; the namespace and its devices go when nothing else holds it.</summary>
     public static void Delete(string name)
     {
         var path = PathOf(name);

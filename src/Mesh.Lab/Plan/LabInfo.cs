@@ -10,7 +10,8 @@ public sealed record LabInfo(
 {
     public static LabInfo Of(LabPlan plan) => new(
         plan.Name, plan.Root, plan.Bpffs, plan.Cgroup, plan.WanNamespace, plan.Clusters,
-        [.. plan.Processes.Select(p => new ProcessInfo(p.Name, ProcessReference.FromPidFile(plan.PidFile(p.Name))?.Pid, plan.LogFile(p.Name)))]);
+        [.. plan.Processes.Select(p => new ProcessInfo(
+            p.Name, ProcessReference.FromPidFile(plan.PidFile(p.Name))?.Pid, plan.LogFile(p.Name)))]);
 
     public string ToJson() => JsonSerializer.Serialize(this, LabJson.Default.LabInfo);
 }

@@ -110,8 +110,8 @@ public static class LabPlanner
             Program = programs.ApiServer,
             Arguments =
             [
-                "clustermesh", "--cluster-name", cluster.Name, "--cluster-id", $"{cluster.Id}", "--source", $"manifests:{cluster.Manifests}",
-                "--etcd-data-dir", $"{directory}/etcd", "--etcd-listen-client-urls", cluster.Etcd.Endpoint,
+                "clustermesh", "--cluster-name", cluster.Name, "--cluster-id", $"{cluster.Id}",
+                "--source", $"manifests:{cluster.Manifests}", "--etcd-data-dir", $"{directory}/etcd", "--etcd-listen-client-urls", cluster.Etcd.Endpoint,
                 "--etcd-trusted-ca-file", cluster.Etcd.CaFile, "--etcd-cert-file", $"{directory}/pki/server.crt",
                 "--etcd-key-file", $"{directory}/pki/server.key", "--etcd-client-cert-file", cluster.Etcd.AdminCertFile,
                 "--etcd-client-key-file", cluster.Etcd.AdminKeyFile, "--health-port", $"{HealthPort}",
@@ -130,7 +130,8 @@ public static class LabPlanner
                 [
                     "--cluster-name", cluster.Name, "--cluster-id", $"{cluster.Id}", "--node-name", node.Name,
                     "--source", $"manifests:{cluster.Manifests}", "--clustermesh-config", cluster.ClusterMeshConfig,
-                    "--bpf-root", node.BpfRoot, "--cgroup-root", node.Cgroup, "--socket-path", node.Socket, "--state-dir", node.StateDirectory,
+                    "--bpf-root", node.BpfRoot, "--cgroup-root", node.Cgroup,
+                    "--socket-path", node.Socket, "--state-dir", node.StateDirectory,
                 ],
                 Namespace = node.Namespace,
                 // Not below the node's cgroup: the agent must reach its peers even when the hooks that it loads are wrong.

@@ -26,7 +26,8 @@ public sealed record LoadResult(double At, string Target, string? From, double M
     public string ToJson() => JsonSerializer.Serialize(this, LoadJson.Default.LoadResult);
 }
 
-[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
+[JsonSourceGenerationOptions(PropertyNamingPolicy = JsonKnownNamingPolicy.CamelCase,
+    DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingNull)]
 [JsonSerializable(typeof(LoadResult))]
 internal sealed partial class LoadJson : JsonSerializerContext;
 

@@ -100,7 +100,8 @@ public sealed class Keeper(LabPlan plan, string name, TimeProvider time)
 
     private void Sleep()
     {
-        var watched = _charges.Where(c => c.Descriptor >= 0).Select(c => new Libc.PollFd { Fd = c.Descriptor, Events = Libc.POLLIN }).ToArray();
+        var watched = _charges.Where(c => c.Descriptor >= 0)
+            .Select(c => new Libc.PollFd { Fd = c.Descriptor, Events = Libc.POLLIN }).ToArray();
         // Whatever is not running yet is looked for again soon: its pid file appears within milliseconds.
         Libc.Poll(watched, watched.Length < _charges.Count ? 10 : TickMilliseconds);
     }

@@ -19,6 +19,9 @@ internal static class LogFile
         stream.SetLength(0);
     }
 
+    /// <summary>Null when nothing was written.</summary>
+    public static string? LastLine(string path) => Tail(path, 4096).Split('\n', StringSplitOptions.RemoveEmptyEntries).LastOrDefault();
+
     /// <summary>The last bytes as text; "" when there is no file.</summary>
     public static string Tail(string path, int bytes)
     {

@@ -48,7 +48,7 @@ internal static class LabProcessCommands
     {
         var targets = new Option<string[]>("--target") { Required = true, Description = "IP:PORT, in turn when there are several" };
         var udp = new Option<bool>("--udp");
-        var rate = new Option<int>("--rate") { Description = $"Requests per second, 1 to {Mesh.Lab.Pods.Load.PerSecondMax}", DefaultValueFactory = _ => 200 };
+        var rate = new Option<int>("--rate") { Description = "Requests per second", DefaultValueFactory = _ => 200 };
         var count = new Option<int?>("--count") { Description = "Requests in all; default: until stdin ends" };
         var timeout = new Option<string>("--timeout") { Description = "For each request", DefaultValueFactory = _ => "1s" };
         var command = new Command("load", "Ask at a steady rate and print a JSON line per request.") { targets, udp, rate, count, timeout };

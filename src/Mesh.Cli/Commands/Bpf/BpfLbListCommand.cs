@@ -1,0 +1,40 @@
+using System.CommandLine;
+using Mesh.ControlPlane.LoadBalancing;
+using Mesh.Datapath;
+
+namespace Mesh.Cli.Commands.Bpf;
+
+/// <summary>`mesh bpf lb list`: slot 0 is the frontend itself, the others its backends in table order; in brackets what is out of order.</summary>
+internal static class BpfLbListCommand
+{
+    internal const string Headers = "SERVICE ADDRESS\tBACKEND ADDRESS (REVNAT_ID) (SLOT)";
+
+    public static Command Build(TextWriter output) =>
+        BpfCommand.List(output, "Frontends and their backends.", Headers, maps => Rows(maps.Frontends()));
+
+    internal static IEnumerable<KeyValuePair<string, string[]>> Rows(IEnumerable<PinnedFrontend> frontends)
+    {
+        foreach (var frontend in frontends)
+        {
+            var affinity = frontend.Affinity == ServiceAffinity.None ? "" : $", affinity {frontend.Affinity}".ToLowerInvariant();
+            var nowhere = frontend.Address.Address.IsV6 ? "[::]:0" : "0.0.0.0:0";
+            var values = new List<string> { $"{nowhere} ({frontend.ServiceId}) (0) [ClusterIP, non-routable{affinity}]" };
+            foreach (var segment in frontend.Segments)
+                foreach (var backend in segment.Backends)
+                    values.Add($"{backend.Address} ({frontend.ServiceId}) ({values.Count}){Remark(segment, backend)}");
+            yield return new(frontend.Address.ToString(), [.. values]);
+        }
+    }
+
+    private static string Remark(PinnedSegment segment, PinnedBackend backend)
+    {
+        var remarks = new List<string>();
+        if (backend.State != BackendState.Active)
+            remarks.Add(backend.State.ToString().ToLowerInvariant());
+        if (!segment.ClusterUp)
+            remarks.Add($"cluster {segment.ClusterId} down");
+        if (segment.Tier > 0)
+            remarks.Add("standby");
+        return remarks.Count == 0 ? "" : $" [{string.Join(", ", remarks)}]";
+    }
+}

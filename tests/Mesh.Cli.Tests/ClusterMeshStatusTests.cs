@@ -1,0 +1,201 @@
+using Mesh.AgentApi;
+using Mesh.Cli.ClusterMesh;
+using Xunit;
+
+namespace Mesh.Cli.Tests;
+
+/// <summary>`mesh clustermesh status`: what it says for each state of a mesh, in the layout people know.</summary>
+public sealed class ClusterMeshStatusTests
+{
+    private static readonly DateTimeOffset Now = new(2026, 1, 31, 8, 15, 0, TimeSpan.Zero);
+
+    private static readonly RemoteCluster Ready = new()
+    {
+        Name = "c2",
+        Ready = true,
+        Connected = true,
+        Config = new RemoteClusterConfig { Required = true, Retrieved = true, ClusterId = 2 },
+        Synced = new RemoteClusterSynced { Nodes = true, Endpoints = true, Identities = true, Services = true },
+    };
+
+    private static NodeAnswer Node(string name, params RemoteCluster[] clusters) =>
+        new(name, new StatusResponse { ClusterMesh = new ClusterMeshStatus { Clusters = clusters } }, null);
+
+    private static ClusterMeshReport Report(IReadOnlyList<NodeAnswer> answers, params string[] expected) => new()
+    {
+        AccessInformation = new AccessInformation
+        {
+            ServiceIPs = ["172.18.0.3"],
+            ServicePort = 2379,
+            ClusterId = "1",
+            ClusterName = "c1",
+            Ca = "Y2E=",
+            Tunnel = "vxlan",
+            MaxConnectedClusters = 255,
+        },
+        Connectivity = ClusterMeshEvaluation.Evaluate(answers, expected, "mesh status --context lab/c1", Now),
+        Unknown = answers.Any(a => a.Failure is not null)
+            ? new SortedDictionary<string, string>(answers.Where(a => a.Failure is not null).ToDictionary(a => $"node \"{a.Node}\"", a => a.Failure!)) : null,
+    };
+
+    private const string Head = """
+        ✅ Cluster access information is available:
+          - 172.18.0.3:2379
+        ✅ clustermesh-apiserver is ready
+        ℹ️  KVStoreMesh is disabled
+
+
+        """;
+
+    [Fact]
+    public void All_connected() => Assert.Equal(Head + """
+        ✅ All 2 nodes are connected to all clusters [min:1 / avg:1.0 / max:1]
+
+        🔌 Cluster Connections:
+          - c2: 2/2 configured, 2/2 connected
+
+
+        """, ClusterMeshText.Format(Report([Node("c1-1", Ready), Node("c1-2", Ready)], "c2")));
+
+    [Fact]
+    public void No_cluster_configured() => Assert.Equal(Head + """
+
+        🔌 No cluster connected
+
+
+        """, ClusterMeshText.Format(Report([Node("c1-1"), Node("c1-2")])));
+
+    [Fact]
+    public void One_node_not_connected() => Assert.Equal(Head + """
+        ⚠️  1/2 nodes are not connected to all clusters [min:0 / avg:0.5 / max:1]
+
+        🔌 Cluster Connections:
+          - c2: 2/2 configured, 1/2 connected
+
+        ❌ 1 Errors:
+          ❌ c1-1 is not connected to cluster c2: Waiting for initial connection to be established
+             💡 Run 'mesh status --context lab/c1/c1-1 --all-clusters' to investigate the cause
+
+        """, ClusterMeshText.Format(Report(
+            [Node("c1-1", new RemoteCluster { Name = "c2", Status = "Waiting for initial connection to be established" }), Node("c1-2", Ready)], "c2")));
+
+    [Fact]
+    public void A_node_that_never_heard_of_a_configured_cluster_is_not_connected_to_it()
+    {
+        var text = ClusterMeshText.Format(Report([Node("c1-1"), Node("c1-2", Ready)], "c2"));
+        Assert.Contains("⚠️  1/2 nodes are not connected to all clusters", text, StringComparison.Ordinal);
+        Assert.Contains("  - c2: 1/2 configured, 1/2 connected", text, StringComparison.Ordinal);
+        Assert.Contains("c1-1 is not connected to cluster c2: unknown status", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void An_agent_that_does_not_answer_makes_the_status_unknown_and_the_others_are_still_told()
+    {
+        var report = Report([new NodeAnswer("c1-1", null, "agent of node c1-1 does not answer"), Node("c1-2", Ready)], "c2");
+        Assert.False(report.IsConnected);
+        var text = ClusterMeshText.Format(report);
+        Assert.Contains("  ❌ unable to determine status of node \"c1-1\": agent of node c1-1 does not answer\n", text, StringComparison.Ordinal);
+        Assert.Contains("  - c2: 1/2 configured, 1/2 connected", text, StringComparison.Ordinal);
+    }
+
+    public static TheoryData<RemoteCluster?, string?> Causes => new()
+    {
+        { null, "unknown status" },
+        { Ready, null },
+        { Ready with { Ready = false, Connected = false, Status = "quorum check failed" }, "quorum check failed" },
+        { Ready with { Ready = false, Config = null }, "remote cluster configuration retrieval status unknown" },
+        { Ready with { Ready = false, Config = new RemoteClusterConfig { Required = true } }, "remote cluster configuration required but not found" },
+        { Ready with { Ready = false, Synced = null }, "synchronization status unknown" },
+        {
+            Ready with { Ready = false, Synced = new RemoteClusterSynced { Identities = true, ServiceExports = false } },
+            "synchronization in progress for endpoints, nodes, services, service-exports"
+        },
+        { Ready with { Ready = false }, "not ready" },
+    };
+
+    [Theory]
+    [MemberData(nameof(Causes))]
+    public void The_cause_is_the_first_that_applies(RemoteCluster? row, string? cause) => Assert.Equal(cause, ClusterMeshEvaluation.Cause(row));
+
+    [Fact]
+    public void A_connected_cluster_with_trouble_behind_it_is_told_as_a_warning()
+    {
+        var answer = Node("c1-1", Ready with { NumFailures = 3, LastFailure = Now - TimeSpan.FromSeconds(90) });
+        answer = answer with
+        {
+            Status = answer.Status! with
+            {
+                Mesh = new MeshStatus
+                {
+                    Rejections = [new PeerRejections { Name = "c2", Rejected = 5, Last = "cilium/state/ip/v1/default/x: not an address" }],
+                    Tables =
+                    [
+                        new TableStatus { Name = "ipcache", Rows = 9, Failing = 1, Failures = [new RowFailure { Key = "10.2.0.1/32", Error = "map full" }] },
+                    ],
+                },
+            },
+        };
+        var text = ClusterMeshText.Format(Report([answer], "c2"));
+        Assert.Contains("✅ All 1 nodes are connected", text, StringComparison.Ordinal);
+        Assert.EndsWith("""
+            ⚠️  3 Warnings:
+              ⚠️  c1-1: 1 of 9 rows of ipcache are not in the kernel, first 10.2.0.1/32: map full
+              ⚠️  c1-1, cluster c2: 3 reconnections, last failure 1m30s ago
+              ⚠️  c1-1, cluster c2: 5 of its records rejected, last: cilium/state/ip/v1/default/x: not an address
+
+            """, text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_stays_in_use_of_a_cluster_that_is_cut_off_is_told()
+    {
+        var cutOff = Ready with { Ready = false, Connected = false, Status = "connection refused", NumNodes = 2, NumEndpoints = 8, NumSharedServices = 1 };
+        Assert.Contains("still using what was last known of it: 2 nodes, 8 endpoints, 1 services",
+            ClusterMeshText.Format(Report([Node("c1-1", cutOff)], "c2")), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Json_has_the_known_shape() => Assert.Equal("""
+        {
+         "access_information": {
+          "service_ips": [
+           "172.18.0.3"
+          ],
+          "service_port": 2379,
+          "cluster_id": "1",
+          "cluster_name": "c1",
+          "ca": "Y2E=",
+          "tunnel": "vxlan",
+          "max_connected_clusters": 255
+         },
+         "connectivity": {
+          "connected": {
+           "avg": 0.5,
+           "max": 1
+          },
+          "clusters": {
+           "c2": {
+            "configured": 2,
+            "connected": 1
+           }
+          },
+          "total": 2,
+          "not_ready": 1,
+          "errors": {
+           "c1-1": {
+            "c2": {
+             "Errors": [
+              "Waiting"
+             ],
+             "Warnings": [],
+             "Disabled": false
+            }
+           }
+          }
+         },
+         "kvstoremesh": {
+          "enabled": false
+         }
+        }
+        """, Report([Node("c1-1", new RemoteCluster { Name = "c2", Status = "Waiting" }), Node("c1-2", Ready)], "c2").ToJson());
+}
