@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.CommandLine.Parsing;
 using Mesh.AgentApi;
+using Mesh.Bpf;
 using Mesh.Cli.Commands;
 using Mesh.Cli.Commands.Bpf;
 using Mesh.Cli.Commands.Lab;
@@ -37,7 +38,7 @@ public static class MeshCommand
                 ProcessTerminationTimeout = TimeSpan.FromSeconds(30),
             });
         }
-        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or System.ComponentModel.Win32Exception)
+        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or BpfException or System.ComponentModel.Win32Exception)
         {
             await error.WriteLineAsync($"mesh: {e.Message}");
             return 1;

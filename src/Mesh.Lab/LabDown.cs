@@ -11,6 +11,24 @@ public static class LabDown
 {
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(10);
 
+    /// <summary>False when there was nothing of that name.</summary>
+    /// <exception cref="LabException">The name is not simple.</exception>
+    public static async Task<bool> RunAsync(string name, CancellationToken cancel)
+    {
+        if (LabStore.Find(name) is { } plan)
+        {
+            await RunAsync(plan, cancel);
+            return true;
+        }
+        // Killed before it had written its plan, so before it had made anything else.
+        var root = LabSpec.RootOf(name);
+        if (!Directory.Exists(root))
+            return false;
+        Directory.Delete(root, recursive: true);
+        RemoveParents();
+        return true;
+    }
+
     public static async Task RunAsync(LabPlan plan, CancellationToken cancel)
     {
         LabStore.RequireRoot();
@@ -34,6 +52,12 @@ public static class LabDown
             Remove(entry);
         Remove(plan.StateFile);
         NativeDirectory.Remove(plan.Root);
+        RemoveParents();
+    }
+
+    /// <summary>The directory of labs goes with the last of them.</summary>
+    private static void RemoveParents()
+    {
         NativeDirectory.Remove(LabSpec.LabsRoot);
         NativeDirectory.Remove(Path.GetDirectoryName(LabSpec.LabsRoot)!);
     }

@@ -13,11 +13,18 @@ namespace Mesh.Lab;
 /// </summary>
 public static class LabUp
 {
-    private static readonly TimeSpan ReadyDeadline = TimeSpan.FromSeconds(40);
+    /// <summary>For the agents to answer, and again for the clusters to be one mesh.</summary>
+    public static readonly TimeSpan ReadyDeadline = TimeSpan.FromSeconds(40);
 
     /// <param name="progress">Gets one line per stage.</param>
     /// <exception cref="LabException">It could not be made; nothing of it is left.</exception>
-    public static async Task<LabPlan> RunAsync(LabSpec spec, Action<string> progress, CancellationToken cancel)
+    public static Task<LabPlan> RunAsync(LabSpec spec, Action<string> progress, CancellationToken cancel) =>
+        RunAsync(spec, progress, ReadyDeadline, cancel);
+
+    /// <param name="progress">Gets one line per stage.</param>
+    /// <param name="readyDeadline">For the agents to answer, and again for the clusters to be one mesh.</param>
+    /// <exception cref="LabException">It could not be made; nothing of it is left.</exception>
+    public static async Task<LabPlan> RunAsync(LabSpec spec, Action<string> progress, TimeSpan readyDeadline, CancellationToken cancel)
     {
         spec.Validate();
         LabStore.RequireRoot();
@@ -27,7 +34,7 @@ public static class LabUp
                 + $"or `mesh lab down --name {spec.Name}` first");
         try
         {
-            await MakeAsync(plan, progress, cancel);
+            await MakeAsync(plan, progress, readyDeadline, cancel);
             return plan;
         }
         catch (Exception e)
@@ -41,7 +48,7 @@ public static class LabUp
         }
     }
 
-    private static async Task MakeAsync(LabPlan plan, Action<string> progress, CancellationToken cancel)
+    private static async Task MakeAsync(LabPlan plan, Action<string> progress, TimeSpan deadline, CancellationToken cancel)
     {
         var clock = Stopwatch.StartNew();
         void Tell(string what) => progress($"{clock.Elapsed.TotalSeconds,5:0.0}s  {what}");
@@ -57,10 +64,10 @@ public static class LabUp
         {
             // Collected by init once this command has ended: the keeper outlives it.
         }
-        await LabReady.WaitForAgentsAsync(plan, ReadyDeadline, cancel);
+        await LabReady.WaitForAgentsAsync(plan, deadline, cancel);
         await RegisterPodsAsync(plan, cancel);
         Tell($"{plan.Processes.Count} processes started, {plan.Pods.Count()} pods registered with their agents");
-        await LabReady.WaitForMeshAsync(plan, ReadyDeadline, cancel);
+        await LabReady.WaitForMeshAsync(plan, deadline, cancel);
         Tell("every node is connected to every cluster");
     }
 

@@ -21,7 +21,7 @@ public sealed class BpfTableTests
                 new PinnedSegment(0, 1, true, 251, [],
                     [
                         new PinnedBackend(4, Address("10.1.0.12", 8080), 1, BackendState.Active),
-                        new PinnedBackend(5, Address("10.1.0.11", 8080), 1, BackendState.Terminating),
+                        new PinnedBackend(5, Address("10.1.0.11", 8080), 1, BackendState.Draining),
                     ]),
                 new PinnedSegment(1, 2, false, 251, [], [new PinnedBackend(6, Address("10.2.0.11", 8080), 2, BackendState.Active)]),
             ]),
@@ -32,7 +32,7 @@ public sealed class BpfTableTests
             SERVICE ADDRESS        BACKEND ADDRESS (REVNAT_ID) (SLOT)
             10.96.121.196:80/TCP   0.0.0.0:0 (3) (0) [ClusterIP, non-routable]                
                                    10.1.0.12:8080/TCP (3) (1)                                 
-                                   10.1.0.11:8080/TCP (3) (2) [terminating]                   
+                                   10.1.0.11:8080/TCP (3) (2) [draining]                      
                                    10.2.0.11:8080/TCP (3) (3) [cluster 2 down, standby]       
             [fd00::1]:53/UDP       [::]:0 (4) (0) [ClusterIP, non-routable, affinity local]   
 

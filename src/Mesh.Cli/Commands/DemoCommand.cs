@@ -28,8 +28,7 @@ internal static class DemoCommand
         var tell = new Narrator(output, colour);
         var clock = Stopwatch.StartNew();
         // Left by a demo that was killed.
-        if (LabStore.Find(name) is { } leftover)
-            await LabDown.RunAsync(leftover, cancel);
+        await LabDown.RunAsync(name, cancel);
         tell.Step("mesh lab up: three clusters on this machine, each with etcd, an API server and two nodes");
         var plan = await LabUp.RunAsync(new LabSpec(name, 3, 2, 2), tell.Say, cancel);
         try

@@ -58,8 +58,9 @@ public static class ControlGroup
             }
             catch (IOException) when (DateTime.UtcNow < end)
             {
-                // The last process has ended but the kernel still lets go of it.
+                // The kernel still lets go of the last process; or one that was on its way in has just arrived.
                 await Task.Delay(10, cancel);
+                await KillAllAsync(path, deadline, cancel);
             }
         }
     }

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath;
+using Mesh.Model;
 
 namespace Mesh.Cli.Commands.Bpf;
 

@@ -12,13 +12,8 @@ internal static class LabDownCommand
         var command = new Command("down", "Take a lab away, whole or half made.") { name };
         command.SetAction(async (parsed, cancel) =>
         {
-            if (LabStore.Find(parsed.GetValue(name)!) is not { } plan)
-            {
-                output.WriteLine($"There is no lab {parsed.GetValue(name)}: nothing to do.");
-                return 0;
-            }
-            await LabDown.RunAsync(plan, cancel);
-            output.WriteLine($"Lab {plan.Name} is gone.");
+            var lab = parsed.GetValue(name)!;
+            output.WriteLine(await LabDown.RunAsync(lab, cancel) ? $"Lab {lab} is gone." : $"There is no lab {lab}: nothing to do.");
             return 0;
         });
         return command;

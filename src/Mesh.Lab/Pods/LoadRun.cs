@@ -1,9 +1,7 @@
 using System.Diagnostics;
-using Mesh.Lab;
 using Mesh.Lab.Plan;
-using Mesh.Lab.Pods;
 
-namespace Mesh.Cli.Demo;
+namespace Mesh.Lab.Pods;
 
 /// <summary>
 /// Real connections from inside a pod: a process of its own, in the pod's network namespace and cgroup, whose JSON lines arrive here
