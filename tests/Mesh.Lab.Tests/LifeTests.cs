@@ -7,6 +7,7 @@ using Xunit;
 namespace Mesh.Lab.Tests;
 
 /// <summary>A lab's beginning and end: the machine afterwards is the machine before, whatever happened in between.</summary>
+[Collection("one lab at a time")]
 public sealed class LifeTests
 {
     private const string Name = "lablife";

@@ -45,7 +45,9 @@ public static class Manifests
                 ---
                 apiVersion: cilium.io/v2
                 kind: CiliumNode
-                metadata: {name: {{node.Name}}, labels: {topology.kubernetes.io/region: {{cluster.Name}} }
+                metadata:
+                  name: {{node.Name}}
+                  labels: {topology.kubernetes.io/region: {{cluster.Name}}}
                 spec:
                   addresses:
                   - {type: InternalIP, ip: {{node.Ip}}}
@@ -64,7 +66,6 @@ public static class Manifests
             apiVersion: cilium.io/v2
             kind: CiliumIdentity
             metadata: {name: "{{id}}", labels: {name: rebel-base, io.kubernetes.pod.namespace: default} }
-            metadata: {name: "{{id}}", labels: {name: rebel-base, io.kubernetes.pod.namespace: default} }
             security-labels:
               "k8s:name": rebel-base
               "k8s:io.kubernetes.pod.namespace": default
@@ -80,7 +81,7 @@ public static class Manifests
                     kind: CiliumEndpoint
                     metadata: {name: {{pod.Name}}, namespace: default}
                     status:
-                      identity: {id: {{id}} }
+                      identity: {id: {{id}}}
                       networking:
                         addressing: [{ipv4: {{pod.IPv4}}, ipv6: "{{pod.IPv6}}"}]
                         node: {{node.Ip}}

@@ -64,7 +64,7 @@ public sealed record ClusterPlan
 
     public required EtcdAccess Etcd { get; init; }
 
-    /// <summary>Answers 200 when the API server has written everything once; reachable inside the mesh underlay only.</summary>
+    /// <summary>Answers 200 when the API server has written everything once; heard only inside <see cref="Namespace"/>.</summary>
     public required string ReadyzUrl { get; init; }
 
     /// <summary>Directory of Kubernetes YAML that is this cluster's truth; watched by API server and agents.</summary>

@@ -46,7 +46,7 @@ public static class LabPlanner
             Ip = ip,
             Etcd = new EtcdAccess($"https://{ip}:2379", $"{peers}/common-etcd-client-ca.crt",
                 $"{directory}/pki/remote.crt", $"{directory}/pki/remote.key", $"{directory}/pki/admin.crt", $"{directory}/pki/admin.key"),
-            ReadyzUrl = $"http://{ip}:{HealthPort}/readyz",
+            ReadyzUrl = $"http://127.0.0.1:{HealthPort}/readyz",
             Manifests = $"{directory}/manifests",
             ClusterMeshConfig = peers,
             ServiceIPv4 = $"10.{96 + id}.0.10",
