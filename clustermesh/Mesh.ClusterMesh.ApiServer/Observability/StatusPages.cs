@@ -10,9 +10,10 @@ internal static class StatusPages
     public static async Task<IAsyncDisposable> StartAsync(
         ApiServerOptions options, Func<bool> isReady, Func<string> metrics, Func<string> problems, CancellationToken cancellation)
     {
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.WebHost.ConfigureKestrel(kestrel =>
+        // Empty: the slim builder follows every directory below the working directory for an appsettings.json that we do not have.
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.Services.AddRoutingCore();
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
             foreach (var address in new[] { options.Health, options.Metrics }.OfType<IPEndPoint>().Distinct())

@@ -33,9 +33,9 @@ internal sealed class AgentApiServer : IAsyncDisposable
     {
         var socketPath = view.Options.SocketPath;
         await ClearWayAsync(socketPath);
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.ListenUnixSocket(socketPath));
+        // Empty: the slim builder follows every directory below the working directory for an appsettings.json that we do not have.
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => kestrel.ListenUnixSocket(socketPath));
         var application = builder.Build();
         var server = new AgentApiServer(view, application);
         application.Run(server.AnswerAsync);

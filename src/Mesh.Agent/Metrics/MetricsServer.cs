@@ -16,9 +16,9 @@ internal sealed class MetricsServer : IAsyncDisposable
     {
         if (address is null)
             return null;
-        var builder = WebApplication.CreateSlimBuilder();
-        builder.Logging.ClearProviders();
-        builder.WebHost.ConfigureKestrel(kestrel => kestrel.Listen(address));
+        // Empty: the slim builder follows every directory below the working directory for an appsettings.json that we do not have.
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel => kestrel.Listen(address));
         var application = builder.Build();
         application.Run(async context =>
         {
