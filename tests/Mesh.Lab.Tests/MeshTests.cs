@@ -42,7 +42,7 @@ public sealed class MeshTests(LiveLab lab) : IClassFixture<LiveLab>
             var status = await agent.GetStatusAsync(LiveLab.Cancel);
             Assert.Empty(status.Mesh?.SourceProblems ?? []);
             Assert.Empty(status.Mesh?.ConfigProblems ?? []);
-            Assert.Empty((status.Mesh?.Rejections ?? []).Where(r => r.Rejected > 0));
+            Assert.DoesNotContain(status.Mesh?.Rejections ?? [], r => r.Rejected > 0);
         }
     }
 
