@@ -23,9 +23,17 @@ internal sealed class World : IAsyncDisposable
 
     public World()
     {
+        RequireNamespaceOfOurOwn();
         Directory.CreateDirectory(BpfRoot);
         Directory.CreateDirectory(PeersDirectory);
         Programs.Run("mount", "-t", "bpf", "bpf", BpfRoot);
+    }
+
+    /// <summary>The agent makes devices and routes where it runs: never in the machine's own namespace.</summary>
+    private static void RequireNamespaceOfOurOwn()
+    {
+        if (!File.ReadAllText("/proc/self/net/dev").Contains("underlay:", StringComparison.Ordinal))
+            throw new InvalidOperationException("scenarios run in a network namespace of their own: use tests/run.sh Mesh.Scenarios.Tests");
     }
 
     private string BpfRoot => Path.Combine(_directory, "bpf");
