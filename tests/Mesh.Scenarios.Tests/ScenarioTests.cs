@@ -41,6 +41,8 @@ public class ScenarioTests
         {
             case ["cluster", var name, var id]:
                 return world.AddClusterAsync(name, id);
+            case ["foreign", var name]:
+                return world.AddForeignAsync(name);
             case ["apply", var cluster, var text]:
                 world.Apply(cluster, text, scenario.Text(text));
                 return Task.CompletedTask;

@@ -19,7 +19,7 @@ internal sealed class World : IAsyncDisposable
     private Process? _agent;
     private string[] _agentArguments = [];
 
-    private sealed record Cluster(string Name, EtcdServer Etcd, EtcdKVStore Store, string Manifests, Process ApiServer);
+    private sealed record Cluster(string Name, EtcdServer Etcd, EtcdKVStore Store, string Manifests, Process? ApiServer);
 
     public World()
     {
@@ -50,6 +50,13 @@ internal sealed class World : IAsyncDisposable
             "--cluster-name", name, "--cluster-id", id, "--source", $"manifests:{manifests}",
             "--kvstore-opt", $"etcd.address={etcd.Endpoint}", "--health-port", EtcdServer.FreePort().ToString(CultureInfo.InvariantCulture));
         _clusters.Add(name, new Cluster(name, etcd, etcd.NewStore(), manifests, apiServer));
+    }
+
+    /// <summary>A cluster of somebody else's make: an etcd that only `put` writes to.</summary>
+    public async Task AddForeignAsync(string name)
+    {
+        var etcd = await EtcdServer.StartAsync();
+        _clusters.Add(name, new Cluster(name, etcd, etcd.NewStore(), "", null));
     }
 
     public void Apply(string cluster, string file, string text)
@@ -156,7 +163,8 @@ internal sealed class World : IAsyncDisposable
             await KillAgentAsync();
         foreach (var cluster in _clusters.Values)
         {
-            await Programs.KillAsync(cluster.ApiServer);
+            if (cluster.ApiServer is not null)
+                await Programs.KillAsync(cluster.ApiServer);
             await cluster.Store.DisposeAsync();
             await cluster.Etcd.DisposeAsync();
         }
