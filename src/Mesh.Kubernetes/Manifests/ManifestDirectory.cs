@@ -144,6 +144,7 @@ public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
             return;
         }
         var events = new List<ObjectEvent>();
+        var looked = false;
         try
         {
             // Back from absence it may still be filling up: files missing now count as removed at the next poll.
@@ -152,11 +153,13 @@ public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
             foreach (var path in batch.Settled.Where(IsManifest))
                 Reload(path, events);
             _rootProblem = null;
+            looked = true;
         }
         finally
         {
             UpdateProblems();
-            _feed.Publish(events, complete: _rootProblem is null);
+            // A look that broke off has not seen everything: Synced waits for one that ends.
+            _feed.Publish(events, complete: looked);
         }
     }
 
