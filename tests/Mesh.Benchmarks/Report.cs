@@ -7,6 +7,7 @@ namespace Mesh.Benchmarks;
 /// figure, the peer's from the same run where there is one, their ratio, and the aim.</summary>
 internal sealed class Report
 {
+    private readonly string _machine = MachineFacts();
     private readonly List<string[]> _rows = [["benchmark", "mesh", "peer (same run)", "ratio", "aim"]];
 
     public bool MissedAnAim { get; private set; }
@@ -25,7 +26,7 @@ internal sealed class Report
     public void Print(TextWriter output)
     {
         output.WriteLine();
-        output.WriteLine(MachineFacts());
+        output.WriteLine(_machine);
         output.WriteLine();
         var widths = Enumerable.Range(0, _rows[0].Length).Select(column => _rows.Max(row => row[column].Length)).ToArray();
         foreach (var (row, index) in _rows.Select((row, index) => (row, index)))
@@ -38,11 +39,12 @@ internal sealed class Report
 
     private static string MachineFacts()
     {
-        var cpu = File.ReadLines("/proc/cpuinfo").FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[1].Trim();
+        var model = File.ReadLines("/proc/cpuinfo").FirstOrDefault(line => line.StartsWith("model name", StringComparison.Ordinal));
         var kernel = File.ReadAllText("/proc/sys/kernel/osrelease").Trim();
-        var memoryKiB = long.Parse(File.ReadLines("/proc/meminfo").First().Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+        var total = File.ReadLines("/proc/meminfo").First().Split(' ', StringSplitOptions.RemoveEmptyEntries)[1];
+        var memoryKiB = long.Parse(total, CultureInfo.InvariantCulture);
         var load = File.ReadAllText("/proc/loadavg").Split(' ')[0];
-        return $"{Environment.ProcessorCount} × {cpu ?? "unknown CPU"}, {memoryKiB / 1024 / 1024} GiB, kernel {kernel}, "
+        return $"{Environment.ProcessorCount} × {model?.Split(':')[1].Trim() ?? "unknown CPU"}, {memoryKiB / 1024 / 1024} GiB, kernel {kernel}, "
             + $"{RuntimeInformation.FrameworkDescription}, load at start {load}";
     }
 }
@@ -59,7 +61,9 @@ internal sealed class Sample(IEnumerable<double> values)
     public double P99 => At(0.99);
 
     /// <summary>Nearest-rank percentile.</summary>
-    public double At(double share) => _sorted.Length == 0 ? double.NaN : _sorted[Math.Clamp((int)Math.Ceiling(share * _sorted.Length) - 1, 0, _sorted.Length - 1)];
+    public double At(double share) => _sorted.Length == 0
+        ? double.NaN
+        : _sorted[Math.Clamp((int)Math.Ceiling(share * _sorted.Length) - 1, 0, _sorted.Length - 1)];
 
     public string Milliseconds() => string.Create(CultureInfo.InvariantCulture, $"p50 {P50 / 1000:0.00} ms, p99 {P99 / 1000:0.00} ms");
 }

@@ -8,11 +8,11 @@ public enum IPCacheSource
     /// <summary>Left in the kernel by an earlier run; holds until the cluster it belongs to has been heard.</summary>
     Restored = -1,
 
-    /// <summary>Pod range of a remote cluster's node: the fallback for a pod whose own entry has not arrived.</summary>
+    /// <summary>A node's pod range: the fallback for a pod whose own entry has not arrived.</summary>
     PodCidr = 0,
     ClusterMesh = 1,
 
-    /// <summary>Addresses of a remote cluster's nodes.</summary>
+    /// <summary>A node's own addresses.</summary>
     Node = 2,
 
     /// <summary>This cluster's own objects, and this node's endpoints.</summary>

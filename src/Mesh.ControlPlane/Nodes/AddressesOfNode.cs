@@ -7,40 +7,38 @@ namespace Mesh.ControlPlane.Nodes;
 internal static class AddressesOfNode
 {
     /// <summary>What must be said and taken back when a node's row changes. Null before = new, null after = gone.</summary>
-    public static IEnumerable<IPCacheChange> Difference(Node? before, Node? after, bool underlayV6, ClusterIdentity self)
+    public static IEnumerable<IPCacheChange> Difference(Node? before, Node? after, bool underlayV6)
     {
-        var now = Of(after, underlayV6, self).ToDictionary(change => (change.Prefix, change.Origin));
-        return Of(before, underlayV6, self).Where(change => !now.ContainsKey((change.Prefix, change.Origin)))
+        var now = Of(after, underlayV6).ToDictionary(change => (change.Prefix, change.Origin));
+        return Of(before, underlayV6).Where(change => !now.ContainsKey((change.Prefix, change.Origin)))
             .Select(change => change with { Entry = null })
             .Concat(now.Values);
     }
 
     /// <summary>What must be said and taken back when the tunnels change their family.</summary>
-    public static IEnumerable<IPCacheChange> Moved(Node node, bool wasV6, bool isV6, ClusterIdentity self) =>
-        Of(node, wasV6, self).Select(change => change with { Entry = null }).Concat(Of(node, isV6, self));
+    public static IEnumerable<IPCacheChange> Moved(Node node, bool wasV6, bool isV6) =>
+        Of(node, wasV6).Select(change => change with { Entry = null }).Concat(Of(node, isV6));
 
-    private static IEnumerable<IPCacheChange> Of(Node? node, bool underlayV6, ClusterIdentity self)
+    private static IEnumerable<IPCacheChange> Of(Node? node, bool underlayV6)
     {
         var said = new HashSet<IpPrefix>();
-        return node is null ? [] : Entries(node, underlayV6, node.Name.Cluster == self.Name).Where(change => said.Add(change.Prefix));
+        return node is null ? [] : Entries(node, underlayV6).Where(change => said.Add(change.Prefix));
     }
 
-    /// <param name="isOurs">A node of this cluster. What its ranges and addresses are, no peer can dispute; this node's own ranges
-    /// are said for that alone, since a miss means the same.</param>
-    private static IEnumerable<IPCacheChange> Entries(Node node, bool underlayV6, bool isOurs)
+    private static IEnumerable<IPCacheChange> Entries(Node node, bool underlayV6)
     {
         var tunnel = node.IsLocalNode ? null : node.UnderlayAddress(underlayV6);
         var identity = node.IsLocalNode ? NumericIdentity.Host : NumericIdentity.RemoteNode;
-        var source = isOurs ? IPCacheSource.Local : IPCacheSource.Node;
+        var source = node.IsLocalNode ? IPCacheSource.Local : IPCacheSource.Node;
         foreach (var address in node.Addresses)
             // Underlay addresses are reached over the underlay; only the one on the pod side needs the tunnel.
             yield return Say(node, IpPrefix.Host(address.Address), identity, address.Type == "CiliumInternalIP" ? tunnel : null, source);
         foreach (var address in node.HealthAddresses)
             yield return Say(node, IpPrefix.Host(address), NumericIdentity.Health, tunnel, source);
-        if (tunnel is null && !node.IsLocalNode)
+        if (tunnel is null)
             yield break;
         foreach (var range in node.PodCidrs)
-            yield return Say(node, range, NumericIdentity.World, tunnel, isOurs ? IPCacheSource.Local : IPCacheSource.PodCidr);
+            yield return Say(node, range, NumericIdentity.World, tunnel, IPCacheSource.PodCidr);
     }
 
     private static IPCacheChange Say(Node node, IpPrefix prefix, uint identity, IpAddr? tunnel, IPCacheSource source) =>

@@ -79,7 +79,7 @@ public sealed class NodesWriter
                     transaction.TryGet(name, out var before);
                     if (Equals(before, node))
                         continue;
-                    addresses.AddRange(AddressesOfNode.Difference(before, node, _underlayV6, _self));
+                    addresses.AddRange(AddressesOfNode.Difference(before, node, _underlayV6));
                     if (node is null)
                         transaction.Delete(name);
                     else
@@ -105,7 +105,7 @@ public sealed class NodesWriter
             var nodes = _nodes.Snapshot().Select(pair => pair.Value.Row).ToList();
             var before = _underlayV6;
             _underlayV6 = underlay.IsV6;
-            _ipcache.Write(nodes.SelectMany(node => AddressesOfNode.Moved(node, before, _underlayV6, _self)));
+            _ipcache.Write(nodes.SelectMany(node => AddressesOfNode.Moved(node, before, _underlayV6)));
         }
         _local.TrySetResult(local);
     }

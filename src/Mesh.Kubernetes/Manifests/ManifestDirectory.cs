@@ -144,7 +144,6 @@ public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
             return;
         }
         var events = new List<ObjectEvent>();
-        var looked = false;
         try
         {
             // Back from absence it may still be filling up: files missing now count as removed at the next poll.
@@ -153,13 +152,11 @@ public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
             foreach (var path in batch.Settled.Where(IsManifest))
                 Reload(path, events);
             _rootProblem = null;
-            looked = true;
         }
         finally
         {
             UpdateProblems();
-            // A look that broke off has not seen everything: Synced waits for one that ends.
-            _feed.Publish(events, complete: looked);
+            _feed.Publish(events, complete: _rootProblem is null);
         }
     }
 

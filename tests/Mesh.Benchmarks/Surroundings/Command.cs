@@ -1,0 +1,52 @@
+using System.Diagnostics;
+using System.Runtime.CompilerServices;
+
+namespace Mesh.Benchmarks.Surroundings;
+
+/// <summary>Other programs: tools that are run to their end, and our own as `make build` left them.</summary>
+internal static class Command
+{
+    /// <summary>Root of the checkout.</summary>
+    public static string Root { get; } = FindRoot();
+
+    /// <summary>Standard output; a non-zero exit is an exception with what was said.</summary>
+    public static string Run(string program, params string[] arguments)
+    {
+        var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
+        using var process = Process.Start(start)!;
+        var errors = process.StandardError.ReadToEndAsync();
+        var output = process.StandardOutput.ReadToEnd();
+        process.WaitForExit();
+        return process.ExitCode == 0
+            ? output
+            : throw new InvalidOperationException(
+                $"{program} {string.Join(' ', arguments)}: exit code {process.ExitCode}: {errors.Result}");
+    }
+
+    /// <summary>Starts one of our programs; what it says goes to <paramref name="log"/>. It dies with this process.</summary>
+    public static Process Start(string program, string log, params string[] arguments)
+    {
+        var folder = Environment.GetEnvironmentVariable("MESH_BIN") is { Length: > 0 } given ? given : Path.Combine(Root, "out", "bin");
+        var path = Path.Combine(folder, program);
+        if (!File.Exists(path))
+            throw new InvalidOperationException($"{path} is not there: run `make build`");
+        return Process.Start(new ProcessStartInfo("/bin/sh",
+            ["-c", "log=$1; shift; exec setpriv --pdeathsig KILL \"$@\" >>\"$log\" 2>&1", "sh", log, path, .. arguments]))!;
+    }
+
+    public static async Task StopAsync(Process process)
+    {
+        if (!process.HasExited)
+            process.Kill();
+        await process.WaitForExitAsync();
+        process.Dispose();
+    }
+
+    private static string FindRoot([CallerFilePath] string here = "")
+    {
+        var folder = Path.GetDirectoryName(here)!;
+        while (!File.Exists(Path.Combine(folder, "Mesh.sln")))
+            folder = Path.GetDirectoryName(folder) ?? throw new InvalidOperationException($"no Mesh.sln above {here}");
+        return folder;
+    }
+}
