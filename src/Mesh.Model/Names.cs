@@ -34,7 +34,8 @@ public static partial class ClusterName
     /// <summary>Longest name, in characters.</summary>
     public const int MaxLength = 32;
 
-    [GeneratedRegex("^([a-z0-9][-a-z0-9]*)?[a-z0-9]$")]
+    // \z and not $, which would let a line end through.
+    [GeneratedRegex(@"\A([a-z0-9][-a-z0-9]*)?[a-z0-9]\z")]
     private static partial Regex Pattern();
 
     /// <summary>Null when the name may be used by a cluster with a non-zero ID, otherwise the reason why not.</summary>

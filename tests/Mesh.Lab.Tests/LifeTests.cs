@@ -147,4 +147,22 @@ public sealed class LifeTests
         Assert.Equal(130, up.ExitCode);
         Assert.Equal(before, Machine());
     }
+
+    [Fact]
+    public async Task The_demo_holds_and_is_plain_text()
+    {
+        var before = Machine();
+        var program = Path.Combine(Environment.GetEnvironmentVariable("MESH_BIN")!, "mesh");
+        using var demo = Process.Start(new ProcessStartInfo(program, ["demo", "--name", Name])
+        { RedirectStandardOutput = true, RedirectStandardError = true })!;
+        var error = demo.StandardError.ReadToEndAsync(Cancel);
+        var story = await demo.StandardOutput.ReadToEndAsync(Cancel);
+        await demo.WaitForExitAsync(Cancel);
+        Assert.DoesNotContain("FAILED", story, StringComparison.Ordinal);
+        Assert.Contains("Every step held", story, StringComparison.Ordinal);
+        Assert.DoesNotContain('\u001b', story);
+        Assert.Equal("", await error);
+        Assert.Equal(0, demo.ExitCode);
+        Assert.Equal(before, Machine());
+    }
 }

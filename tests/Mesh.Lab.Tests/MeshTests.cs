@@ -1,6 +1,7 @@
 using Mesh.AgentApi;
 using Mesh.Lab.Making;
 using Mesh.Lab.Native;
+using Mesh.Lab.Plan;
 using Mesh.Lab.Pods;
 using Mesh.Lab.Processes;
 using Xunit;
@@ -229,5 +230,29 @@ public sealed class MeshTests(LiveLab lab) : IClassFixture<LiveLab>
         Assert.Equal(7, code);
         Assert.Contains(lab.Osaka.Nodes[0].Pods[1].IPv4, output, StringComparison.Ordinal);
         Assert.EndsWith($"mesh-lab-{LiveLab.Name}/osaka-1/rebel-base-1-2\n", output, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task A_second_lab_beside_the_first_disturbs_nobody()
+    {
+        await using var load = lab.Load();
+        await LiveLab.RequestsAsync(load, 50);
+        var second = await LabUp.RunAsync(new LabSpec("labtwo", 2, 1, 1), _ => { }, LiveLab.Cancel);
+        try
+        {
+            await using var own = LoadRun.Start(second, "osaka/1/1", "--target", $"{second.Clusters[1].ServiceIPv4}:80", "--count", "50");
+            var answers = await own.EndAsync(LiveLab.Cancel);
+            Assert.Equal("", FirstFailure(answers));
+            Assert.Equal(["osaka", "tokyo"], Clusters(answers));
+            var ambiguous = await lab.MeshAsync("node", "list", "--context", "osaka");
+            Assert.Equal(1, ambiguous.Code);
+            Assert.Contains($"'osaka' is in several labs: choose with --context one of {LiveLab.Name}/tokyo", ambiguous.Error, StringComparison.Ordinal);
+        }
+        finally
+        {
+            await LabDown.RunAsync(second, CancellationToken.None);
+        }
+        Assert.Equal("", FirstFailure(await load.StopAsync(LiveLab.Cancel)));
+        await lab.MeshAsync();
     }
 }

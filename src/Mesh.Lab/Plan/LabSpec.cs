@@ -15,7 +15,7 @@ public sealed partial record LabSpec(string Name, int Clusters, int Nodes, int P
 
     private static readonly string[] CityNames = ["tokyo", "osaka", "nagoya"];
 
-    [GeneratedRegex("^[a-z][a-z0-9]{0,11}$")]
+    [GeneratedRegex(@"\A[a-z][a-z0-9]{0,11}\z")]
     private static partial Regex SimpleName();
 
     /// <summary>Root directory of a lab.</summary>
