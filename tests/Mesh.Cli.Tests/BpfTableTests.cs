@@ -41,9 +41,9 @@ public sealed class BpfTableTests
 
     private static readonly PinnedIPCacheEntry[] Cache =
     [
-        new(IpPrefix.Parse("10.2.1.14/32"), 148732, IpAddr.Parse("172.18.0.5"), 1),
-        new(IpPrefix.Parse("10.2.1.0/24"), 6, IpAddr.Parse("172.18.0.5"), 1),
-        new(IpPrefix.Parse("0.0.0.0/0"), 2, null, 0),
+        new(IpPrefix.Parse("10.2.1.14/32"), 148732, IpAddr.Parse("172.18.0.5"), 1, 2),
+        new(IpPrefix.Parse("10.2.1.0/24"), 6, IpAddr.Parse("172.18.0.5"), 1, 2),
+        new(IpPrefix.Parse("0.0.0.0/0"), 2, null, 0, 0),
     ];
 
     [Fact]
