@@ -38,7 +38,8 @@ public static class MeshCommand
                 ProcessTerminationTimeout = TimeSpan.FromSeconds(30),
             });
         }
-        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or BpfException or System.ComponentModel.Win32Exception)
+        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or BpfException
+            or System.ComponentModel.Win32Exception)
         {
             await error.WriteLineAsync($"mesh: {e.Message}");
             return 1;

@@ -132,17 +132,24 @@ public sealed class LifeTests
         Assert.Equal(before, Machine());
     }
 
-    [Fact]
-    public async Task An_interrupted_up_takes_its_lab_down_itself()
+    [Theory]
+    [InlineData("lab up --clusters 2 --nodes 1 --pods 1", "network namespaces wired")]
+    [InlineData("demo", "held: TCP, IPv4")]
+    public async Task An_interrupted_command_takes_its_lab_down_itself(string line, string until)
     {
         var before = Machine();
-        using var up = Process.Start(new ProcessStartInfo(Path.Combine(Environment.GetEnvironmentVariable("MESH_BIN")!, "mesh"),
-            ["lab", "up", "--name", Name, "--clusters", "2", "--nodes", "1", "--pods", "1"])
+        string[] command = [.. line.Split(' '), "--name", Name];
+        using var up = Process.Start(new ProcessStartInfo(Path.Combine(Environment.GetEnvironmentVariable("MESH_BIN")!, "mesh"), command)
         { RedirectStandardOutput = true, RedirectStandardError = true })!;
-        await up.StandardOutput.ReadLineAsync(Cancel);
+        while (await up.StandardOutput.ReadLineAsync(Cancel) is { } said && !said.Contains(until, StringComparison.Ordinal))
+        {
+            // The story so far.
+        }
         using (var interrupt = Process.Start("kill", ["-INT", $"{up.Id}"]))
             await interrupt.WaitForExitAsync(Cancel);
+        var rest = up.StandardOutput.ReadToEndAsync(Cancel);
         Assert.Equal("mesh: interrupted\n", await up.StandardError.ReadToEndAsync(Cancel));
+        Assert.DoesNotContain("FAILED", await rest, StringComparison.Ordinal);
         await up.WaitForExitAsync(Cancel);
         Assert.Equal(130, up.ExitCode);
         Assert.Equal(before, Machine());

@@ -35,6 +35,11 @@ internal static class DemoCommand
         {
             await new Story(plan, tell, cancel).RunAsync();
         }
+        catch (Exception e) when (cancel.IsCancellationRequested)
+        {
+            // Ctrl-C reaches the load generator too, so the first thing to fail may be anything.
+            throw new OperationCanceledException("interrupted", e, cancel);
+        }
         catch (Exception e) when (e is LabException or AgentException)
         {
             tell.Check(false, e.Message);
