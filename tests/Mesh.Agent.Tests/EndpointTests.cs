@@ -98,7 +98,8 @@ public sealed class EndpointTests : IDisposable
         """{"k8s-namespace":"default","k8s-pod-name":"x","mac":"0a:00:00:00:00:01","host-mac":"0a:00:00:00:00:02","addressing":{"ipv4":"fd00::1"}}""",
         "addressing.ipv4 'fd00::1' is not an IPv4 address")]
     [InlineData(
-        """{"k8s-namespace":"default","k8s-pod-name":"x","mac":"0a:00:00:00:00:01","host-mac":"0a:00:00:00:00:02","addressing":{"ipv4":"10.2.0.5"},"interface-name":"none"}""",
+        """{"k8s-namespace":"default","k8s-pod-name":"x","mac":"0a:00:00:00:00:01","host-mac":"0a:00:00:00:00:02","""
+            + """"addressing":{"ipv4":"10.2.0.5"},"interface-name":"none"}""",
         "interface-name 'none'")]
     [InlineData("""{"k8s-namespace":7}""", "the body is not an endpoint")]
     public async Task An_impossible_registration_is_refused_with_the_field_and_the_mend(string body, string reason)
@@ -140,7 +141,8 @@ public sealed class EndpointTests : IDisposable
     {
         await using var agent = await RunningAgent.StartAsync(_directory, Objects);
         await agent.Client.PutEndpointAsync(Pod("a", "10.2.0.5"));
-        var golden = Paths(JsonNode.Parse(File.ReadAllText(Path.Combine(AppContext.BaseDirectory, "golden", "cilium-1.13.2", "api-endpoint.json")))!, "").ToHashSet();
+        var file = Path.Combine(AppContext.BaseDirectory, "golden", "cilium-1.13.2", "api-endpoint.json");
+        var golden = Paths(JsonNode.Parse(File.ReadAllText(file))!, "").ToHashSet();
         // The recording's only endpoint is the host, which is no pod and has no address; interface-index it left out.
         golden.UnionWith(["[].status.external-identifiers.k8s-namespace", "[].status.external-identifiers.k8s-pod-name",
             "[].status.networking.addressing[].ipv4", "[].status.networking.interface-index"]);

@@ -136,7 +136,8 @@ public sealed class GoldenApiTests : IAsyncLifetime
     public async Task Identities_have_their_labels()
     {
         string Labels(JsonNode identity) => string.Join(' ', identity["labels"]!.AsArray().Select(label => label!.ToString()).Order(StringComparer.Ordinal));
-        var golden = Golden("api-identity.json").AsArray().DistinctBy(identity => (int)identity!["id"]!).ToDictionary(identity => (int)identity!["id"]!, identity => Labels(identity!));
+        var golden = Golden("api-identity.json").AsArray().DistinctBy(identity => (int)identity!["id"]!)
+            .ToDictionary(identity => (int)identity!["id"]!, identity => Labels(identity!));
         var ours = (await AskAsync("identity")).AsArray().ToDictionary(identity => (int)identity!["id"]!, identity => Labels(identity!));
         Assert.All([1, 2, 3, 4, 5, 6, 8, 65537], id => Assert.Equal(golden[id], ours[id]));
         Assert.Equal(golden[65537], Labels(await AskAsync("identity/65537")));
@@ -212,7 +213,8 @@ public sealed class GoldenApiTests : IAsyncLifetime
 
     private static JsonNode? Copy(JsonNode? node) => node switch
     {
-        JsonObject members => new JsonObject(members.OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => KeyValuePair.Create(pair.Key, Copy(pair.Value)))),
+        JsonObject members => new JsonObject(members.OrderBy(pair => pair.Key, StringComparer.Ordinal)
+            .Select(pair => KeyValuePair.Create(pair.Key, Copy(pair.Value)))),
         JsonArray items => new JsonArray([.. items.Select(Copy)]),
         _ => node?.DeepClone(),
     };
