@@ -117,6 +117,7 @@ internal sealed class NodeAgent
             _log($"kernel programmed: node {node.Name}, pod MTU {datapath.PodMtu}, {_view.State.Endpoints.Count} endpoints taken up");
             running.Add(datapath.RunAsync(stop.Token));
             running.Add(RunPeersAsync(stop.Token));
+            running.Add(BurstMemory.ReturnAsync(_view.State.IPCache, TimeProvider.System, stop.Token));
             await await Task.WhenAny(running);
             if (!cancellation.IsCancellationRequested)
                 throw new InvalidOperationException(StageEnded);

@@ -95,11 +95,8 @@ public sealed class EndpointTests : IDisposable
     [InlineData("""{"k8s-namespace":"default","k8s-pod-name":"x","mac":"0a:00:00:00:00:01","host-mac":"01:00:00:00:00:02"}""", "host-mac")]
     [InlineData("""{"k8s-namespace":"default","k8s-pod-name":"x","mac":"0a:00:00:00:00:01","host-mac":"0a:00:00:00:00:02"}""", "addressing is empty")]
     [InlineData(
-        """{"k8s-namespace":"default","k8s-pod-name":"x","mac":"0a:00:00:00:00:01","host-mac":"0a:00:00:00:00:02","addressing":{"ipv4":"fd00::1"}}""",
-        "addressing.ipv4 'fd00::1' is not an IPv4 address")]
-    [InlineData(
-        """{"k8s-namespace":"default","k8s-pod-name":"x","mac":"0a:00:00:00:00:01","host-mac":"0a:00:00:00:00:02","""
-            + """"addressing":{"ipv4":"10.2.0.5"},"interface-name":"none"}""",
+        """{"k8s-namespace":"default","k8s-pod-name":"x","mac":"0a:00:00:00:00:01","host-mac":"0a:00:00:00:00:02" """
+            + ""","addressing":{"ipv4":"10.2.0.5"},"interface-name":"none"}""",
         "interface-name 'none'")]
     [InlineData("""{"k8s-namespace":7}""", "the body is not an endpoint")]
     public async Task An_impossible_registration_is_refused_with_the_field_and_the_mend(string body, string reason)
