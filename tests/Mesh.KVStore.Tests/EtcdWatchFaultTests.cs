@@ -104,8 +104,11 @@ public sealed class EtcdWatchFaultTests : IAsyncLifetime
         await using var behind = new EtcdKVStore(new EtcdOptions { Endpoints = [proxy.Endpoint] });
         await using var reader = new Reader(behind, "w/");
         await reader.UntilAsync("w/a=1 w/b=2");
+        // An event proves that the watch stands, and not the list alone: only a watch that stood can be resumed.
+        await _store.WriteAsync([Put("w/b", "3")], Cancellation);
+        await reader.UntilAsync("w/a=1 w/b=3");
         proxy.Cut();
-        await _store.WriteAsync([new WriteOperation("w/a", null)], Cancellation);
+        await _store.WriteAsync([new WriteOperation("w/a", null), Put("w/b", "2")], Cancellation);
         await _store.WriteAsync([Put("w/c", "3")], Cancellation);
         proxy.Heal();
         await reader.UntilAsync("w/b=2 w/c=3");
