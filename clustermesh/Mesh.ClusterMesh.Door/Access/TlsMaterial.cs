@@ -1,0 +1,102 @@
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+
+namespace Mesh.ClusterMesh.Door.Access;
+
+/// <summary>
+/// The door's certificate and whom it trusts, from PEM files that are looked at before each handshake. A new file that cannot be used
+/// leaves the last good one in force. TLS 1.2 is the least; a client without a certificate of the bundle does not get in.
+/// </summary>
+internal sealed class TlsMaterial
+{
+    private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
+
+    private readonly WatchedFile<SslStreamCertificateContext> _server;
+    private readonly WatchedFile<X509Certificate2Collection> _trusted;
+    private readonly X509Certificate2Collection _alsoTrusted;
+    private readonly TimeProvider _time;
+
+    /// <exception cref="InvalidDataException">A file cannot be used at start.</exception>
+    public TlsMaterial(DoorOptions options, TimeProvider time, Action<string> log)
+    {
+        _time = time;
+        _alsoTrusted = [];
+        _server = new([options.CertFile, options.KeyFile], contents => ParseServer(contents[0], contents[1], time), log);
+        _trusted = new([options.TrustedCaFile], contents => ParseBundle(contents[0]), log);
+    }
+
+    private TlsMaterial(TlsMaterial of, X509Certificate2 alsoTrusted)
+    {
+        _time = of._time;
+        _server = of._server;
+        _trusted = of._trusted;
+        _alsoTrusted = [alsoTrusted];
+    }
+
+    public long TrustVersion => _trusted.Version;
+
+    public IEnumerable<string> Errors => new[] { _server.Error, _trusted.Error }.OfType<string>();
+
+    /// <summary>End of the server certificate's life.</summary>
+    public DateTimeOffset ServerNotAfter => _server.Value.TargetCertificate.NotAfter;
+
+    public X509Certificate2 Server => _server.Value.TargetCertificate;
+
+    /// <summary>The same files, and one more authority: for the self-test, which has no peer's key.</summary>
+    public TlsMaterial Trusting(X509Certificate2 authority) => new(this, authority);
+
+    public void Refresh()
+    {
+        _server.Refresh();
+        _trusted.Refresh();
+    }
+
+    public SslServerAuthenticationOptions ForHandshake()
+    {
+        Refresh();
+        return new SslServerAuthenticationOptions
+        {
+            ServerCertificateContext = _server.Value,
+            ClientCertificateRequired = true,
+            EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
+            AllowRenegotiation = false,
+            RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is X509Certificate2 client && Trusts(client),
+        };
+    }
+
+    /// <summary>True when the certificate chains to the bundle as it is now, is in its time, and may be a client's.</summary>
+    public bool Trusts(X509Certificate2 client)
+    {
+        using var chain = new X509Chain();
+        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        chain.ChainPolicy.CustomTrustStore.AddRange(_trusted.Value);
+        chain.ChainPolicy.CustomTrustStore.AddRange(_alsoTrusted);
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        chain.ChainPolicy.DisableCertificateDownloads = true;
+        chain.ChainPolicy.ApplicationPolicy.Add(new Oid(ClientAuthentication));
+        chain.ChainPolicy.VerificationTimeIgnored = false;
+        chain.ChainPolicy.VerificationTime = _time.GetUtcNow().UtcDateTime;
+        return chain.Build(client);
+    }
+
+    private static SslStreamCertificateContext ParseServer(byte[] certificate, byte[] key, TimeProvider time)
+    {
+        var pem = Encoding.UTF8.GetString(certificate);
+        var server = X509Certificate2.CreateFromPem(pem, Encoding.UTF8.GetString(key));
+        if (server.NotAfter.ToUniversalTime() <= time.GetUtcNow().UtcDateTime)
+            throw new InvalidDataException($"the certificate expired on {server.NotAfter.ToUniversalTime():u}");
+        var chain = new X509Certificate2Collection();
+        chain.ImportFromPem(pem);
+        return SslStreamCertificateContext.Create(server, chain, offline: true);
+    }
+
+    private static X509Certificate2Collection ParseBundle(byte[] content)
+    {
+        var bundle = new X509Certificate2Collection();
+        bundle.ImportFromPem(Encoding.UTF8.GetString(content));
+        return bundle.Count > 0 ? bundle : throw new InvalidDataException("no certificate in the CA bundle");
+    }
+}

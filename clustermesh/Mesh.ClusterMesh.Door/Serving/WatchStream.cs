@@ -1,0 +1,316 @@
+using System.Threading.Channels;
+using Etcdserverpb;
+using Grpc.Core;
+using Mesh.ClusterMesh.Door.Cache;
+using Mesh.ClusterMesh.Door.Protocol;
+
+namespace Mesh.ClusterMesh.Door.Serving;
+
+/// <summary>
+/// One Watch stream with its watches. It has no queue of events: each watch is a position in the shared history, and one task copies
+/// from there into the connection as fast as the reader takes it. So a reader costs one response and the connection's buffers however
+/// slow it is. One that falls behind gets only the newest value of each key, in order of revision; one that falls out of the history
+/// is told compaction and lists again. Nothing is left out silently: a deletion is always sent, and a put is left out only when a
+/// newer version of its key follows.
+/// <para>The header of a response never has a revision beyond the events already sent on that watch (also in `created`, where etcd
+/// gives its newest revision), because clients resume behind it. All events of a revision are in one response unless the watch
+/// asked for fragments.</para>
+/// </summary>
+internal sealed class WatchStream : IRevisionListener, IGrantListener
+{
+    private const int InboxMax = 64;
+
+    /// <summary>Revisions one watch scans before the others of the stream have their turn.</summary>
+    private const int ScanMax = 4096;
+
+    private const long Busy = -1;
+    private const int OwnId = -1;
+
+    private readonly GrpcCall _call;
+    private readonly DoorConnection _connection;
+    private readonly WatchCache _cache;
+    private readonly DoorLimits _limits;
+    private readonly DoorCounters _counters;
+    private readonly TimeProvider _time;
+    private readonly AsyncSignal _signal = new();
+    private readonly Channel<WatchRequest> _inbox = Channel.CreateBounded<WatchRequest>(InboxMax);
+    private readonly List<KeyEvent> _batch = [];
+    private CacheView _view;
+    private ReaderWatch[] _watches = [];
+    private long _nextId;
+    private bool _progressAsked;
+    private volatile Exception? _fault;
+
+    /// <summary>Revision that every watch has passed while the sending task waits, <see cref="Busy"/> while it works. The follower
+    /// moves it on when a revision concerns nobody here, and so does not wake the task.</summary>
+    private long _idleAt = Busy;
+
+    public WatchStream(GrpcCall call, DoorConnection connection, WatchCache cache, DoorLimits limits, DoorCounters counters, TimeProvider time)
+    {
+        _call = call;
+        _connection = connection;
+        _cache = cache;
+        _limits = limits;
+        _counters = counters;
+        _time = time;
+        _view = cache.View;
+    }
+
+    /// <summary>Serves the stream until the client leaves or is refused.</summary>
+    /// <exception cref="EtcdFault">The stream ends with this status.</exception>
+    public async Task ServeAsync()
+    {
+        await _call.StartAsync();
+        _cache.Add(this);
+        _connection.Add(this);
+        var receiving = ReceiveAsync();
+        using var aborted = _call.Aborted.UnsafeRegister(static stream => ((WatchStream)stream!).Fail(new OperationCanceledException()), this);
+        try
+        {
+            await SendAsync();
+        }
+        finally
+        {
+            _cache.Remove(this);
+            _connection.Remove(this);
+            _inbox.Writer.TryComplete();
+            // The request's pipe is completed when the handler returns, and a read under way would then be in error.
+            _call.CancelRead();
+            await receiving;
+        }
+    }
+
+    public void Appended(RevisionEntry entry)
+    {
+        var passed = entry.Revision - 1;
+        if (Volatile.Read(ref _idleAt) == passed
+            && !Array.Exists(Volatile.Read(ref _watches), watch => watch.WantsAny(entry))
+            && Interlocked.CompareExchange(ref _idleAt, entry.Revision, passed) == passed)
+            return;
+        _signal.Set();
+    }
+
+    public void Replaced() => _signal.Set();
+
+    public void GrantsChanged() => _signal.Set();
+
+    private void Fail(Exception fault)
+    {
+        _fault ??= fault;
+        _signal.Set();
+    }
+
+    private async Task ReceiveAsync()
+    {
+        try
+        {
+            while (await _call.ReadAsync(WatchRequest.Parser) is { } request)
+            {
+                await _connection.AdmitAsync(_counters, _call.Aborted);
+                await _inbox.Writer.WriteAsync(request, _call.Aborted);
+                _signal.Set();
+            }
+        }
+        catch (Exception e) when (e is EtcdFault or IOException or OperationCanceledException or ChannelClosedException
+            or Microsoft.AspNetCore.Connections.ConnectionAbortedException)
+        {
+            Fail(e);
+        }
+    }
+
+    private async Task SendAsync()
+    {
+        while (true)
+        {
+            var idle = Interlocked.Exchange(ref _idleAt, Busy);
+            foreach (var watch in _watches)
+                watch.Next = Math.Max(watch.Next, idle + 1);
+            if (_fault is { } fault)
+                throw fault;
+            await FollowCacheAsync();
+            while (_inbox.Reader.TryRead(out var request))
+                Handle(request);
+            var head = _view.History.Head.Revision;
+            var behind = false;
+            foreach (var watch in _watches)
+                behind |= !Advance(watch, head);
+            if (!behind)
+                NotifyProgress(head);
+            if (_call.Output.UnflushedBytes > 0)
+                await _call.Output.FlushAsync(_call.Aborted);
+            if (behind)
+                continue;
+            Volatile.Write(ref _idleAt, head);
+            await _signal.WaitAsync();
+        }
+    }
+
+    /// <summary>Takes up a new history or new grants; ends the stream when it has no business there any more.</summary>
+    private async ValueTask FollowCacheAsync()
+    {
+        var view = _cache.View;
+        var restarted = view.Ids.ClusterId != _view.Ids.ClusterId;
+        _view = view;
+        if (restarted)
+        {
+            // A client that only lost its stream would resume in the new numbering; compaction makes every client list again.
+            foreach (var watch in _watches)
+                Cancel(watch, watch.Next + 1);
+            _counters.StreamsCut.Increment();
+            await _call.Output.FlushAsync(_call.Aborted);
+            throw new EtcdFault(StatusCode.Unavailable, "etcdserver: leader changed");
+        }
+        var grants = _connection.Grants;
+        if (Array.TrueForAll(_watches, watch => grants.Allows(watch.Range)) && !grants.IsNone)
+            return;
+        var refusal = EtcdFault.PermissionDenied();
+        var head = view.History.Head.Revision;
+        foreach (var watch in _watches)
+            WatchFrames.WriteControl(_call.Output, view.Ids, watch.SentRevision(head), watch.Id, canceled: true, cancelReason: refusal.Reason);
+        _counters.StreamsCut.Increment();
+        await _call.Output.FlushAsync(_call.Aborted);
+        throw refusal;
+    }
+
+    private void Handle(WatchRequest request)
+    {
+        switch (request.RequestUnionCase)
+        {
+            case WatchRequest.RequestUnionOneofCase.CreateRequest:
+                Create(request.CreateRequest);
+                break;
+            case WatchRequest.RequestUnionOneofCase.CancelRequest:
+                if (Array.Find(_watches, watch => watch.Id == request.CancelRequest.WatchId) is { } canceled)
+                {
+                    var revision = canceled.SentRevision(_view.History.Head.Revision);
+                    Volatile.Write(ref _watches, Array.FindAll(_watches, watch => watch != canceled));
+                    WatchFrames.WriteControl(_call.Output, _view.Ids, revision, canceled.Id, canceled: true);
+                }
+                break;
+            case WatchRequest.RequestUnionOneofCase.ProgressRequest:
+                _progressAsked = true;
+                break;
+        }
+    }
+
+    private void Create(WatchCreateRequest request)
+    {
+        var head = _view.History.Head.Revision;
+        var range = KeyRange.Of(request.Key.Length == 0 ? [0] : request.Key.Span, request.RangeEnd.Span);
+        if (Refusal(request, range) is { } reason)
+        {
+            WatchFrames.WriteControl(_call.Output, _view.Ids, head, OwnId, created: true, canceled: true, cancelReason: reason);
+            return;
+        }
+        var id = request.WatchId;
+        if (id == 0)
+        {
+            while (IsUsed(_nextId))
+                _nextId++;
+            id = _nextId++;
+        }
+        var next = request.StartRevision > 0 ? request.StartRevision : request.StartRevision == 0 ? head + 1 : 1;
+        var watch = new ReaderWatch(id, range, request, next, replayedThrough: head) { SentAt = _time.GetTimestamp() };
+        Volatile.Write(ref _watches, [.. _watches, watch]);
+        _counters.WatchesCreated.Increment();
+        WatchFrames.WriteControl(_call.Output, _view.Ids, watch.SentRevision(head), id, created: true);
+    }
+
+    /// <summary>Why the watch cannot be, in etcd's words; null when it can.</summary>
+    private string? Refusal(WatchCreateRequest request, KeyRange range) =>
+        !_connection.Grants.Allows(range) ? EtcdFault.PermissionDenied().Reason
+        : range.IsEmpty ? "mvcc: watcher range is empty"
+        : request.WatchId != 0 && IsUsed(request.WatchId) ? "mvcc: duplicate watch ID provided on the WatchStream"
+        : _watches.Length >= _limits.WatchesPerStream ? EtcdFault.TooManyRequests().Reason
+        : null;
+
+    private bool IsUsed(long id) => Array.Exists(_watches, watch => watch.Id == id);
+
+    /// <summary>Sends the next response of a watch, if it has one. True when the watch has come to the head.</summary>
+    private bool Advance(ReaderWatch watch, long head)
+    {
+        var history = _view.History;
+        if (watch.Next > head)
+            return true;
+        if (watch.Next < history.OldestEvents)
+        {
+            Cancel(watch, history.OldestEvents);
+            return true;
+        }
+        _batch.Clear();
+        var bytes = 0;
+        var last = 0L;
+        var conflate = watch.Next > watch.ReplayedThrough && head - watch.Next > _limits.ConflateBehind;
+        var scanned = 0;
+        for (; watch.Next <= head && bytes < _limits.ResponseBytes && scanned < ScanMax; watch.Next++, scanned++)
+        {
+            // Gone meanwhile: what was gathered is sent, and the next turn finds the compaction.
+            if (history.Find(watch.Next) is not { } entry)
+                break;
+            var before = _batch.Count;
+            foreach (var change in entry.Events)
+            {
+                if (!watch.Wants(change.Version))
+                    continue;
+                if (conflate && !change.Version.IsDelete && change.Version.SupersededAt != 0)
+                {
+                    _counters.EventsConflated.Increment();
+                    continue;
+                }
+                _batch.Add(change);
+                bytes += WatchFrames.EventSize(change, watch.WithPrevious);
+            }
+            if (_batch.Count > before)
+                last = entry.Revision;
+        }
+        if (_batch.Count > 0)
+            Send(watch, last, bytes);
+        return watch.Next > head;
+    }
+
+    private void Send(ReaderWatch watch, long revision, int bytes)
+    {
+        var events = System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_batch);
+        _counters.EventsSent.Add(events.Length);
+        watch.SentAt = _time.GetTimestamp();
+        while (watch.Fragments && bytes > _limits.FragmentBytes)
+        {
+            var (count, size) = (1, WatchFrames.EventSize(events[0], watch.WithPrevious));
+            while (count < events.Length && size + WatchFrames.EventSize(events[count], watch.WithPrevious) <= _limits.FragmentBytes)
+                size += WatchFrames.EventSize(events[count++], watch.WithPrevious);
+            if (count == events.Length)
+                break;
+            var passed = events[count].Version.ModRevision - 1;
+            WatchFrames.WriteEvents(_call.Output, _view.Ids, passed, watch.Id, events[..count], watch.WithPrevious, fragment: true);
+            events = events[count..];
+            bytes -= size;
+        }
+        WatchFrames.WriteEvents(_call.Output, _view.Ids, revision, watch.Id, events, watch.WithPrevious, fragment: false);
+    }
+
+    private void Cancel(ReaderWatch watch, long compactRevision)
+    {
+        Volatile.Write(ref _watches, Array.FindAll(_watches, one => one != watch));
+        _counters.WatchesCompacted.Increment();
+        var revision = Math.Min(watch.SentRevision(_view.History.Head.Revision), compactRevision);
+        WatchFrames.WriteControl(_call.Output, _view.Ids, revision, watch.Id, canceled: true, compactRevision: compactRevision);
+    }
+
+    /// <summary>Every watch has come to the head: the revision may be told, on request or because it is time.</summary>
+    private void NotifyProgress(long head)
+    {
+        if (_progressAsked)
+        {
+            _progressAsked = false;
+            if (Array.TrueForAll(_watches, watch => watch.Next <= head + 1))
+                WatchFrames.WriteControl(_call.Output, _view.Ids, head, OwnId);
+        }
+        foreach (var watch in _watches)
+        {
+            if (!watch.NotifiesProgress || _time.GetElapsedTime(watch.SentAt) < _limits.ProgressInterval)
+                continue;
+            watch.SentAt = _time.GetTimestamp();
+            WatchFrames.WriteControl(_call.Output, _view.Ids, watch.SentRevision(head), watch.Id);
+        }
+    }
+}
