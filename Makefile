@@ -26,9 +26,10 @@ bench: build
 	@tests/bench.sh
 
 lint: setup bpf
-	dotnet format Mesh.sln --verify-no-changes --no-restore || (dotnet restore Mesh.sln && dotnet format Mesh.sln --verify-no-changes)
-	dotnet build Mesh.sln -c $(CONFIG) -v quiet --nologo
-	$(MAKE) --no-print-directory -C bpf format-check
+	dotnet restore Mesh.sln --verbosity quiet
+	dotnet format Mesh.sln --verify-no-changes --no-restore
+	dotnet build Mesh.sln -c $(CONFIG) -v quiet --nologo --no-restore
+	@$(MAKE) --no-print-directory -C bpf format-check
 
 clean:
 	rm -rf out
