@@ -61,8 +61,15 @@ internal sealed class NodeAgent
 
         _view = new AgentView
         {
-            Options = options, State = state, Objects = objects, Nodes = nodes, LoadBalancing = loadBalancing, RemoteSource = remote,
-            Endpoints = registry, Peers = peers, PeerConfig = directory,
+            Options = options,
+            State = state,
+            Objects = objects,
+            Nodes = nodes,
+            LoadBalancing = loadBalancing,
+            RemoteSource = remote,
+            Endpoints = registry,
+            Peers = peers,
+            PeerConfig = directory,
         };
     }
 

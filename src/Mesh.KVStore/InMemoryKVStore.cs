@@ -36,7 +36,8 @@ public sealed class InMemoryKVStore : IKVStore
             {
                 return new(!_disconnected, _clusterId, "memory", _disconnected ? "disconnected" : null)
                 {
-                    Relists = _relists, Resumptions = _resumptions,
+                    Relists = _relists,
+                    Resumptions = _resumptions,
                 };
             }
         }
@@ -94,7 +95,7 @@ public sealed class InMemoryKVStore : IKVStore
             foreach (var operation in operations)
             {
                 if (operation.Value is { Length: > WriteLimits.MaxValueBytes } value)
-                    {
+                {
                     throw new KVStoreException($"the value of {operation.Key} has {value.Length} bytes: nothing was written")
                     {
                         Refused = true,

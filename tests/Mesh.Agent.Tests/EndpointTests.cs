@@ -19,7 +19,11 @@ public sealed class EndpointTests : IDisposable
 
     private static EndpointChangeRequest Pod(string name, string ipv4, string @interface = "lxc1") => new()
     {
-        K8sNamespace = "default", K8sPodName = name, InterfaceName = @interface, Mac = "0a:00:00:00:00:01", HostMac = "0a:00:00:00:00:02",
+        K8sNamespace = "default",
+        K8sPodName = name,
+        InterfaceName = @interface,
+        Mac = "0a:00:00:00:00:01",
+        HostMac = "0a:00:00:00:00:02",
         Addressing = new AddressPair { Ipv4 = ipv4 },
     };
 

@@ -78,7 +78,9 @@ internal static class Burst
         var layout = Layout.State(PeerCluster.Name);
         return SyncStore.Start(peer.Store, new SyncStoreOptions
         {
-            Prefix = layout.Prefix(resource), Leases = leases, CanaryKey = layout.Canary(resource),
+            Prefix = layout.Prefix(resource),
+            Leases = leases,
+            CanaryKey = layout.Canary(resource),
         });
     }
 

@@ -203,8 +203,13 @@ internal static class Packets
             var pins = new PinDirectory(node.BpfRoot);
             var config = new NodeConfig
             {
-                ClusterId = 1, TunnelInterface = _tunnel, HostInterface = (uint)Native.InterfaceIndex("mesh_net"),
-                IdentityClusterShift = 16, UnderlayFamily = Family.IPv4, PodMtu = 1400, GatewayMac = MacAddress.From(0x020000000001ul),
+                ClusterId = 1,
+                TunnelInterface = _tunnel,
+                HostInterface = (uint)Native.InterfaceIndex("mesh_net"),
+                IdentityClusterShift = 16,
+                UnderlayFamily = Family.IPv4,
+                PodMtu = 1400,
+                GatewayMac = MacAddress.From(0x020000000001ul),
             };
             _objects = DatapathObjects.Load(pins, config);
             _replay = BpfObject.Open(Path.Combine(Command.Root, "out", "bpf", "tests", "replay.bpf.o"));

@@ -34,7 +34,9 @@ internal static class Given
     {
         Metadata = new ObjectMeta
         {
-            Name = name, Namespace = "default", Labels = new Dictionary<string, string> { ["kubernetes.io/service-name"] = service },
+            Name = name,
+            Namespace = "default",
+            Labels = new Dictionary<string, string> { ["kubernetes.io/service-name"] = service },
         },
         AddressType = endpoints.Any(endpoint => endpoint.Contains(':')) ? "IPv6" : "IPv4",
         Ports = [.. ports.Split(' ').Select(Port).Select(port => new SlicePort { Name = port.Name, Port = port.Number, Protocol = port.Protocol })],

@@ -128,7 +128,10 @@ public sealed class EtcdSyncStoreTests : IAsyncLifetime
     {
         var sync = SyncStore.Start(store ?? _store, new SyncStoreOptions
         {
-            Prefix = "p/", Leases = leases ?? _leases, CanaryKey = Canary, RetryMax = TimeSpan.FromMilliseconds(500),
+            Prefix = "p/",
+            Leases = leases ?? _leases,
+            CanaryKey = Canary,
+            RetryMax = TimeSpan.FromMilliseconds(500),
         });
         for (var i = 0; i < keys; i++)
             sync.Set($"p/{i:000}", Bytes("v"));

@@ -177,7 +177,8 @@ public sealed class EtcdWatchFaultTests : IAsyncLifetime
     {
         await using var audited = new EtcdKVStore(_server.Options with
         {
-            AuditInterval = TimeSpan.FromMilliseconds(20), AuditGrace = TimeSpan.FromMilliseconds(500),
+            AuditInterval = TimeSpan.FromMilliseconds(20),
+            AuditGrace = TimeSpan.FromMilliseconds(500),
         });
         await using var reader = new Reader(audited, "w/");
         await reader.UntilAsync("");

@@ -188,7 +188,8 @@ public sealed class SyncStoreTests : IAsyncDisposable
         var forgetful = new ForgetfulStore(_store);
         await using var sync = SyncStore.Start(forgetful, new SyncStoreOptions
         {
-            Prefix = "p/", ConfirmPatience = TimeSpan.FromMilliseconds(100),
+            Prefix = "p/",
+            ConfirmPatience = TimeSpan.FromMilliseconds(100),
         });
         sync.Set("p/a", Bytes("1"));
         sync.MarkSynced();
@@ -207,8 +208,11 @@ public sealed class SyncStoreTests : IAsyncDisposable
 
     private SyncStore NewSync(bool leased = true) => SyncStore.Start(_store, new SyncStoreOptions
     {
-        Prefix = "p/", Leases = leased ? _leases : null, CanaryKey = Canary,
-        RetryMin = TimeSpan.FromMilliseconds(5), RetryMax = TimeSpan.FromMilliseconds(50),
+        Prefix = "p/",
+        Leases = leased ? _leases : null,
+        CanaryKey = Canary,
+        RetryMin = TimeSpan.FromMilliseconds(5),
+        RetryMax = TimeSpan.FromMilliseconds(50),
     });
 
     private async Task<SyncStore> SyncedAsync()

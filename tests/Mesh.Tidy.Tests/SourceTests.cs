@@ -77,10 +77,10 @@ public partial class SourceTests
     {
         var readmes = Repository.Files("README.md").Append(Path.Combine(Repository.Root, "README.md"));
         None(from readme in readmes
-                     from Match match in PathInText().Matches(File.ReadAllText(readme))
-                     let path = Path.Combine(Repository.Root, match.Groups["path"].Value)
-                     where !File.Exists(path) && !Directory.Exists(path)
-                     select $"{Repository.Relative(readme)} names {match.Groups["path"].Value}");
+             from Match match in PathInText().Matches(File.ReadAllText(readme))
+             let path = Path.Combine(Repository.Root, match.Groups["path"].Value)
+             where !File.Exists(path) && !Directory.Exists(path)
+             select $"{Repository.Relative(readme)} names {match.Groups["path"].Value}");
     }
 
     [Fact]

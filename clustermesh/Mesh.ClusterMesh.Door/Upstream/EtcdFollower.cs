@@ -144,7 +144,7 @@ internal sealed class EtcdFollower
             from = ByteString.CopyFrom([.. page.Kvs[^1].Key.Span, 0]);
         }
         _etcdClusterId = now.ClusterId;
-                var listed = ImmutableSortedSet.CreateRange(KeyOrder.Instance, keys);
+        var listed = ImmutableSortedSet.CreateRange(KeyOrder.Instance, keys);
         var events = keys.Where(key => key.ModRevision == floor).Select(key => new KeyEvent(key, null)).ToArray();
         return new History(new RevisionEntry(floor, events, listed, listed: true), _limits.HistoryRevisions, _limits.HistoryBytes);
     }

@@ -32,7 +32,9 @@ internal static class EndpointBody
             {
                 ExternalIdentifiers = new EndpointIdentifiers
                 {
-                    K8sNamespace = row.Namespace, K8sPodName = row.PodName, PodName = $"{row.Namespace}/{row.PodName}",
+                    K8sNamespace = row.Namespace,
+                    K8sPodName = row.PodName,
+                    PodName = $"{row.Namespace}/{row.PodName}",
                 },
                 Health = new EndpointHealth { Bpf = health, Connected = status.State == RowState.Done, OverallHealth = health, Policy = "Disabled" },
                 Identity = new Identity { Id = row.Identity == 0 ? NumericIdentity.Init : row.Identity, Labels = labels },

@@ -23,7 +23,10 @@ internal static class ServiceBody
             Id = id,
             FrontendAddress = new FrontendAddress
             {
-                Ip = row.Address.Address.ToString(), Port = row.Address.Port, Protocol = row.Address.Protocol.ToString(), Scope = "external",
+                Ip = row.Address.Address.ToString(),
+                Port = row.Address.Port,
+                Protocol = row.Address.Protocol.ToString(),
+                Scope = "external",
             },
             BackendAddresses = row.Backends.Count == 0 ? null : [.. row.Backends.Select(backend => Address(backend, row.Affinity))],
             Flags = new ServiceFlags

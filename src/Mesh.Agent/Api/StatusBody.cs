@@ -154,7 +154,11 @@ internal static class StatusBody
         }
         return new TableStatus
         {
-            Name = table.Name, Rows = rows, Pending = pending, Failing = failing, Failures = OrNull(failures),
+            Name = table.Name,
+            Rows = rows,
+            Pending = pending,
+            Failing = failing,
+            Failures = OrNull(failures),
             WaitingFor = OrNull(table.PendingInitializers),
         };
     }

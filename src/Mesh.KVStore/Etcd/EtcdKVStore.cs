@@ -144,7 +144,8 @@ public sealed class EtcdKVStore : IKVStore
             if (all[i].Value is { Length: > WriteLimits.MaxValueBytes } value)
             {
                 throw new KVStoreException($"the value of {all[i].Key} has {value.Length} bytes; " +
-                    $"etcd takes up to {WriteLimits.MaxValueBytes}: nothing was written") { Refused = true };
+                    $"etcd takes up to {WriteLimits.MaxValueBytes}: nothing was written")
+                { Refused = true };
             }
             if (i > start && (i - start == WriteLimits.MaxOperations || bytes + size > WriteLimits.MaxBytes))
             {

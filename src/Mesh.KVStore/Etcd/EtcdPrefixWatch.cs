@@ -71,7 +71,10 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
             {
                 var request = new RangeRequest
                 {
-                    Key = from, RangeEnd = _range.End, Limit = client.Options.PageSize, Revision = _position.Next - 1,
+                    Key = from,
+                    RangeEnd = _range.End,
+                    Limit = client.Options.PageSize,
+                    Revision = _position.Next - 1,
                 };
                 var page = await client.OnceAsync(client.Current, client.Options.ListDeadline,
                     (endpoint, options) => endpoint.KV.RangeAsync(request, options), cancellation).ConfigureAwait(false);
@@ -237,8 +240,11 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
             var changed = await ProbeAsync(endpoint,
                 new RangeRequest
                 {
-                    Key = _range.Key, RangeEnd = _range.End, KeysOnly = true,
-                    Revision = count.Header.Revision, MinModRevision = _position.AuditedTo + 1,
+                    Key = _range.Key,
+                    RangeEnd = _range.End,
+                    KeysOnly = true,
+                    Revision = count.Header.Revision,
+                    MinModRevision = _position.AuditedTo + 1,
                 }, cancellation).ConfigureAwait(false);
             if (!_position.Accepts(count.Header, out var reason))
                 Relist(reason);

@@ -41,8 +41,14 @@ internal sealed class Producer(IKVStore store, string cluster, uint id)
             ClusterId = Id,
             Backends = backends.ToDictionary(
                 address => address,
-                _ => (IReadOnlyDictionary<string, WirePort>)new Dictionary<string, WirePort> { ["http"] = new() { Protocol = "TCP",
-                    Port = 80 } }),
+                _ => (IReadOnlyDictionary<string, WirePort>)new Dictionary<string, WirePort>
+                {
+                    ["http"] = new()
+                    {
+                        Protocol = "TCP",
+                        Port = 80
+                    }
+                }),
         }));
 
     public Task IpAsync(string address, uint local = 1) => PutAsync(Keys.Ip(IpPrefix.Parse(address)), IpValue(address, local));

@@ -29,8 +29,16 @@ public sealed class CodecTests
         from text in AnyText
         select new NodeRecord
         {
-            Name = name, Cluster = "falcon", IPAddresses = addresses, IPv4AllocCIDR = cidr, IPv6SecondaryAllocCIDRs = more,
-            ClusterID = id, EncryptionKey = key, Labels = labels, WireguardPubKey = text, BootID = text,
+            Name = name,
+            Cluster = "falcon",
+            IPAddresses = addresses,
+            IPv4AllocCIDR = cidr,
+            IPv6SecondaryAllocCIDRs = more,
+            ClusterID = id,
+            EncryptionKey = key,
+            Labels = labels,
+            WireguardPubKey = text,
+            BootID = text,
         };
 
     private static readonly Gen<IpIdentityPair> Pair =
@@ -38,13 +46,20 @@ public sealed class CodecTests
         from host in Address
         from id in Gen.UInt
         from pod in AnyText
-        from ports in Gen.Select(Word, Gen.UShort, (name, port) => new WireNamedPort { Name = name, Port = port,
-            Protocol = "TCP" }).List[0, 3]
+        from ports in Gen.Select(Word, Gen.UShort, (name, port) => new WireNamedPort
+        {
+            Name = name,
+            Port = port,
+            Protocol = "TCP"
+        }).List[0, 3]
         select new IpIdentityPair
         {
             IP = prefix.Address.ToString(),
             Mask = prefix.IsHost ? null : WireMask.Encode(prefix.Length, prefix.Address.IsV6),
-            HostIP = host.ToString(), ID = id, K8sPodName = pod.Length == 0 ? null : pod, NamedPorts = ports.Count == 0 ? null : ports,
+            HostIP = host.ToString(),
+            ID = id,
+            K8sPodName = pod.Length == 0 ? null : pod,
+            NamedPorts = ports.Count == 0 ? null : ports,
         };
 
     private static readonly Gen<Dictionary<string, IReadOnlyDictionary<string, WirePort>>> Addresses = Gen.Dictionary(
@@ -61,8 +76,15 @@ public sealed class CodecTests
         from id in Gen.UInt
         select new ClusterService
         {
-            Cluster = "falcon", Namespace = "shop", Name = name, Frontends = frontends, Backends = backends, Labels = labels,
-            Selector = labels, Shared = shared, ClusterId = id,
+            Cluster = "falcon",
+            Namespace = "shop",
+            Name = name,
+            Frontends = frontends,
+            Backends = backends,
+            Labels = labels,
+            Selector = labels,
+            Shared = shared,
+            ClusterId = id,
         };
 
     private static readonly string[] Texts = [Falcon.Node, Falcon.Service, Falcon.Ip, Falcon.Identity];
