@@ -129,6 +129,8 @@ public sealed class LifeTests
         up.Kill();
         await up.WaitForExitAsync(Cancel);
         await LabDown.RunAsync(Name, Cancel);
+        // A child that was killed before it could be given to the lab ends by itself when its input does.
+        await LiveLab.UntilAsync(() => !Processes().Any(), "no process is left");
         Assert.Equal(before, Machine());
     }
 

@@ -23,13 +23,13 @@ internal static class Wiring
             .. plan.Nodes.Select<NodePlan, Action>(n => () => NetworkNamespace.Create(n.Namespace, NodeSysctls)),
             .. plan.Pods.Select<PodPlan, Action>(p => () => NetworkNamespace.Create(p.Namespace, QuietIPv6)),
         ]);
-        await IpAsync(plan.WanNamespace, Wan(plan), cancel);
-        await Parallel.ForEachAsync(Inner(plan), cancel, async (inner, token) => await IpAsync(inner.Namespace, inner.Lines, token));
+        await IpAsync(plan, plan.WanNamespace, Wan(plan), cancel);
+        await Parallel.ForEachAsync(Inner(plan), cancel, async (inner, token) => await IpAsync(plan, inner.Namespace, inner.Lines, token));
     }
 
     /// <summary>Cuts or mends one control plane's link to everybody else; the nodes keep theirs.</summary>
     public static Task SetLinkAsync(LabPlan plan, string port, bool up, CancellationToken cancel) =>
-        IpAsync(plan.WanNamespace, [$"link set {port} {(up ? "up" : "down")}"], cancel);
+        IpAsync(plan, plan.WanNamespace, [$"link set {port} {(up ? "up" : "down")}"], cancel);
 
     /// <summary>Name of the wan bridge's port to a control plane.</summary>
     public static string ControlPlanePort(ClusterPlan cluster) => $"{cluster.Name}-cp";
@@ -68,7 +68,7 @@ internal static class Wiring
     /// <summary>The inside of the pods: after their devices exist.</summary>
     public static Task ConfigurePodsAsync(LabPlan plan, CancellationToken cancel) => Parallel.ForEachAsync(
         plan.Nodes.SelectMany(n => n.Pods.Select(p => (Node: n, Pod: p))), cancel,
-        async (item, token) => await IpAsync(item.Pod.Namespace, Pod(item.Node, item.Pod), token));
+        async (item, token) => await IpAsync(plan, item.Pod.Namespace, Pod(item.Node, item.Pod), token));
 
     private static IEnumerable<string> Pod(NodePlan node, PodPlan pod) =>
     [
@@ -108,7 +108,7 @@ internal static class Wiring
     /// <summary>/proc/sys/net shows the namespace of the calling thread.</summary>
     private static void Set(string key, string value) => File.WriteAllText($"/proc/sys/net/{key}", value);
 
-    private static async Task IpAsync(string ns, IEnumerable<string> lines, CancellationToken cancel)
+    private static async Task IpAsync(LabPlan plan, string ns, IEnumerable<string> lines, CancellationToken cancel)
     {
         var start = new ProcessStartInfo("ip", ["-n", ns, "-batch", "-"])
         {
@@ -117,6 +117,8 @@ internal static class Wiring
             RedirectStandardOutput = true,
         };
         using var ip = Process.Start(start)!;
+        // It waits for its commands, so nothing is done before the lab's cgroup holds it: `lab down` then finds it, whoever dies.
+        ControlGroup.Move(ip.Id, plan.Cgroup);
         var commands = new StringBuilder().AppendJoin('\n', lines).Append('\n').ToString();
         await ip.StandardInput.WriteAsync(commands.AsMemory(), cancel);
         ip.StandardInput.Close();

@@ -22,6 +22,9 @@ public static class ControlGroup
     /// <summary>Moves the calling process.</summary>
     public static void Join(string path) => File.WriteAllText($"{path}/cgroup.procs", "0");
 
+    public static void Move(int pid, string path) =>
+        File.WriteAllText($"{path}/cgroup.procs", pid.ToString(System.Globalization.CultureInfo.InvariantCulture));
+
     /// <summary>Kills every process of the tree and waits until none runs.</summary>
     public static async Task KillAllAsync(string path, TimeSpan deadline, CancellationToken cancel)
     {
