@@ -6,8 +6,8 @@ public sealed partial class SyncStore
     private async Task WorkAsync()
     {
         var flights = new List<Task>();
-        var canary = Task.CompletedTask;
-        var confirming = Task.CompletedTask;
+        Task? canary = null;
+        Task? confirming = null;
         await using var timer = _time.CreateTimer(_ => Wake(), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         try
         {
@@ -15,19 +15,12 @@ public sealed partial class SyncStore
             {
                 while (flights.Count < TransactionsInFlight && TakeBatch() is { Count: > 0 } batch)
                     flights.Add(WriteAsync(batch));
-                if (canary.IsCompleted)
-                {
-                    await canary.ConfigureAwait(false);
-                    canary = CanaryIsDue() ? WriteCanaryAsync() : Task.CompletedTask;
-                }
-                if (confirming.IsCompleted)
-                {
-                    await confirming.ConfigureAwait(false);
-                    confirming = ConfirmationIsDue() ? ConfirmAsync() : Task.CompletedTask;
-                }
+                canary = await EndedAsync(canary).ConfigureAwait(false) ?? (CanaryIsDue() ? WriteCanaryAsync() : null);
+                confirming = await EndedAsync(confirming).ConfigureAwait(false) ?? (ConfirmationIsDue() ? ConfirmAsync() : null);
                 timer.Change(NextDelay(), Timeout.InfiniteTimeSpan);
                 var wake = _wake.Reader.ReadAsync(_stop.Token).AsTask();
-                await Task.WhenAny([wake, .. flights]).ConfigureAwait(false);
+                // Their ends are waited for like a wake: what they said before they ended may have been heard before they ended.
+                await Task.WhenAny([wake, .. flights, .. Running(canary, confirming)]).ConfigureAwait(false);
                 if (!wake.IsCompleted)
                     Wake();
                 await wake.ConfigureAwait(false);
@@ -40,8 +33,19 @@ public sealed partial class SyncStore
         }
         catch (OperationCanceledException) when (_stop.IsCancellationRequested)
         {
-            await Task.WhenAll([canary, confirming, .. flights]).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.WhenAll([.. flights, .. Running(canary, confirming)]).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
+    }
+
+    private static IEnumerable<Task> Running(params Task?[] tasks) => tasks.OfType<Task>();
+
+    /// <summary>The task while it runs, null once it has ended; throws what it threw.</summary>
+    private static async Task<Task?> EndedAsync(Task? task)
+    {
+        if (task is not { IsCompleted: true })
+            return task;
+        await task.ConfigureAwait(false);
+        return null;
     }
 
     private List<SyncEntry> TakeBatch()

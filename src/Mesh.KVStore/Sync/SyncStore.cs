@@ -74,7 +74,7 @@ public sealed partial class SyncStore : IAsyncDisposable
             lock (_lock)
             {
                 return new(_options.Prefix, _desired, _queue, _reported && _holding == 0 && _canary is null or { Written: true },
-                    _written, _repaired, _refused, _errors, _lastError);
+                    _written, _repaired, _refused, _holding, _errors, _lastError);
             }
         }
     }

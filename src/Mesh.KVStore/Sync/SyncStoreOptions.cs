@@ -32,7 +32,9 @@ public sealed record SyncStoreOptions
 /// <param name="Written">Keys written or deleted so far.</param>
 /// <param name="Repaired">Keys that somebody else deleted, overwrote or added, and that were put right.</param>
 /// <param name="Refused">Keys that the store will not take (a value too large); they are tried again when they change, and rarely.</param>
+/// <param name="Holding">Keys that the canary waits for.</param>
 /// <param name="Errors">Failed writes and broken watches so far.</param>
 /// <param name="LastError">What failed last; null when nothing has failed since the last success.</param>
 public sealed record SyncStoreStatus(
-    string Prefix, int Desired, int Queue, bool Synced, long Written, long Repaired, int Refused, long Errors, string? LastError);
+    string Prefix, int Desired, int Queue, bool Synced, long Written, long Repaired, int Refused, int Holding, long Errors,
+    string? LastError);
