@@ -6,7 +6,7 @@ set -euo pipefail
 # zlib1g-dev: linked by the NativeAOT programs · bpftool: `make -C bpf verify` · etcd-server etcd-client: the store, and the peer
 # that benchmarks compare with · nftables: lab faults and benchmark peers · the rest: making and looking at network namespaces
 packages=(clang llvm clang-format libbpf-dev libelf-dev zlib1g-dev bpftool etcd-server etcd-client
-    iproute2 nftables iputils-ping util-linux procps make)
+    iproute2 nftables iputils-ping curl util-linux procps make)
 
 missing=()
 for package in "${packages[@]}"; do
