@@ -1,5 +1,6 @@
 using Mesh.ClusterMesh.ApiServer.Etcd;
 using Mesh.ClusterMesh.ApiServer.Observability;
+using Mesh.ClusterMesh.ApiServer.Serving;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Wire;
 using Mesh.Kubernetes;
@@ -34,11 +35,14 @@ public sealed class ApiServer : IAsyncDisposable
         _reflector = new Reflector(options.Self, options.NamespacesAreGlobal);
     }
 
-    /// <summary>Every resource has been written once, canaries included.</summary>
+    /// <summary>Every resource has been written once, canaries included, and the door is open.</summary>
     public bool IsReady => _ready;
 
     /// <summary>The etcd child; null when one was given.</summary>
     public EtcdSupervisor? Etcd { get; private set; }
+
+    /// <summary>The door; null when there is none or the server has not come so far.</summary>
+    internal DoorKeeper? Door { get; private set; }
 
     /// <summary>Runs until cancelled.</summary>
     /// <exception cref="IOException">A port or directory cannot be used; the message names it.</exception>
@@ -47,6 +51,8 @@ public sealed class ApiServer : IAsyncDisposable
         await StartedAsync(await StatusPages.StartAsync(_options, () => IsReady, Page, Problems, cancellation));
         _source = await StartedAsync(new ManifestDirectory(_options.ManifestDirectory, _time, _log));
         var etcd = await OpenEtcdAsync(cancellation);
+        if (_options.Door is { } door)
+            Door = await StartedAsync(new DoorKeeper(door, etcd, _time, _log));
         var store = await StartedAsync(new MeasuredKVStore(new EtcdKVStore(etcd, _time), _metrics, _time));
         var leases = await StartedAsync(new LeasePool(store, _options.LeaseTtl));
         await StartedAsync(await Announcements.StartAsync(store, leases, _options, _time, _log, cancellation));
@@ -64,12 +70,13 @@ public sealed class ApiServer : IAsyncDisposable
 
     private async Task<EtcdOptions> OpenEtcdAsync(CancellationToken cancellation)
     {
-        if (_options.EmbeddedEtcd is not { } embedded)
+        if (_options.EmbeddedEtcdDirectory is not { } directory)
             return _options.GivenEtcd!;
-        Etcd = await StartedAsync(EtcdSupervisor.Start(embedded, _time, _log));
-        var access = await StartedAsync(new EmbeddedAccess(Etcd, embedded, _options.Self, _time, _log));
-        await access.WaitUntilInForceAsync(cancellation);
-        return embedded.ClientOptions();
+        Etcd = await StartedAsync(EtcdSupervisor.Start(directory, _time, _log));
+        await Etcd.WaitForStartAsync(0, cancellation);
+        await Etcd.WaitUntilReadyAsync(cancellation);
+        _log($"etcd: process {Etcd.ChildProcessId} serves this process at {Etcd.ClientOptions.Endpoints[0]}");
+        return Etcd.ClientOptions;
     }
 
     private SyncStoreOptions OptionsFor(RemoteResource resource, LeasePool leases) => new()
@@ -126,6 +133,8 @@ public sealed class ApiServer : IAsyncDisposable
     {
         foreach (var store in _stores.Values)
             await store.WaitForSyncedAsync(cancellation);
+        if (Door is not null)
+            await Door.WaitUntilOpenAsync(cancellation);
         _ready = true;
         _metrics.BootstrapCompleted();
         _log($"ready: {string.Join(", ", _reflector.All.Select(publication => $"{publication.Count} {publication.Resource}"))}");
@@ -136,7 +145,8 @@ public sealed class ApiServer : IAsyncDisposable
         lock (_reflector)
         {
             var problems = (_source?.Problems.Count ?? 0) + _reflector.Problems.Count;
-            return _metrics.Page(_stores.ToDictionary(pair => pair.Key, pair => pair.Value.Status), problems, Etcd?.Restarts);
+            var page = _metrics.Page(_stores.ToDictionary(pair => pair.Key, pair => pair.Value.Status), problems, Etcd?.Restarts);
+            return Door is null ? page : page + DoorMetrics.Page(Door.Status, _options.Self.Name, _time.GetUtcNow());
         }
     }
 
@@ -148,7 +158,8 @@ public sealed class ApiServer : IAsyncDisposable
             var objects = _reflector.Problems.Select(problem => $"{problem.Key}: {problem.Value}");
             var stores = _stores.Values.Select(store => store.Status.LastError).OfType<string>();
             var etcd = Etcd?.Error is { } error ? [$"etcd: {error}"] : Array.Empty<string>();
-            return string.Concat(source.Concat(objects).Concat(stores).Concat(etcd).Select(line => line + "\n"));
+            var door = Door?.Problems ?? [];
+            return string.Concat(source.Concat(objects).Concat(stores).Concat(etcd).Concat(door).Select(line => line + "\n"));
         }
     }
 

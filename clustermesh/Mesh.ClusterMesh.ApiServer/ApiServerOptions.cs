@@ -1,5 +1,5 @@
 using System.Net;
-using Mesh.ClusterMesh.ApiServer.Etcd;
+using Mesh.ClusterMesh.Door;
 using Mesh.KVStore;
 
 namespace Mesh.ClusterMesh.ApiServer;
@@ -12,11 +12,15 @@ public sealed record ApiServerOptions
     /// <summary>Where the objects are: a directory of manifests, which may come into being later.</summary>
     public required string ManifestDirectory { get; init; }
 
-    /// <summary>An etcd that somebody else runs; null together with a set <see cref="EmbeddedEtcd"/>.</summary>
+    /// <summary>An etcd that somebody else runs, of one or several members; null together with a set
+    /// <see cref="EmbeddedEtcdDirectory"/>.</summary>
     public EtcdOptions? GivenEtcd { get; init; }
 
-    /// <summary>An etcd that we run as a child.</summary>
-    public EtcdServerOptions? EmbeddedEtcd { get; init; }
+    /// <summary>Where an etcd that we run as a child keeps its data.</summary>
+    public string? EmbeddedEtcdDirectory { get; init; }
+
+    /// <summary>Where readers are let in, and who; null for nowhere.</summary>
+    public DoorOptions? Door { get; init; }
 
     /// <summary>Where /readyz answers; null for nowhere.</summary>
     public IPEndPoint? Health { get; init; }

@@ -10,6 +10,8 @@ public class CommandLineTests
     private const string Sound = "clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:/nowhere --health-port 0 "
         + "--kvstore-opt etcd.address=http://127.0.0.1:1";
 
+    private const string Whole = "clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:/x ";
+
     private static async Task<(int Code, string Error)> RunAsync(string arguments, params (string Name, string Value)[] environment)
     {
         var path = Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver");
@@ -53,10 +55,16 @@ public class CommandLineTests
     [InlineData("clustermesh --health-port 70000", "--health-port '70000': must be PORT (1 to 65535) or IP:PORT")]
     [InlineData("clustermesh --prometheus-serve-addr here", "--prometheus-serve-addr 'here': must be PORT")]
     [InlineData("clustermesh --clustermesh-default-global-namespace maybe", "'maybe': must be true or false")]
-    [InlineData("clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:/x --etcd-listen-client-urls http://localhost:2379",
-        "--etcd-listen-client-urls 'http://localhost:2379': must be http://IP:PORT without certificates")]
-    [InlineData("clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:/x --etcd-cert-file /nowhere.crt",
-        "--etcd-trusted-ca-file: missing; the five certificate flags go together; --etcd-cert-file /nowhere.crt: there is no such file")]
+    [InlineData(Whole + "--door-listen-addr 127.0.0.1:2379",
+        "--door-listen-addr: without --door-trusted-ca-file, --door-cert-file, --door-key-file there is no door")]
+    [InlineData(Whole + "--door-cert-file /nowhere.crt",
+        "--door-trusted-ca-file: missing; the three certificate files of the door go together; --door-cert-file /nowhere.crt: there is no such file")]
+    [InlineData(Whole + "--door-cert-file /x --auth-mode open", "--auth-mode 'open': must be legacy, migration or cluster")]
+    [InlineData(Whole + "--door-cert-file /x --auth-mode cluster", "--auth-mode cluster: needs --cluster-users-config-path")]
+    [InlineData(Whole + "--door-cert-file /x --cluster-users-config-path /no.yaml", "--cluster-users-config-path /no.yaml: there is no such file")]
+    [InlineData(Whole + "--door-cert-file /x --door-revoked-file /no.txt", "--door-revoked-file /no.txt: there is no such file")]
+    [InlineData(Whole + "--door-cert-file /x --door-listen-addr door:2379", "--door-listen-addr 'door:2379': must be IP:PORT")]
+    [InlineData(Whole + "--etcd-listen-client-urls x", "--etcd-listen-client-urls: unknown")]
     public async Task An_impossible_value_is_one_line_that_says_what_is_allowed(string arguments, string fault)
     {
         var (code, error) = await RunAsync(arguments);
@@ -85,17 +93,13 @@ public class CommandLineTests
     }
 
     [Fact]
-    public async Task A_certificate_of_another_name_would_lock_us_out()
+    public async Task A_door_certificate_that_is_none_is_named()
     {
         await using var tokyo = new TestCluster();
-        var options = tokyo.EmbeddedOptions();
-        var (cert, key) = tokyo.Certificate("admin-osaka");
-        var (code, error) = await RunAsync(
-            $"clustermesh --cluster-name tokyo --cluster-id 1 --source manifests:{tokyo.Manifests} --etcd-data-dir {options.DataDirectory} "
-            + $"--etcd-trusted-ca-file {options.TrustedCaFile} --etcd-cert-file {options.ServerCertFile} --etcd-key-file {options.ServerKeyFile} "
-            + $"--etcd-client-cert-file {cert} --etcd-client-key-file {key}");
+        var (cert, key) = tokyo.Certificate("server");
+        File.WriteAllText(cert, "no certificate");
+        var (code, error) = await RunAsync(string.Join(' ', tokyo.Arguments()));
         Assert.Equal(1, code);
-        Assert.Contains("has the common name 'admin-osaka'; it must be admin-tokyo or root", error, StringComparison.Ordinal);
-        Assert.False(Directory.Exists(options.DataDirectory));
+        Assert.Contains($"clustermesh-apiserver: {cert}, {key}: ", error, StringComparison.Ordinal);
     }
 }

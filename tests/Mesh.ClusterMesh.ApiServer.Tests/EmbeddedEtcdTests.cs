@@ -25,7 +25,7 @@ public partial class EmbeddedEtcdTests
         await using var tokyo = new TestCluster();
         tokyo.Write("cart.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.1"));
         await tokyo.StartWithOwnEtcdAsync();
-        await using var admin = tokyo.ClientOf("admin-tokyo");
+        await using var admin = tokyo.OwnEtcd();
         var before = await admin.GetAsync(CartKey, Cancellation);
         var child = tokyo.Server.Etcd!.ChildProcessId;
 
@@ -46,7 +46,7 @@ public partial class EmbeddedEtcdTests
         await using var tokyo = new TestCluster();
         tokyo.Write("cart.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.1"));
         await tokyo.StartWithOwnEtcdAsync();
-        await using var admin = tokyo.ClientOf("admin-tokyo");
+        await using var admin = tokyo.OwnEtcd();
         await admin.GetAsync(CartKey, Cancellation);
         var firstLife = admin.Status.ClusterId;
 
@@ -56,58 +56,47 @@ public partial class EmbeddedEtcdTests
             async () => tokyo.Server.Etcd.Error is null && tokyo.Server.Etcd.Restarts > 0 && await TryText(admin, CartKey) is not null,
             "the service to be back", () => tokyo.Logged);
         Assert.NotEqual(firstLife, admin.Status.ClusterId);
-        await using var remote = tokyo.ClientOf("remote");
+        await using var remote = tokyo.ReaderOf("remote");
         await AssertDenied(() => remote.WriteAsync([new(CartKey, null)], Cancellation));
     }
 
     [Fact]
-    public async Task No_peer_gets_in_before_users_are_in_force()
-    {
-        await using var tokyo = new TestCluster();
-        await using var etcd = EtcdSupervisor.Start(tokyo.EmbeddedOptions());
-        await etcd.WaitForStartAsync(0, Cancellation);
-        await etcd.WaitUntilReadyAsync(Cancellation);
-
-        Assert.StartsWith("http://127.0.0.1:", etcd.PrivateUrl, StringComparison.Ordinal);
-        using var peer = new System.Net.Sockets.TcpClient();
-        await Assert.ThrowsAsync<System.Net.Sockets.SocketException>(async () => await peer.ConnectAsync("127.0.0.1", tokyo.Port, Cancellation));
-
-        await using var access = new EmbeddedAccess(etcd, tokyo.EmbeddedOptions(), TestCluster.Self, TimeProvider.System, _ => { });
-        await access.WaitUntilInForceAsync(Cancellation);
-        Assert.Null(etcd.PrivateUrl);
-        Assert.Equal(0, etcd.Restarts);
-        await using var remote = tokyo.ClientOf("remote");
-        await AssertDenied(() => remote.WriteAsync([new(CartKey, null)], Cancellation));
-    }
-
-    [Fact]
-    public async Task A_remote_cluster_reads_our_state_and_nothing_else_and_writes_nothing()
+    public async Task Nobody_on_the_machine_reads_or_writes_etcd_without_its_directory()
     {
         await using var tokyo = new TestCluster();
         tokyo.Write("cart.yaml", Yaml.Service("cart"));
         await tokyo.StartWithOwnEtcdAsync();
-        await using var admin = tokyo.ClientOf("admin-tokyo");
-        await admin.WriteAsync(
-            [new("cilium/cluster-config/osaka", "{}"u8.ToArray()), new("cilium/cache/nodes/v1/osaka/n1", "{}"u8.ToArray())], Cancellation);
-        await using var remote = tokyo.ClientOf("remote");
+        await using var own = tokyo.OwnEtcd();
+        Assert.NotNull(await own.TextAsync(CartKey));
+        var access = tokyo.Server.Etcd!.ClientOptions;
 
-        Assert.NotNull(await remote.TextAsync(CartKey));
-        Assert.NotNull(await remote.TextAsync("cilium/cluster-config/tokyo"));
-        Assert.Single(await remote.DumpAsync("cilium/.heartbeat"));
-        Assert.Equal(4, (await remote.DumpAsync("cilium/synced/tokyo/")).Count);
-        await AssertDenied(() => remote.TextAsync("cilium/cluster-config/osaka"));
-        await AssertDenied(() => remote.DumpAsync("cilium/cluster-config/"));
-        await AssertDenied(() => remote.DumpAsync("cilium/cache/"));
-        await AssertDenied(() => remote.WriteAsync([new(CartKey, "x"u8.ToArray())], Cancellation));
-
-        await using var local = tokyo.ClientOf("local-tokyo");
-        Assert.Single(await local.DumpAsync("cilium/cache/"));
-        Assert.Equal(2, (await local.DumpAsync("cilium/cluster-config/")).Count);
-        await AssertDenied(() => local.TextAsync(CartKey));
-        await AssertDenied(() => local.WriteAsync([new("cilium/cache/x", "x"u8.ToArray())], Cancellation));
-
-        await using var stranger = tokyo.ClientOf("stranger");
-        await Assert.ThrowsAsync<KVStoreException>(() => stranger.TextAsync(CartKey));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(tokyo.EtcdData));
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(access.KeyFile!));
+        Assert.False(File.Exists(Path.ChangeExtension(access.TrustedCaFile, ".key")));
+        var (cert, key) = tokyo.Certificate("root");
+        foreach (var stranger in (EtcdOptions[])[access with { CertFile = null, KeyFile = null }, access with { CertFile = cert, KeyFile = key }])
+        {
+            await using var store = new EtcdKVStore(stranger with { RetryAttempts = 1 });
+            await Assert.ThrowsAsync<KVStoreException>(() => store.TextAsync(CartKey));
+        }
+        // Every port that etcd listens on: the clients', the one for other members, and health, which tells nothing.
+        var ports = await ListeningPortsAsync(tokyo.Server.Etcd.ChildProcessId);
+        Assert.Equal(3, ports.Count);
+        Assert.All(ports, port => Assert.StartsWith("127.0.0.1:", port, StringComparison.Ordinal));
+        using var plain = new HttpClient();
+        var open = new List<string>();
+        foreach (var port in ports)
+        {
+            try
+            {
+                open.Add(await plain.GetStringAsync(new Uri($"http://{port}/members"), Cancellation));
+            }
+            catch (HttpRequestException)
+            {
+                continue;
+            }
+        }
+        Assert.Empty(open);
     }
 
     [Fact]
@@ -125,13 +114,13 @@ public partial class EmbeddedEtcdTests
         // Not written again, not even with the same value.
         Assert.Equal(before, await RevisionsAsync(tokyo));
         tokyo.Write("cart.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.1"));
-        await using var admin = tokyo.ClientOf("admin-tokyo");
+        await using var admin = tokyo.OwnEtcd();
         await Deadline.Until(async () => (await admin.TextAsync(CartKey))!.Contains("10.1.0.1", StringComparison.Ordinal), "a change after it");
     }
 
     private static async Task<string> RevisionsAsync(TestCluster tokyo)
     {
-        await using var admin = tokyo.ClientOf("admin-tokyo");
+        await using var admin = tokyo.OwnEtcd();
         var (items, _) = await admin.ListAsync("cilium/", Cancellation);
         // Heartbeat and canaries are: no peer minds a repetition of these.
         return string.Join('\n', items.Where(item => !item.Key.Contains("/synced/", StringComparison.Ordinal)
@@ -142,8 +131,8 @@ public partial class EmbeddedEtcdTests
     public async Task Two_API_servers_cannot_have_one_data_directory()
     {
         await using var tokyo = new TestCluster();
-        await using var first = EtcdSupervisor.Start(tokyo.EmbeddedOptions());
-        var fault = Assert.Throws<IOException>(() => EtcdSupervisor.Start(tokyo.EmbeddedOptions()));
+        await using var first = EtcdSupervisor.Start(tokyo.EtcdData);
+        var fault = Assert.Throws<IOException>(() => EtcdSupervisor.Start(tokyo.EtcdData));
         Assert.Contains($"--etcd-data-dir {tokyo.EtcdData} is in use by another API server", fault.Message, StringComparison.Ordinal);
         await first.WaitUntilReadyAsync(Cancellation);
     }
@@ -177,7 +166,7 @@ public partial class EmbeddedEtcdTests
         await using var tokyo = new TestCluster();
         tokyo.Write("cart.yaml", Yaml.Service("cart"));
         using var program = StartProgram(tokyo);
-        await Deadline.Until(async () => await TryReadyAsync(tokyo), "the program to be ready");
+        await Deadline.Until(async () => await tokyo.TryReadyAsync(), "the program to be ready");
         var child = ChildOf(program.Id);
         Assert.Equal("etcd", ProcessName(child));
 
@@ -189,33 +178,19 @@ public partial class EmbeddedEtcdTests
 
         // Whatever ended it, the next one finds everything in place.
         await tokyo.StartWithOwnEtcdAsync();
-        await using var admin = tokyo.ClientOf("admin-tokyo");
+        await using var admin = tokyo.OwnEtcd();
         Assert.NotNull(await admin.TextAsync(CartKey));
     }
 
-    private static Process StartProgram(TestCluster tokyo)
-    {
-        var options = tokyo.EmbeddedOptions();
-        return Process.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"),
-        [
-            "clustermesh", "--cluster-name", "tokyo", "--cluster-id", "1", "--source", $"manifests:{tokyo.Manifests}",
-            "--etcd-data-dir", options.DataDirectory, "--etcd-listen-client-urls", tokyo.Url, "--etcd-trusted-ca-file", options.TrustedCaFile!,
-            "--etcd-cert-file", options.ServerCertFile!, "--etcd-key-file", options.ServerKeyFile!,
-            "--etcd-client-cert-file", options.ClientCertFile!, "--etcd-client-key-file", options.ClientKeyFile!,
-            "--health-port", tokyo.HealthPort.ToString(CultureInfo.InvariantCulture),
-        ]))!;
-    }
+    private static Process StartProgram(TestCluster tokyo) =>
+        Process.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), tokyo.Arguments()))!;
 
-    private static async Task<bool> TryReadyAsync(TestCluster tokyo)
+    private static async Task<List<string>> ListeningPortsAsync(int pid)
     {
-        try
-        {
-            return (await tokyo.PageAsync("/readyz")).Text == "Ready";
-        }
-        catch (HttpRequestException)
-        {
-            return false;
-        }
+        using var ss = Process.Start(new ProcessStartInfo("ss", ["-Hltnp"]) { RedirectStandardOutput = true })!;
+        var lines = (await ss.StandardOutput.ReadToEndAsync(Cancellation)).Split('\n');
+        return [.. lines.Where(line => line.Contains($"pid={pid},", StringComparison.Ordinal))
+            .Select(line => line.Split(' ', StringSplitOptions.RemoveEmptyEntries)[3])];
     }
 
     private static int ChildOf(int parent) => Directory.EnumerateDirectories("/proc")

@@ -1,6 +1,8 @@
 using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Globalization;
 using System.Net;
-using Mesh.ClusterMesh.ApiServer.Etcd;
+using Mesh.ClusterMesh.Door;
 using Mesh.KVStore;
 using Mesh.Model;
 using Mesh.Pki;
@@ -8,7 +10,8 @@ using Mesh.TestKit;
 
 namespace Mesh.ClusterMesh.ApiServer.Tests;
 
-/// <summary>Cluster tokyo/1: a manifests directory and an API server in this process, over a given etcd or one of its own.</summary>
+/// <summary>Cluster tokyo/1: a manifests directory and an API server in this process, over a given etcd or one of its own, behind
+/// a door.</summary>
 internal sealed class TestCluster : IAsyncDisposable
 {
     private readonly ConcurrentQueue<string> _log = new();
@@ -50,9 +53,11 @@ internal sealed class TestCluster : IAsyncDisposable
     }
 
     /// <summary>PEM files of a certificate with this common name, valid for 127.0.0.1.</summary>
-    public (string Cert, string Key) Certificate(string commonName)
+    /// <param name="file">Tells certificates of one name apart.</param>
+    public (string Cert, string Key) Certificate(string commonName, string? file = null)
     {
-        var (cert, key) = (Path.Combine(Home, commonName + ".crt"), Path.Combine(Home, commonName + ".key"));
+        file ??= commonName;
+        var (cert, key) = (Path.Combine(Home, file + ".crt"), Path.Combine(Home, file + ".key"));
         if (!File.Exists(cert))
         {
             var issued = _authority.Issue(commonName, [], [IPAddress.Loopback], TimeSpan.FromDays(1));
@@ -64,21 +69,19 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public Task StartOverAsync(EtcdServer etcd) => StartAsync(Options() with { GivenEtcd = etcd.Options });
 
-    public Task StartWithOwnEtcdAsync() => StartAsync(Options() with { EmbeddedEtcd = EmbeddedOptions() });
+    public Task StartWithOwnEtcdAsync() => StartAsync(Options() with { EmbeddedEtcdDirectory = EtcdData, Door = DoorOptions() });
 
-    public EtcdServerOptions EmbeddedOptions()
+    public DoorOptions DoorOptions()
     {
         var server = Certificate("server");
-        var admin = Certificate("admin-tokyo");
-        return new EtcdServerOptions
+        return new DoorOptions
         {
-            DataDirectory = EtcdData,
-            ListenClientUrls = [Url],
+            ClusterName = Self.Name,
+            Listen = new IPEndPoint(IPAddress.Loopback, Port),
             TrustedCaFile = CaFile,
-            ServerCertFile = server.Cert,
-            ServerKeyFile = server.Key,
-            ClientCertFile = admin.Cert,
-            ClientKeyFile = admin.Key,
+            CertFile = server.Cert,
+            KeyFile = server.Key,
+            StateDir = Path.Combine(Home, "door"),
         };
     }
 
@@ -89,6 +92,18 @@ internal sealed class TestCluster : IAsyncDisposable
         Health = new IPEndPoint(IPAddress.Loopback, HealthPort),
         HeartbeatInterval = TimeSpan.FromMilliseconds(500),
     };
+
+    /// <summary>The program's own words for the same cluster with an etcd of its own.</summary>
+    public string[] Arguments(params string[] more)
+    {
+        var server = Certificate("server");
+        return
+        [
+            "clustermesh", "--cluster-name", "tokyo", "--cluster-id", "1", "--source", $"manifests:{Manifests}", "--etcd-data-dir", EtcdData,
+            "--door-listen-addr", $"127.0.0.1:{Port}", "--door-trusted-ca-file", CaFile, "--door-cert-file", server.Cert,
+            "--door-key-file", server.Key, "--health-port", HealthPort.ToString(CultureInfo.InvariantCulture), .. more,
+        ];
+    }
 
     /// <summary>Starts the API server and returns when it is ready.</summary>
     public async Task StartAsync(ApiServerOptions options)
@@ -111,11 +126,31 @@ internal sealed class TestCluster : IAsyncDisposable
         _stop.Dispose();
     }
 
-    /// <summary>A client of the cluster's own etcd.</summary>
-    public EtcdKVStore ClientOf(string commonName)
+    /// <summary>A reader at the door with a certificate of this common name.</summary>
+    public EtcdKVStore ReaderOf(string commonName, string? file = null)
+    {
+        var (cert, key) = Certificate(commonName, file);
+        return new EtcdKVStore(new EtcdOptions { Endpoints = [Url], TrustedCaFile = CaFile, CertFile = cert, KeyFile = key });
+    }
+
+    /// <summary>The cluster's own etcd behind the door, with every right.</summary>
+    public EtcdKVStore OwnEtcd() => new(EtcdConfigFile.Parse(File.ReadAllText(Path.Combine(EtcdData, "pki", "client.yaml"))));
+
+    /// <summary>Runs Debian's etcdctl at the door with a certificate of this common name.</summary>
+    public async Task<(int Code, string Output, string Error)> EtcdctlAsync(string commonName, params string[] arguments)
     {
         var (cert, key) = Certificate(commonName);
-        return new EtcdKVStore(new EtcdOptions { Endpoints = [Url], TrustedCaFile = CaFile, CertFile = cert, KeyFile = key });
+        var info = new ProcessStartInfo("etcdctl", ["--endpoints", Url, "--cacert", CaFile, "--cert", cert, "--key", key, .. arguments])
+        {
+            RedirectStandardOutput = true,
+            RedirectStandardError = true,
+        };
+        info.Environment["ETCDCTL_API"] = "3";
+        using var program = Process.Start(info)!;
+        var error = program.StandardError.ReadToEndAsync();
+        var output = await program.StandardOutput.ReadToEndAsync();
+        await program.WaitForExitAsync();
+        return (program.ExitCode, output, await error);
     }
 
     public async Task<(HttpStatusCode Status, string Text)> PageAsync(string path)
@@ -124,6 +159,21 @@ internal sealed class TestCluster : IAsyncDisposable
         using var answer = await http.GetAsync(new Uri($"http://127.0.0.1:{HealthPort}{path}"));
         return (answer.StatusCode, await answer.Content.ReadAsStringAsync());
     }
+
+    /// <summary>Null when nobody answers.</summary>
+    public async Task<string?> TryPageAsync(string path)
+    {
+        try
+        {
+            return (await PageAsync(path)).Text;
+        }
+        catch (HttpRequestException)
+        {
+            return null;
+        }
+    }
+
+    public async Task<bool> TryReadyAsync() => await TryPageAsync("/readyz") == "Ready";
 
     public async ValueTask DisposeAsync()
     {

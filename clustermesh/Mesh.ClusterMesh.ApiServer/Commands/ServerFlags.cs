@@ -1,7 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net;
-using Mesh.ClusterMesh.ApiServer.Etcd;
 using Mesh.KVStore;
 using Mesh.Model;
 
@@ -27,25 +26,15 @@ internal sealed class ServerFlags
     };
 
     private readonly Option<string> _dataDir = Flag("--etcd-data-dir", "/var/run/etcd", "Directory of the child etcd, made with mode 0700.");
-    private readonly Option<string> _listen =
-        Flag("--etcd-listen-client-urls", "", "Where the child etcd listens: https://IP:PORT (http://127.0.0.1:2379 without certificates).");
-
-    private readonly Option<string> _ca = Flag("--etcd-trusted-ca-file", "", "PEM file: who issues the certificates of clients.");
-    private readonly Option<string> _cert = Flag("--etcd-cert-file", "", "PEM file: certificate of the child etcd.");
-    private readonly Option<string> _key = Flag("--etcd-key-file", "", "PEM file: its key.");
-    private readonly Option<string> _clientCert =
-        Flag("--etcd-client-cert-file", "", "PEM file: our own certificate, common name admin-CLUSTER.");
-
-    private readonly Option<string> _clientKey = Flag("--etcd-client-key-file", "", "PEM file: its key.");
     private readonly Option<string> _healthPort = Flag("--health-port", "9880", "Port or IP:PORT of /readyz; 0 for none. Loopback without IP.");
     private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
 
+    private readonly DoorFlags _door = new();
     private readonly List<string> _faults = [];
 
     private IEnumerable<Option> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, _listen, _ca, _cert, _key, _clientCert,
-        _clientKey, _healthPort, _metrics,
+        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, _healthPort, _metrics,
     ];
 
     public IEnumerable<string> Names => All.Select(flag => flag.Name);
@@ -79,7 +68,8 @@ internal sealed class ServerFlags
         if (!bool.TryParse(Value(_globalNamespaces), out var namespacesAreGlobal))
             Fault($"{_globalNamespaces.Name} '{Value(_globalNamespaces)}': must be true or false");
         var given = ReadGivenEtcd(parsed.GetValue(_kvstore) ?? []);
-        var embedded = given is not null || self is null || _faults.Count > 0 ? null : ReadEmbeddedEtcd(Value, self);
+        var etcdDirectory = Path.GetFullPath(Value(_dataDir));
+        var door = _door.Read(parsed, Value(_clusterName), Fault);
         var health = ReadEndPoint(_healthPort, Value(_healthPort), IPAddress.Loopback);
         var metrics = ReadEndPoint(_metrics, Value(_metrics), IPAddress.IPv6Any);
         if (_faults.Count > 0)
@@ -89,7 +79,13 @@ internal sealed class ServerFlags
             Self = self!,
             ManifestDirectory = directory,
             GivenEtcd = given,
-            EmbeddedEtcd = embedded,
+            EmbeddedEtcdDirectory = given is null ? etcdDirectory : null,
+            // Beside a given etcd there may be other replicas: a reader that comes from one must not be shown less here.
+            Door = door is null ? null : door with
+            {
+                ConfirmReads = given is not null,
+                StateDir = door.StateDir ?? (given is null ? Path.Combine(etcdDirectory, "door") : null),
+            },
             Health = health,
             Metrics = metrics,
             NamespacesAreGlobal = namespacesAreGlobal,
@@ -142,40 +138,6 @@ internal sealed class ServerFlags
             Fault($"--kvstore-opt etcd.config={file}: {e.Message}");
             return null;
         }
-    }
-
-    private EtcdServerOptions? ReadEmbeddedEtcd(Func<Option<string>, string> value, ClusterSelf self)
-    {
-        Option<string>[] files = [_ca, _cert, _key, _clientCert, _clientKey];
-        var secure = files.Any(flag => value(flag).Length > 0);
-        foreach (var flag in files.Where(_ => secure))
-        {
-            if (value(flag).Length == 0)
-                Fault($"{flag.Name}: missing; the five certificate flags go together");
-            else if (!File.Exists(value(flag)))
-                Fault($"{flag.Name} {value(flag)}: there is no such file");
-        }
-        var scheme = secure ? "https" : "http";
-        var urls = value(_listen).Length == 0 ? [$"{scheme}://127.0.0.1:2379"] : value(_listen).Split(',');
-        foreach (var url in urls)
-        {
-            if (!Uri.TryCreate(url, UriKind.Absolute, out var uri) || uri.Scheme != scheme || !IPAddress.TryParse(uri.Host.Trim('[', ']'), out _)
-                || uri.PathAndQuery != "/" || !url.EndsWith($":{uri.Port}", StringComparison.Ordinal))
-                Fault($"--etcd-listen-client-urls '{url}': must be {scheme}://IP:PORT {(secure ? "with" : "without")} certificates");
-        }
-        if (secure && _faults.Count == 0 && MeshAccess.CheckAdminCertificate(value(_clientCert), self) is { } fault)
-            Fault(fault);
-        string? File_(Option<string> flag) => secure ? Path.GetFullPath(value(flag)) : null;
-        return _faults.Count > 0 ? null : new EtcdServerOptions
-        {
-            DataDirectory = Path.GetFullPath(value(_dataDir)),
-            ListenClientUrls = urls,
-            TrustedCaFile = File_(_ca),
-            ServerCertFile = File_(_cert),
-            ServerKeyFile = File_(_key),
-            ClientCertFile = File_(_clientCert),
-            ClientKeyFile = File_(_clientKey),
-        };
     }
 
     private IPEndPoint? ReadEndPoint(Option<string> flag, string value, IPAddress byDefault)

@@ -3,13 +3,15 @@ using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using System.Runtime.InteropServices;
+using Mesh.KVStore;
 
 namespace Mesh.ClusterMesh.ApiServer.Etcd;
 
 /// <summary>
 /// Keeps one etcd child alive: starts it, waits until it serves, starts it again with growing pauses when it dies, and never leaves
 /// it behind. The kernel kills the child when the thread that forked it ends (PR_SET_PDEATHSIG), so one thread of our own forks and
-/// then waits for as long as the supervisor lives: a parent killed with -9 takes its etcd along.
+/// then waits for as long as the supervisor lives: a parent killed with -9 takes its etcd along. It listens on loopback only, and
+/// lets nobody in but this process and whoever may read its directory.
 /// </summary>
 public sealed partial class EtcdSupervisor : IAsyncDisposable
 {
@@ -21,27 +23,28 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
 
     private static readonly TimeSpan StopPatience = TimeSpan.FromSeconds(5);
 
-    private readonly EtcdServerOptions _options;
+    private readonly string _directory;
+    private readonly EtcdCertificates _certificates;
     private readonly Action<string> _log;
     private readonly TimeProvider _time;
     private readonly FileStream _lock;
     private readonly ManualResetEventSlim _stop = new();
+    private readonly CancellationTokenSource _stopWatching = new();
+    private Task _watching = Task.CompletedTask;
     private readonly TaskCompletionSource _ended = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly HttpClient _http = new() { Timeout = TimeSpan.FromSeconds(1) };
     private readonly Queue<string> _output = new();
     private volatile Process? _child;
     private volatile string? _error = "etcd is starting";
     private volatile int _healthPort;
-    private volatile string? _privateUrl;
-    private volatile bool _reopening;
     private readonly Lock _gate = new();
     private TaskCompletionSource _startedAgain = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private int _starts;
-    private int _reopened;
 
-    private EtcdSupervisor(EtcdServerOptions options, FileStream exclusive, TimeProvider time, Action<string> log)
+    private EtcdSupervisor(string directory, FileStream exclusive, TimeProvider time, Action<string> log)
     {
-        _options = options;
+        _directory = directory;
+        _certificates = new EtcdCertificates(directory);
         _lock = exclusive;
         _time = time;
         _log = log;
@@ -51,23 +54,22 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
     public int ChildProcessId => _child?.Id ?? 0;
 
     /// <summary>Times it had to be started again.</summary>
-    public int Restarts => Math.Max(0, Volatile.Read(ref _starts) - Volatile.Read(ref _reopened) - 1);
+    public int Restarts => Math.Max(0, Volatile.Read(ref _starts) - 1);
 
-    /// <summary>
-    /// Where an etcd that has no users yet listens: loopback only, without certificates. Not null until <see cref="OpenToPeers"/>, so
-    /// that there is no moment at which a peer's certificate could do more than its role allows.
-    /// </summary>
-    public string? PrivateUrl => _privateUrl;
+    /// <summary>How to reach it, with every right.</summary>
+    public EtcdOptions ClientOptions => _certificates.ClientOptions();
 
     /// <summary>Why it does not serve; null when it does.</summary>
     public string? Error => _error;
 
     /// <summary>Takes the data directory over and begins to supervise; etcd may not serve yet when this returns.</summary>
+    /// <param name="directory">Made with mode 0700 when absent. Its content is a projection of the objects: losing it costs a
+    /// rewrite.</param>
     /// <exception cref="IOException">The directory cannot be used, or another API server uses it. The message says which.</exception>
-    public static EtcdSupervisor Start(EtcdServerOptions options, TimeProvider? time = null, Action<string>? log = null)
+    public static EtcdSupervisor Start(string directory, TimeProvider? time = null, Action<string>? log = null)
     {
         log ??= _ => { };
-        var directory = Path.GetFullPath(options.DataDirectory);
+        directory = Path.GetFullPath(directory);
         const UnixFileMode OwnerOnly = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute;
         Directory.CreateDirectory(directory, OwnerOnly);
         File.SetUnixFileMode(directory, OwnerOnly);
@@ -82,9 +84,27 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
         }
         // We hold the lock, so an etcd that still works on this directory has lost its parent.
         OrphanedEtcd.End(directory, log);
-        var supervisor = new EtcdSupervisor(options with { DataDirectory = directory }, exclusive, time ?? TimeProvider.System, log);
+        var supervisor = new EtcdSupervisor(directory, exclusive, time ?? TimeProvider.System, log);
         new Thread(supervisor.Supervise) { IsBackground = true, Name = "etcd" }.Start();
+        supervisor._watching = Task.Run(supervisor.WatchStartsAsync);
         return supervisor;
+    }
+
+    /// <summary>Each life of etcd is without error once it serves.</summary>
+    private async Task WatchStartsAsync()
+    {
+        try
+        {
+            for (var seen = 0; ;)
+            {
+                seen = await WaitForStartAsync(seen, _stopWatching.Token);
+                await WaitUntilReadyAsync(_stopWatching.Token);
+            }
+        }
+        catch (OperationCanceledException) when (_stopWatching.IsCancellationRequested)
+        {
+            return;
+        }
     }
 
     /// <summary>Completes once etcd has been started more often than the caller has seen; returns how often.</summary>
@@ -111,22 +131,12 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
         _error = null;
     }
 
-    /// <summary>Users are in force: etcd is started again where its clients expect it, now and after every restart.</summary>
-    public void OpenToPeers()
-    {
-        File.WriteAllText(AccessMark, "");
-        _reopening = true;
-        if (_child is { } child)
-            Kill(child.Id, SigTerm);
-    }
-
-    /// <summary>Lies within etcd's data, so that it is lost when they are.</summary>
-    private string AccessMark => Path.Combine(_options.DataDirectory, "member", "access-in-force");
-
     /// <summary>Ends etcd in an orderly way; its data stays.</summary>
     public async ValueTask DisposeAsync()
     {
         _stop.Set();
+        await _stopWatching.CancelAsync();
+        await _watching;
         if (_child is { } child)
             Kill(child.Id, SigTerm);
         try
@@ -141,6 +151,7 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
         }
         _http.Dispose();
         _stop.Dispose();
+        _stopWatching.Dispose();
         await _lock.DisposeAsync();
     }
 
@@ -167,12 +178,6 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
             var end = RunOnce();
             if (_stop.IsSet)
                 break;
-            if (_reopening)
-            {
-                _reopening = false;
-                _reopened++;
-                continue;
-            }
             pause = _time.GetElapsedTime(born) > Settled ? RestartPauseMin : pause;
             _error = end;
             _log($"etcd: {end}; starting it again in {pause.TotalMilliseconds:0} ms");
@@ -187,6 +192,7 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
     {
         try
         {
+            _certificates.Make();
             using var child = Process.Start(StartInfo())!;
             _child = child;
             CountStart();
@@ -200,10 +206,15 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
             _child = null;
             return $"ended with code {child.ExitCode.ToString(CultureInfo.InvariantCulture)}{LastWords()}";
         }
-        catch (Exception e) when (e is System.ComponentModel.Win32Exception or IOException)
+        catch (System.ComponentModel.Win32Exception e)
         {
             _child = null;
             return $"cannot be started ({e.Message}): install etcd and util-linux (setpriv)";
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _child = null;
+            return $"cannot be started: {e.Message}";
         }
     }
 
@@ -243,14 +254,17 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
     private ProcessStartInfo StartInfo()
     {
         _healthPort = FreePort();
-        var peer = $"http://127.0.0.1:{FreePort()}";
-        _privateUrl = _options.IsSecure && !File.Exists(AccessMark) ? $"http://127.0.0.1:{FreePort()}" : null;
-        var listen = _privateUrl ?? string.Join(',', _options.ListenClientUrls);
-        List<string> arguments =
+        var peer = $"https://127.0.0.1:{FreePort()}";
+        string[] certificates = ["--cert-file", _certificates.ServerCertFile, "--key-file", _certificates.ServerKeyFile,
+            "--trusted-ca-file", _certificates.CaFile, "--client-cert-auth"];
+        string[] arguments =
         [
-            "--pdeathsig", "KILL", "etcd", "--name", "clustermesh", "--data-dir", _options.DataDirectory,
-            "--listen-client-urls", listen, "--advertise-client-urls", EtcdServerOptions.Reachable(listen),
+            "--pdeathsig", "KILL", "etcd", "--name", "clustermesh", "--data-dir", _directory,
+            "--listen-client-urls", _certificates.Url, "--advertise-client-urls", _certificates.Url,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", $"clustermesh={peer}",
+            .. certificates,
+            // It has no peers, but who could speak raft to it could write.
+            .. certificates.Select(argument => argument.StartsWith("--", StringComparison.Ordinal) ? $"--peer-{argument[2..]}" : argument),
             // Counts only when the directory is empty: an etcd born anew must have a new cluster ID, or peers would resume their
             // watches at revisions of its former life.
             "--initial-cluster-token", Guid.NewGuid().ToString("N"),
@@ -260,15 +274,7 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
             "--auto-compaction-mode", "periodic", "--auto-compaction-retention", "1h",
             "--logger", "zap", "--log-level", "warn", "--log-outputs", "stderr",
         ];
-        if (_options.IsSecure && _privateUrl is null)
-        {
-            arguments.AddRange(
-            [
-                "--cert-file", _options.ServerCertFile!, "--key-file", _options.ServerKeyFile!,
-                "--trusted-ca-file", _options.TrustedCaFile!, "--client-cert-auth",
-            ]);
-        }
-        return new ProcessStartInfo("setpriv", arguments) { RedirectStandardError = true, WorkingDirectory = _options.DataDirectory };
+        return new ProcessStartInfo("setpriv", arguments) { RedirectStandardError = true, WorkingDirectory = _directory };
     }
 
     private static int FreePort()

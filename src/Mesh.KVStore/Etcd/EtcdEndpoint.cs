@@ -4,6 +4,7 @@ using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using Etcdserverpb;
+using Grpc.Core;
 using Grpc.Net.Client;
 
 namespace Mesh.KVStore;
@@ -29,13 +30,14 @@ internal sealed class EtcdEndpoint : IDisposable
     private readonly GrpcChannel _bulk;
     private readonly GrpcChannel _streams;
 
-    public EtcdEndpoint(string address, int index, EtcdOptions options)
+    /// <param name="receiveLimit">Bytes of one answer; null for no limit.</param>
+    public EtcdEndpoint(string address, int index, EtcdOptions options, int? receiveLimit = MaxMessageBytes)
     {
         Address = address;
         Index = index;
         _options = options;
-        _bulk = NewChannel();
-        _streams = NewChannel();
+        _bulk = NewChannel(receiveLimit);
+        _streams = NewChannel(receiveLimit);
         KV = new KV.KVClient(_bulk);
         Auth = new Auth.AuthClient(_bulk);
         Watch = new Watch.WatchClient(_streams);
@@ -62,13 +64,19 @@ internal sealed class EtcdEndpoint : IDisposable
 
     public Lease.LeaseClient Lease { get; }
 
+    /// <summary>For calls of one answer, however long.</summary>
+    public ChannelBase Bulk => _bulk;
+
+    /// <summary>For streams, which a long answer must not delay.</summary>
+    public ChannelBase Streams => _streams;
+
     public void Dispose()
     {
         _bulk.Dispose();
         _streams.Dispose();
     }
 
-    private GrpcChannel NewChannel()
+    private GrpcChannel NewChannel(int? receiveLimit)
     {
         var handler = new SocketsHttpHandler
         {
@@ -97,7 +105,7 @@ internal sealed class EtcdEndpoint : IDisposable
         {
             HttpHandler = handler,
             DisposeHttpClient = true,
-            MaxReceiveMessageSize = MaxMessageBytes,
+            MaxReceiveMessageSize = receiveLimit,
             MaxSendMessageSize = MaxMessageBytes,
         });
     }

@@ -81,9 +81,14 @@ public sealed record ClusterPlan
     public required IReadOnlyList<NodePlan> Nodes { get; init; }
 }
 
-/// <param name="CertFile">Client certificate of the read-only user `remote`, the one peers present.</param>
-/// <param name="AdminCertFile">Client certificate of the cluster's own administrator: may write.</param>
-public sealed record EtcdAccess(string Endpoint, string CaFile, string CertFile, string KeyFile, string AdminCertFile, string AdminKeyFile);
+/// <summary>How a cluster's state is reached.</summary>
+/// <param name="Endpoint">The door: an etcd server that only reads.</param>
+/// <param name="CertFile">Client certificate of the user `remote`, the one peers present.</param>
+/// <param name="AdminCertFile">Client certificate of the cluster's own administrator: reads everything.</param>
+/// <param name="OwnConfigFile">etcd client file of the etcd behind the door, for who must write by hand; that etcd listens on the
+/// loopback of the control plane's namespace alone.</param>
+public sealed record EtcdAccess(
+    string Endpoint, string CaFile, string CertFile, string KeyFile, string AdminCertFile, string AdminKeyFile, string OwnConfigFile);
 
 public sealed record NodePlan
 {

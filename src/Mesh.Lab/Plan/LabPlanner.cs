@@ -12,6 +12,7 @@ public static class LabPlanner
     public const int EchoTcpPort = 8080;
     public const int EchoUdpPort = 5353;
     public const int HealthPort = 9880;
+    public const int DoorPort = 2379;
 
     /// <param name="cgroupRoot">Mount point of cgroup2.</param>
     public static LabPlan Plan(LabSpec spec, Programs programs, string cgroupRoot)
@@ -44,8 +45,9 @@ public static class LabPlanner
             Id = (uint)id,
             Namespace = $"{spec.Name}-{name}-cp",
             Ip = ip,
-            Etcd = new EtcdAccess($"https://{ip}:2379", $"{peers}/common-etcd-client-ca.crt",
-                $"{directory}/pki/remote.crt", $"{directory}/pki/remote.key", $"{directory}/pki/admin.crt", $"{directory}/pki/admin.key"),
+            Etcd = new EtcdAccess($"https://{ip}:{DoorPort}", $"{peers}/common-etcd-client-ca.crt",
+                $"{directory}/pki/remote.crt", $"{directory}/pki/remote.key", $"{directory}/pki/admin.crt", $"{directory}/pki/admin.key",
+                $"{directory}/etcd/pki/client.yaml"),
             ReadyzUrl = $"http://127.0.0.1:{HealthPort}/readyz",
             Manifests = $"{directory}/manifests",
             ClusterMeshConfig = peers,
@@ -111,10 +113,10 @@ public static class LabPlanner
             Arguments =
             [
                 "clustermesh", "--cluster-name", cluster.Name, "--cluster-id", $"{cluster.Id}",
-                "--source", $"manifests:{cluster.Manifests}", "--etcd-data-dir", $"{directory}/etcd", "--etcd-listen-client-urls", cluster.Etcd.Endpoint,
-                "--etcd-trusted-ca-file", cluster.Etcd.CaFile, "--etcd-cert-file", $"{directory}/pki/server.crt",
-                "--etcd-key-file", $"{directory}/pki/server.key", "--etcd-client-cert-file", cluster.Etcd.AdminCertFile,
-                "--etcd-client-key-file", cluster.Etcd.AdminKeyFile, "--health-port", $"{HealthPort}",
+                "--source", $"manifests:{cluster.Manifests}", "--etcd-data-dir", $"{directory}/etcd", "--state-dir", $"{directory}/state",
+                "--door-listen-addr", $"{cluster.Ip}:{DoorPort}", "--door-trusted-ca-file", cluster.Etcd.CaFile,
+                "--door-cert-file", $"{directory}/pki/server.crt", "--door-key-file", $"{directory}/pki/server.key",
+                "--health-port", $"{HealthPort}",
             ],
             Namespace = cluster.Namespace,
             Cgroup = $"{cgroup}/{cluster.Name}-cp",

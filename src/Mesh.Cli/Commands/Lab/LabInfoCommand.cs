@@ -31,7 +31,7 @@ internal static class LabInfoCommand
         {
             table.Line("");
             table.Line($"Cluster {cluster.Name}, id {cluster.Id}");
-            table.Line($"  etcd\t{cluster.Etcd.Endpoint}");
+            table.Line($"  door\t{cluster.Etcd.Endpoint}\tetcd behind it {cluster.Etcd.OwnConfigFile}");
             table.Line($"  rebel-base\t{cluster.ServiceIPv4}, {cluster.ServiceIPv6} (http 80/TCP, dns 53/UDP)");
             table.Line($"  manifests\t{cluster.Manifests}");
             table.Line($"  clustermesh config\t{cluster.ClusterMeshConfig}");
