@@ -44,6 +44,9 @@ public sealed record EtcdOptions
     /// <summary>How long an event may be under way before an audit calls it lost.</summary>
     public TimeSpan AuditGrace { get; init; } = TimeSpan.FromSeconds(5);
 
+    /// <summary>How often the status looks at the certificate files between handshakes, so that a broken one is noticed in time.</summary>
+    public TimeSpan CertificateCheckInterval { get; init; } = TimeSpan.FromSeconds(10);
+
     /// <summary>All faults of these options at once; empty when there are none.</summary>
     public IReadOnlyList<string> Validate()
     {

@@ -97,6 +97,9 @@ public sealed record KVStoreStatus(bool Connected, ulong ClusterId, string Endpo
 
     /// <summary>Finished comparisons of a watch with the store; see EtcdOptions.AuditInterval.</summary>
     public long Audits { get; init; }
+
+    /// <summary>The certificates in use; null without TLS.</summary>
+    public TlsStatus? Tls { get; init; }
 }
 
 /// <summary>An operation that failed for good after its retries. The message names the endpoint and the cause.</summary>

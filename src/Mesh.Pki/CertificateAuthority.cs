@@ -113,16 +113,19 @@ public sealed class CertificateAuthority : IDisposable
         return Sign(new CertificateRequest(Subject(commonName), asked, HashAlgorithmName.SHA256), names ?? CertificateNames.None, use, lifetime);
     }
 
+    /// <summary>Signs a request as an authority below this one: it may issue, and its certificates lead to this one.</summary>
+    /// <returns>PEM: the new authority's certificate, and behind it the chain to send.</returns>
+    /// <exception cref="PkiException">As <see cref="IssueFor"/>.</exception>
+    public string IssueAuthority(string csrPem, string commonName, TimeSpan lifetime)
+    {
+        var request = new CertificateRequest(Subject(commonName), CertificateRequests.ReadPublicKey(csrPem), HashAlgorithmName.SHA256);
+        return PemText.Join([SignAuthority(request, _time.GetUtcNow() + lifetime), .. Chain]);
+    }
+
     /// <summary>A certificate for another authority's key, made by this one: who trusts only this one verifies the other's leaves
     /// through it. PEM.</summary>
-    internal string CrossSign(CertificateAuthority other)
-    {
-        var request = new CertificateRequest(other._certificate.SubjectName, other._certificate.PublicKey, HashAlgorithmName.SHA256);
-        AddAuthorityExtensions(request);
-        request.CertificateExtensions.Add(X509AuthorityKeyIdentifierExtension.CreateFromCertificate(_certificate, true, false));
-        var end = other.NotAfter < NotAfter ? other.NotAfter : NotAfter;
-        return CreatePem(request, end);
-    }
+    internal string CrossSign(CertificateAuthority other) => SignAuthority(
+        new CertificateRequest(other._certificate.SubjectName, other._certificate.PublicKey, HashAlgorithmName.SHA256), other.NotAfter);
 
     /// <summary>The same authority with other certificates above it.</summary>
     internal CertificateAuthority Below(IReadOnlyList<string> above) => Load(PemText.Join([CertificatePem, .. above]), KeyPem, _time);
@@ -144,6 +147,13 @@ public sealed class CertificateAuthority : IDisposable
             request.CertificateExtensions.Add(names.ToExtension());
         var end = _time.GetUtcNow() + lifetime;
         return PemText.Join([CreatePem(request, end < NotAfter ? end : NotAfter), .. Chain]);
+    }
+
+    private string SignAuthority(CertificateRequest request, DateTimeOffset end)
+    {
+        AddAuthorityExtensions(request);
+        request.CertificateExtensions.Add(X509AuthorityKeyIdentifierExtension.CreateFromCertificate(_certificate, true, false));
+        return CreatePem(request, end < NotAfter ? end : NotAfter);
     }
 
     private string CreatePem(CertificateRequest request, DateTimeOffset end)

@@ -22,11 +22,14 @@ public sealed class EtcdChannel : CallInvoker, IDisposable
         _time = time;
         var addresses = options.Endpoints.ToArray();
         random.Shuffle(addresses);
-        _members = [.. addresses.Select((address, index) => new EtcdEndpoint(address, index, options, receiveLimit: null))];
+        _members = [.. addresses.Select((address, index) => new EtcdEndpoint(address, index, options, receiveLimit: null, time))];
     }
 
     /// <summary>The member that calls go to at present.</summary>
     public string Address => Current.Address;
+
+    /// <summary>The certificates in use towards that member; null without TLS.</summary>
+    public TlsStatus? Tls => Current.Tls?.Status;
 
     private EtcdEndpoint Current => _members[Volatile.Read(ref _current)];
 

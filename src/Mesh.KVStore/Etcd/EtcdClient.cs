@@ -29,7 +29,7 @@ internal sealed class EtcdClient : IDisposable
         Random = random;
         var addresses = options.Endpoints.ToArray();
         random.Shuffle(addresses);
-        _endpoints = [.. addresses.Select((address, index) => new EtcdEndpoint(address, index, options))];
+        _endpoints = [.. addresses.Select((address, index) => new EtcdEndpoint(address, index, options, time: time))];
         var backoffMax = TimeSpan.FromSeconds(1.6);
         _retry = new ResiliencePipelineBuilder { TimeProvider = time }
             .AddRetry(new RetryStrategyOptions
@@ -52,7 +52,10 @@ internal sealed class EtcdClient : IDisposable
 
     public EtcdEndpoint Current => _endpoints[Volatile.Read(ref _current)];
 
-    public KVStoreStatus Status => new(_error is null, (ulong)Volatile.Read(ref _clusterId), Current.Address, _error);
+    public KVStoreStatus Status => new(_error is null, (ulong)Volatile.Read(ref _clusterId), Current.Address, _error)
+    {
+        Tls = Current.Tls?.Status,
+    };
 
     public Backoff NewBackoff() => new(TimeSpan.FromMilliseconds(25), TimeSpan.FromSeconds(1.6), Time, Random);
 

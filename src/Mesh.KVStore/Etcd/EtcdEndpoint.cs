@@ -1,8 +1,4 @@
-using System.Net.Security;
 using System.Net.Sockets;
-using System.Security.Authentication;
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
 using Etcdserverpb;
 using Grpc.Core;
 using Grpc.Net.Client;
@@ -26,16 +22,17 @@ internal sealed class EtcdEndpoint : IDisposable
 
     private const int MaxMessageBytes = 256 * 1024 * 1024;
 
-    private readonly EtcdOptions _options;
     private readonly GrpcChannel _bulk;
     private readonly GrpcChannel _streams;
 
     /// <param name="receiveLimit">Bytes of one answer; null for no limit.</param>
-    public EtcdEndpoint(string address, int index, EtcdOptions options, int? receiveLimit = MaxMessageBytes)
+    public EtcdEndpoint(
+        string address, int index, EtcdOptions options, int? receiveLimit = MaxMessageBytes, TimeProvider? time = null)
     {
         Address = address;
         Index = index;
-        _options = options;
+        if (address.StartsWith("https:", StringComparison.OrdinalIgnoreCase))
+            Tls = new ClientTls(new Uri(address), options, time ?? TimeProvider.System);
         _bulk = NewChannel(receiveLimit);
         _streams = NewChannel(receiveLimit);
         KV = new KV.KVClient(_bulk);
@@ -52,6 +49,9 @@ internal sealed class EtcdEndpoint : IDisposable
 
     /// <summary>It has answered a call, so its TLS accepts us.</summary>
     public bool Answered { get; set; }
+
+    /// <summary>Null for plain http.</summary>
+    public ClientTls? Tls { get; }
 
     public KV.KVClient KV { get; }
 
@@ -90,17 +90,6 @@ internal sealed class EtcdEndpoint : IDisposable
             UseProxy = false,
             ConnectCallback = DialAsync,
         };
-        if (Address.StartsWith("https:", StringComparison.OrdinalIgnoreCase))
-        {
-            handler.SslOptions = new SslClientAuthenticationOptions
-            {
-                EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
-                // A resumed session would keep the old client certificate after a rotation.
-                AllowTlsResume = false,
-                RemoteCertificateValidationCallback = VerifyServer,
-                LocalCertificateSelectionCallback = _options.CertFile is null ? null : (_, _, _, _, _) => ReadClientCertificate(),
-            };
-        }
         return GrpcChannel.ForAddress(Address, new GrpcChannelOptions
         {
             HttpHandler = handler,
@@ -110,69 +99,19 @@ internal sealed class EtcdEndpoint : IDisposable
         });
     }
 
-    private static async ValueTask<Stream> DialAsync(SocketsHttpConnectionContext context, CancellationToken cancellation)
+    private async ValueTask<Stream> DialAsync(SocketsHttpConnectionContext context, CancellationToken cancellation)
     {
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try
         {
             await socket.ConnectAsync(context.DnsEndPoint, cancellation).ConfigureAwait(false);
-            return new NetworkStream(socket, ownsSocket: true);
+            var stream = new NetworkStream(socket, ownsSocket: true);
+            return Tls is null ? stream : await Tls.HandshakeAsync(stream, cancellation).ConfigureAwait(false);
         }
         catch
         {
             socket.Dispose();
             throw;
         }
-    }
-
-    private X509Certificate2 ReadClientCertificate()
-    {
-        try
-        {
-            return X509Certificate2.CreateFromPemFile(_options.CertFile!, _options.KeyFile!);
-        }
-        catch (Exception e) when (e is IOException or CryptographicException or UnauthorizedAccessException or ArgumentException)
-        {
-            throw new AuthenticationException(
-                $"our client certificate cannot be used (cert-file {_options.CertFile}, key-file {_options.KeyFile}): {e.Message}", e);
-        }
-    }
-
-    private bool VerifyServer(object sender, X509Certificate? presented, X509Chain? chain, SslPolicyErrors errors)
-    {
-        if (_options.InsecureSkipTlsVerify)
-            return true;
-        if (presented is not X509Certificate2 certificate)
-            throw new AuthenticationException("the server presented no certificate");
-        if ((errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0)
-        {
-            throw new AuthenticationException(
-                $"the server's certificate ({certificate.Subject}) is not made for '{new Uri(Address).Host}': " +
-                "connect by a name that it lists, or have one issued that lists this name");
-        }
-        if (_options.TrustedCaFile is null)
-        {
-            return errors == SslPolicyErrors.None ? true : throw new AuthenticationException(
-                $"the operating system does not trust the server's certificate ({certificate.Subject}, issued by " +
-                $"{certificate.Issuer}): name its authority in trusted-ca-file");
-        }
-        using var check = new X509Chain();
-        check.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
-        check.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
-        try
-        {
-            check.ChainPolicy.CustomTrustStore.ImportFromPemFile(_options.TrustedCaFile);
-        }
-        catch (Exception e) when (e is IOException or CryptographicException or UnauthorizedAccessException)
-        {
-            throw new AuthenticationException($"trusted-ca-file {_options.TrustedCaFile} cannot be read: {e.Message}", e);
-        }
-        foreach (var element in chain?.ChainElements ?? Enumerable.Empty<X509ChainElement>())
-            check.ChainPolicy.ExtraStore.Add(element.Certificate);
-        if (check.Build(certificate))
-            return true;
-        throw new AuthenticationException(
-            $"the server's certificate ({certificate.Subject}, issued by {certificate.Issuer}) does not verify with trusted-ca-file " +
-            $"{_options.TrustedCaFile}: {string.Join(", ", check.ChainStatus.Select(s => s.Status))}");
     }
 }

@@ -1,0 +1,162 @@
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Text;
+
+namespace Mesh.KVStore;
+
+/// <summary>
+/// Our side of TLS to one etcd server. Certificate, key and authorities are read from their files at each handshake, so a rotation
+/// needs neither a restart nor a new connection; a broken new file leaves the last good one in use. The whole chain of the
+/// certificate file goes out, not the leaf alone: the server may know only who issued the issuer.
+/// </summary>
+internal sealed class ClientTls
+{
+    private readonly EtcdOptions _options;
+    private readonly string _host;
+    private readonly TimeProvider _time;
+    private readonly LastGood<SslStreamCertificateContext>? _identity;
+    private readonly LastGood<X509Certificate2Collection>? _trusted;
+    private long _checked;
+    private volatile Presented? _server;
+
+    public ClientTls(Uri address, EtcdOptions options, TimeProvider time)
+    {
+        _host = address.IdnHost;
+        _options = options;
+        _time = time;
+        _checked = time.GetTimestamp();
+        if (options.CertFile is { } certificate && options.KeyFile is { } key)
+            _identity = new([certificate, key], ParseIdentity);
+        if (options.TrustedCaFile is { } bundle && !options.InsecureSkipTlsVerify)
+            _trusted = new([bundle], ParseBundle);
+    }
+
+    /// <summary>What the server showed at its last handshake.</summary>
+    private sealed record Presented(string Subject, DateTimeOffset NotAfter, DateTimeOffset? AuthorityNotAfter);
+
+    /// <summary>Looks at the files too, when nobody did for a while: a broken one is an alarm before the connection breaks.</summary>
+    public TlsStatus Status
+    {
+        get
+        {
+            var last = Interlocked.Read(ref _checked);
+            if (_time.GetElapsedTime(last) >= _options.CertificateCheckInterval
+                && Interlocked.CompareExchange(ref _checked, _time.GetTimestamp(), last) == last)
+            {
+                _identity?.Refresh();
+                _trusted?.Refresh();
+            }
+            var client = _identity?.Value?.TargetCertificate;
+            return new TlsStatus(client?.GetNameInfo(X509NameType.SimpleName, forIssuer: false), client?.NotAfter.ToUniversalTime(),
+                _server?.Subject, _server?.NotAfter, _server?.AuthorityNotAfter, Problem);
+        }
+    }
+
+    private string? Problem => (IdentityProblem, TrustProblem) switch
+    {
+        ({ } identity, { } trust) => $"{identity}; {trust}",
+        var (identity, trust) => identity ?? trust,
+    };
+
+    private string? IdentityProblem => _identity?.Problem is { } problem
+        ? $"our client certificate cannot be used (cert-file {_options.CertFile}, key-file {_options.KeyFile}): {problem}" : null;
+
+    private string? TrustProblem => _trusted?.Problem is { } problem
+        ? $"trusted-ca-file {_options.TrustedCaFile} cannot be used: {problem}" : null;
+
+    /// <summary>Makes the handshake over a fresh connection, which the result owns.</summary>
+    /// <exception cref="AuthenticationException">It failed; says which side is at fault.</exception>
+    public async ValueTask<SslStream> HandshakeAsync(Stream transport, CancellationToken cancellation)
+    {
+        Interlocked.Exchange(ref _checked, _time.GetTimestamp());
+        var identity = _identity?.Refresh();
+        if (_identity is not null && identity is null)
+            throw new AuthenticationException(IdentityProblem);
+        var trusted = _trusted?.Refresh();
+        if (_trusted is not null && trusted is null)
+            throw new AuthenticationException(TrustProblem);
+        var stream = new SslStream(transport, leaveInnerStreamOpen: false);
+        try
+        {
+            await stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
+            {
+                TargetHost = _host,
+                ApplicationProtocols = [SslApplicationProtocol.Http2],
+                EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
+                // A resumed session would keep the old client certificate after a rotation.
+                AllowTlsResume = false,
+                ClientCertificateContext = identity,
+                RemoteCertificateValidationCallback = (_, presented, chain, errors) => Verify(presented, chain, errors, trusted),
+            }, cancellation).ConfigureAwait(false);
+            return stream;
+        }
+        catch
+        {
+            await stream.DisposeAsync().ConfigureAwait(false);
+            throw;
+        }
+    }
+
+    private bool Verify(X509Certificate? presented, X509Chain? chain, SslPolicyErrors errors, X509Certificate2Collection? trusted)
+    {
+        if (presented is not X509Certificate2 certificate)
+            throw new AuthenticationException("the server presented no certificate");
+        if (_options.InsecureSkipTlsVerify)
+        {
+            _server = new Presented(certificate.Subject, certificate.NotAfter.ToUniversalTime(), null);
+            return true;
+        }
+        // What it showed is worth knowing also when it is refused for being too old.
+        _server = new Presented(certificate.Subject, certificate.NotAfter.ToUniversalTime(), _server?.AuthorityNotAfter);
+        if ((errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0)
+        {
+            throw new AuthenticationException(
+                $"the server's certificate ({certificate.Subject}) is not made for '{_host}': " +
+                "connect by a name that it lists, or have one issued that lists this name");
+        }
+        if (trusted is null)
+        {
+            return errors == SslPolicyErrors.None ? true : throw new AuthenticationException(
+                $"the operating system does not trust the server's certificate ({certificate.Subject}, issued by " +
+                $"{certificate.Issuer}): name its authority in trusted-ca-file");
+        }
+        using var check = new X509Chain();
+        check.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        check.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
+        check.ChainPolicy.DisableCertificateDownloads = true;
+        check.ChainPolicy.VerificationTime = _time.GetUtcNow().UtcDateTime;
+        check.ChainPolicy.CustomTrustStore.AddRange(trusted);
+        if (chain is not null)
+            check.ChainPolicy.ExtraStore.AddRange(chain.ChainPolicy.ExtraStore);
+        if (check.Build(certificate))
+        {
+            _server = _server with { AuthorityNotAfter = check.ChainElements[^1].Certificate.NotAfter.ToUniversalTime() };
+            return true;
+        }
+        throw new AuthenticationException(
+            $"the server's certificate ({certificate.Subject}, issued by {certificate.Issuer}) does not verify with trusted-ca-file " +
+            $"{_options.TrustedCaFile}: {string.Join(", ", check.ChainStatus.Select(s => s.Status))}");
+    }
+
+    private SslStreamCertificateContext ParseIdentity(byte[][] files)
+    {
+        var pem = Encoding.UTF8.GetString(files[0]);
+        var certificate = X509Certificate2.CreateFromPem(pem, Encoding.UTF8.GetString(files[1]));
+        var expired = certificate.NotAfter.ToUniversalTime() <= _time.GetUtcNow().UtcDateTime;
+        // With nothing better at hand the server may say it.
+        if (expired && _identity!.Value is not null)
+            throw new CryptographicException($"it expired on {certificate.NotAfter.ToUniversalTime():u}");
+        var chain = new X509Certificate2Collection();
+        chain.ImportFromPem(pem);
+        return SslStreamCertificateContext.Create(certificate, chain, offline: true);
+    }
+
+    private static X509Certificate2Collection ParseBundle(byte[][] files)
+    {
+        var bundle = new X509Certificate2Collection();
+        bundle.ImportFromPem(Encoding.UTF8.GetString(files[0]));
+        return bundle.Count > 0 ? bundle : throw new CryptographicException("there is no certificate in it");
+    }
+}
