@@ -56,6 +56,9 @@ public sealed record ClusterPlan
 
     public required uint Id { get; init; }
 
+    /// <summary>All files of the cluster; cluster.json, which says who it is, is in it.</summary>
+    public required string Directory { get; init; }
+
     /// <summary>Network namespace of the control plane: API server and etcd.</summary>
     public required string Namespace { get; init; }
 

@@ -43,6 +43,7 @@ public static class LabPlanner
         {
             Name = name,
             Id = (uint)id,
+            Directory = directory,
             Namespace = $"{spec.Name}-{name}-cp",
             Ip = ip,
             Etcd = new EtcdAccess($"https://{ip}:{DoorPort}", $"{peers}/common-etcd-client-ca.crt",
