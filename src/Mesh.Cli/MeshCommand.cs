@@ -4,9 +4,11 @@ using Mesh.AgentApi;
 using Mesh.Bpf;
 using Mesh.Cli.Commands;
 using Mesh.Cli.Commands.Bpf;
+using Mesh.Cli.Commands.Ca;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Datapath;
 using Mesh.Lab;
+using Mesh.Pki;
 
 namespace Mesh.Cli;
 
@@ -38,7 +40,7 @@ public static class MeshCommand
                 ProcessTerminationTimeout = TimeSpan.FromSeconds(30),
             });
         }
-        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or BpfException
+        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or BpfException or PkiException
             or System.ComponentModel.Win32Exception)
         {
             await error.WriteLineAsync($"mesh: {e.Message}");
@@ -64,6 +66,7 @@ public static class MeshCommand
             new Command("identity", "Identities of all clusters.") { IdentityListCommand.Build(output) },
             new Command("endpoint", "Pods of a node.") { EndpointListCommand.Build(output) },
             BpfCommand.Build(output),
+            CaCommand.Build(output),
             LabCommand.Build(output),
             DemoCommand.Build(output),
             VersionCommand.Build(output),

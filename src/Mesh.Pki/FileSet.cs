@@ -36,7 +36,7 @@ public sealed partial class FileSet(string directory, string name)
                 Directory.CreateDirectory(directory);
                 return new FileStream(path, FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             }
-            catch (UnauthorizedAccessException e)
+            catch (Exception e) when (e is UnauthorizedAccessException or DirectoryNotFoundException or FileNotFoundException)
             {
                 throw new PkiException($"{directory} cannot be written: {e.Message}", e);
             }
