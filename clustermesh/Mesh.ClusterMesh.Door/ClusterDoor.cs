@@ -1,10 +1,8 @@
 using System.Net;
 using System.Security.Cryptography.X509Certificates;
-using Etcdserverpb;
 using Grpc.Core;
 using Mesh.ClusterMesh.Door.Access;
 using Mesh.ClusterMesh.Door.Cache;
-using Mesh.ClusterMesh.Door.Protocol;
 using Mesh.ClusterMesh.Door.Serving;
 using Mesh.ClusterMesh.Door.Upstream;
 
@@ -13,31 +11,25 @@ namespace Mesh.ClusterMesh.Door;
 /// <summary>
 /// The only door to a cluster's state: an etcd v3 server for readers, out of memory, in front of the cluster's real etcd. Other
 /// clusters' agents and our own read here; nobody writes. The port opens when the whole key space is in memory and the self-test has
-/// proved the refusals, and stays open when etcd goes away: readers then keep what they have.
+/// proved the refusals, and stays open when etcd goes away: readers then keep what they have. Beside that state, or instead of it,
+/// it serves a cache of other clusters that a relay in this process writes (<see cref="MirrorView"/>).
 /// </summary>
 public sealed class ClusterDoor : IAsyncDisposable
 {
     private static readonly TimeSpan ReviewInterval = TimeSpan.FromSeconds(1);
-    private static readonly TimeSpan ConfirmTimeout = TimeSpan.FromSeconds(5);
-    private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(5);
-    private static readonly TimeSpan StatusTimeout = TimeSpan.FromSeconds(1);
-    private const string LineageFile = "door-lineage.json";
 
     private readonly DoorOptions _options;
     private readonly TimeProvider _time;
     private readonly Action<string> _log;
-    private readonly Maintenance.MaintenanceClient _maintenance;
-    private readonly WatchCache _cache = new();
     private readonly DoorCounters _counters = new();
-    private readonly Lineage _lineage;
-    private readonly EtcdFollower _follower;
+    private readonly StateSource? _state;
+    private readonly MirrorView? _mirror;
+    private readonly DoorViews _views;
     private readonly UserTable _users;
     private readonly TlsMaterial _tls;
     private readonly DoorConnections _connections;
     private readonly DoorRequests _requests;
     private readonly CancellationTokenSource _stop = new();
-    private StatusResponse _etcdStatus = new();
-    private long _statusAsked;
     private int _disposed;
     private Task _running = Task.CompletedTask;
     private DoorListener? _listener;
@@ -48,45 +40,59 @@ public sealed class ClusterDoor : IAsyncDisposable
     /// <exception cref="ArgumentException">The options cannot work; the message says which.</exception>
     /// <exception cref="InvalidDataException">A file named in them cannot be used.</exception>
     public ClusterDoor(DoorOptions options, CallInvoker etcd, TimeProvider time, Action<string> log)
-        : this(options, etcd, time, log, Roles.Cilium(options.ClusterName))
+        : this(options, etcd, null, time, log)
     {
     }
 
-    internal ClusterDoor(DoorOptions options, CallInvoker etcd, TimeProvider time, Action<string> log, Roles roles)
+    /// <param name="etcd">Null for a door without the state view.</param>
+    /// <param name="cache">What a relay mirrors here, for readers of the role local; null for a door without it. Stays the
+    /// caller's, who disposes of it after the door.</param>
+    /// <inheritdoc cref="ClusterDoor(DoorOptions, CallInvoker, TimeProvider, Action{string})"/>
+    public ClusterDoor(DoorOptions options, CallInvoker? etcd, MirrorView? cache, TimeProvider time, Action<string> log)
+        : this(options, etcd, cache, time, log, Roles.Cilium(options.ClusterName))
+    {
+    }
+
+    internal ClusterDoor(DoorOptions options, CallInvoker? etcd, MirrorView? cache, TimeProvider time, Action<string> log, Roles roles)
     {
         if (options.Validate() is { } fault)
             throw new ArgumentException(fault, nameof(options));
-        (_options, _time, _log) = (options, time, log);
-        _maintenance = new Maintenance.MaintenanceClient(etcd);
-        _lineage = new Lineage(options.StateDir is { } dir ? Path.Combine(dir, LineageFile) : null);
-        _follower = new EtcdFollower(etcd, _cache, _lineage, options.Limits, time, log);
+        if (etcd is null && cache is null)
+            throw new ArgumentException("a door needs an etcd or a cache to serve", nameof(cache));
+        (_options, _time, _log, _mirror) = (options, time, log, cache);
+        _state = etcd is null ? null : new StateSource(options, etcd, time, log);
+        _views = new DoorViews(_state?.View, cache is null ? null : new DoorView(cache.Cache, null, cache.EtcdStatus));
         _users = new UserTable(options, roles, log);
         _tls = new TlsMaterial(options, time, log);
-        _connections = new DoorConnections(_users, _tls, options.Limits, _counters, time);
-        _requests = Requests();
+        _connections = new DoorConnections(_users, _views, _tls, options.Limits, _counters, time);
+        _requests = new DoorRequests(new RangeService(options.Limits, _counters), options.Limits, _counters, time);
     }
 
     /// <summary>Where readers connect, once open.</summary>
     public IPEndPoint? Address => _listener?.Address;
 
-    public DoorStatus Status => DoorStatus.Of(_follower.Status, _cache, _connections.Count, _counters,
-        [.. _users.Errors, .. _tls.Errors, .. _lineage.Errors], _tls.ServerNotAfter, Address);
+    public DoorStatus Status => DoorStatus.Of(_state?.Follower.Status ?? UpstreamStatus.None, _state?.Cache, _connections.Count, _counters,
+        [.. _users.Errors, .. _tls.Errors, .. _state?.Lineage.Errors ?? [], .. _mirror?.Problems ?? []], _tls.ServerNotAfter, Address) with
+    {
+        Cache = _mirror?.Status,
+    };
 
     /// <summary>Ends when the door is disposed; earlier only by a defect, which it then carries.</summary>
     public Task Completion => _running;
 
     internal DoorCounters Counters => _counters;
 
-    internal WatchCache Cache => _cache;
+    internal WatchCache Cache => _state!.Cache;
 
-    internal EtcdFollower Follower => _follower;
+    internal EtcdFollower Follower => _state!.Follower;
 
-    /// <summary>Reads etcd, proves the refusals, opens the port. Waits for etcd as long as it takes.</summary>
+    /// <summary>Reads etcd, proves the refusals, opens the port. Waits for etcd as long as it takes; a cache is ready as it is.</summary>
     /// <exception cref="DoorShutException">The self-test failed or the port cannot be had; the door is not open.</exception>
     public async Task OpenAsync(CancellationToken cancellation)
     {
-        _running = Task.WhenAll(_follower.RunAsync(_stop.Token), ReviewAsync(_stop.Token));
-        await await Task.WhenAny(_cache.WaitForAsync(0, cancellation), _running);
+        _running = Task.WhenAll(_state?.Follower.RunAsync(_stop.Token) ?? Task.CompletedTask, ReviewAsync(_stop.Token));
+        if (_state is not null)
+            await await Task.WhenAny(_state.Cache.WaitForAsync(0, cancellation), _running);
         if (await TestAsync(cancellation) is { } fault)
             throw new DoorShutException($"self-test: {fault}: the port stays shut");
         try
@@ -117,28 +123,11 @@ public sealed class ClusterDoor : IAsyncDisposable
         using var certificate = X509Certificate2.CreateFromPem(authority.CertificatePem);
         var tls = _tls.Trusting(certificate);
         var counters = new DoorCounters();
-        var connections = new DoorConnections(_users, tls, _options.Limits, counters, _time);
+        var connections = new DoorConnections(_users, _views, tls, _options.Limits, counters, _time);
         await using var listener = await DoorListener.OpenAsync(
             new IPEndPoint(IPAddress.Loopback, 0), tls, connections, _requests, _options.Limits, cancellation);
-        return await new SelfTest(listener, tls.Server, _options.ClusterName, authority).RunAsync(!_options.RefuseSharedRemote, cancellation);
-    }
-
-    private DoorRequests Requests()
-    {
-        var confirmation = _options.ConfirmReads ? new ReadConfirmation(_follower.ConfirmedRevisionAsync, _cache, ConfirmTimeout) : null;
-        var ranges = new RangeService(_cache, confirmation, _options.Limits, _counters);
-        return new DoorRequests(_cache, ranges, new LeaseService(_cache), EtcdStatus, _options.Limits, _counters, _time);
-    }
-
-    /// <summary>What Maintenance.Status answers: etcd's own words of a few seconds ago under this door's header.</summary>
-    private StatusResponse EtcdStatus()
-    {
-        var view = _cache.View;
-        var status = Volatile.Read(ref _etcdStatus).Clone();
-        status.Header = ResponseHeaderBytes.Message(view.Ids, view.History.Head.Revision);
-        if (_follower.Status is { Connected: false } upstream)
-            status.Errors.Add($"the door does not follow its etcd since {upstream.Since:u}: {upstream.Error}");
-        return status;
+        return await new SelfTest(listener, tls.Server, _options.ClusterName, authority)
+            .RunAsync(!_options.RefuseSharedRemote && _state is not null, _state is not null && _mirror is not null, cancellation);
     }
 
     private async Task ReviewAsync(CancellationToken cancellation)
@@ -148,12 +137,12 @@ public sealed class ClusterDoor : IAsyncDisposable
         while (!cancellation.IsCancellationRequested)
         {
             _connections.Review();
-            if (_cache.IsReady)
-                Note();
-            await AskStatusAsync(cancellation);
+            if (_state is not null)
+                await _state.ReviewAsync(cancellation);
             if (_time.GetElapsedTime(nudged) > _options.Limits.ProgressInterval / 10)
             {
-                _cache.Nudge();
+                _state?.Cache.Nudge();
+                _mirror?.Cache.Nudge();
                 nudged = _time.GetTimestamp();
             }
             try
@@ -164,29 +153,6 @@ public sealed class ClusterDoor : IAsyncDisposable
             {
                 return;
             }
-        }
-    }
-
-    /// <summary>Writes down how far readers may have come.</summary>
-    private void Note()
-    {
-        var view = _cache.View;
-        _lineage.Advance(view.History.Head, view.Ids.ClusterId);
-    }
-
-    private async Task AskStatusAsync(CancellationToken cancellation)
-    {
-        if (_time.GetElapsedTime(_statusAsked) < StatusInterval)
-            return;
-        _statusAsked = _time.GetTimestamp();
-        try
-        {
-            var deadline = _time.GetUtcNow().UtcDateTime + StatusTimeout;
-            Volatile.Write(ref _etcdStatus, await _maintenance.StatusAsync(new StatusRequest(), deadline: deadline, cancellationToken: cancellation));
-        }
-        catch (RpcException)
-        {
-            // The follower notices the same and says so; the last answer stays.
         }
     }
 }

@@ -7,7 +7,7 @@ namespace Mesh.ClusterMesh.Door;
 
 /// <summary>What `status` and the metrics print about the door. All counts are since its start.</summary>
 /// <param name="Open">The port is open.</param>
-/// <param name="ClusterId">As advertised to readers; 0 before the first list is complete.</param>
+/// <param name="ClusterId">As advertised to readers of the state view; 0 before the first list is complete.</param>
 /// <param name="OldestRevision">Oldest revision a Range can be pinned at.</param>
 /// <param name="Problems">Files that cannot be used as they are now, and what else an operator must mend. Empty when all is well.</param>
 /// <param name="ConflatedEvents">Puts not sent because a newer version of the key followed (slow readers).</param>
@@ -18,10 +18,13 @@ public sealed record DoorStatus(
     long StreamsCut, long Refusals, long Malformed, long ResetsPunished, long Delayed,
     DateTimeOffset CertificateNotAfter, IReadOnlyList<string> Problems)
 {
-    internal static DoorStatus Of(UpstreamStatus etcd, WatchCache cache, int connections, DoorCounters counters,
+    /// <summary>The view that a relay writes; null when there is none.</summary>
+    public MirrorStatus? Cache { get; init; }
+
+    internal static DoorStatus Of(UpstreamStatus etcd, WatchCache? cache, int connections, DoorCounters counters,
         IReadOnlyList<string> problems, DateTimeOffset certificateNotAfter, IPEndPoint? address)
     {
-        CacheView? view = cache.IsReady ? cache.View : null;
+        CacheView? view = cache is { IsReady: true } ? cache.View : null;
         return new DoorStatus(address is not null, address, etcd, view?.Ids.ClusterId ?? 0, view?.History.Oldest ?? 0,
             view?.History.Head.Revision ?? 0, view?.History.Head.Keys.Count ?? 0, connections, counters.ConnectionsRefused.Value,
             counters.Ranges.Value, counters.WatchesCreated.Value, counters.EventsSent.Value, counters.EventsConflated.Value,

@@ -23,8 +23,11 @@ internal sealed class SelfTest(DoorListener listener, X509Certificate2 server, s
     public static CertificateAuthority NewAuthority() => CertificateAuthority.Create("door self-test", CertificateLife);
 
     /// <summary>Null when the door holds, otherwise what it let through or could not answer.</summary>
-    public async Task<string?> RunAsync(bool sharedRemote, CancellationToken cancellation) =>
-        (sharedRemote ? await TryReaderAsync("remote", cancellation) : await TryStrangerAsync("remote", cancellation))
+    /// <param name="remote">Whether the shared user may read here at all.</param>
+    /// <param name="twoViews">Whether remote and local readers must find different key spaces.</param>
+    public async Task<string?> RunAsync(bool remote, bool twoViews, CancellationToken cancellation) =>
+        (remote ? await TryReaderAsync("remote", cancellation) : await TryStrangerAsync("remote", cancellation))
+        ?? (twoViews ? await TryViewsAsync(cancellation) : null)
         ?? await TryReaderAsync($"local-{cluster}", cancellation)
         ?? await TryAdminAsync(cancellation)
         ?? await TryStrangerAsync("nobody-in-particular", cancellation)
@@ -42,6 +45,26 @@ internal sealed class SelfTest(DoorListener listener, X509Certificate2 server, s
             ?? await TryWritesAsync(user, channel, cancellation);
     }
 
+    private async Task<string?> TryViewsAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            var admin = await ClusterIdAsync($"admin-{cluster}", cancellation);
+            var local = await ClusterIdAsync($"local-{cluster}", cancellation);
+            return admin == local ? $"local-{cluster} is served the state instead of the cache" : null;
+        }
+        catch (RpcException e)
+        {
+            return $"asking both views failed: {e.Status}";
+        }
+    }
+
+    private async Task<ulong> ClusterIdAsync(string user, CancellationToken cancellation)
+    {
+        using var channel = Connect(authority, user);
+        return (await new KV.KVClient(channel).RangeAsync(Read("cilium/.heartbeat", null), Options(cancellation))).Header.ClusterId;
+    }
+
     private async Task<string?> TryAdminAsync(CancellationToken cancellation)
     {
         var user = $"admin-{cluster}";
@@ -56,7 +79,7 @@ internal sealed class SelfTest(DoorListener listener, X509Certificate2 server, s
     {
         using var channel = Connect(authority, user);
         var kv = new KV.KVClient(channel);
-        return await RefusedAsync($"the unknown user {user} reading the heartbeat",
+        return await RefusedAsync($"the user {user}, who has no right here, reading the heartbeat",
             options => kv.RangeAsync(Read("cilium/.heartbeat", null), options), cancellation);
     }
 

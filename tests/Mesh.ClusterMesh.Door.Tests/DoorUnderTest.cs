@@ -20,18 +20,20 @@ internal sealed class DoorUnderTest : IAsyncDisposable
 
     private readonly string _directory = Directory.CreateTempSubdirectory("mesh-door-").FullName;
     private readonly List<GrpcChannel> _channels = [];
+    private readonly EtcdServer? _etcd;
+    private readonly MirrorView? _mirror;
     private GrpcChannel? _etcdChannel;
 
-    private DoorUnderTest(EtcdServer etcd)
+    private DoorUnderTest(EtcdServer? etcd, MirrorView? mirror)
     {
-        Etcd = etcd;
+        (_etcd, _mirror) = (etcd, mirror);
         Authority = CertificateAuthority.Create("mesh", Life);
         File.WriteAllText(CaFile, Authority.CertificatePem);
         Write("server", Authority.Issue("clustermesh-apiserver.cilium.io", ["localhost"], [IPAddress.Loopback], Life));
         File.WriteAllText(UsersFile, "users:\n- name: remote-osprey\n  role: remote\n");
     }
 
-    public EtcdServer Etcd { get; }
+    public EtcdServer Etcd => _etcd ?? throw new InvalidOperationException("this door has no etcd");
 
     public CertificateAuthority Authority { get; }
 
@@ -49,8 +51,16 @@ internal sealed class DoorUnderTest : IAsyncDisposable
 
     public static async Task<DoorUnderTest> OpenAsync(EtcdServer etcd, Func<DoorOptions, DoorOptions>? change = null, string? etcdEndpoint = null)
     {
-        var under = new DoorUnderTest(etcd);
+        var under = new DoorUnderTest(etcd, null);
         await under.ReopenAsync(change, etcdEndpoint: etcdEndpoint);
+        return under;
+    }
+
+    /// <summary>A door that serves a cache, which stays the caller's: beside the state of an etcd, or alone.</summary>
+    public static async Task<DoorUnderTest> OpenAsync(MirrorView mirror, EtcdServer? etcd = null)
+    {
+        var under = new DoorUnderTest(etcd, mirror);
+        await under.ReopenAsync();
         return under;
     }
 
@@ -70,7 +80,7 @@ internal sealed class DoorUnderTest : IAsyncDisposable
             ConfirmReads = true,
         };
         options = change?.Invoke(options) ?? options;
-        _etcdChannel = GrpcChannel.ForAddress(etcdEndpoint ?? Etcd.Endpoint, new GrpcChannelOptions
+        _etcdChannel = _etcd is null ? null : GrpcChannel.ForAddress(etcdEndpoint ?? Etcd.Endpoint, new GrpcChannelOptions
         {
             MaxReceiveMessageSize = null,
             MaxSendMessageSize = null,
@@ -84,10 +94,8 @@ internal sealed class DoorUnderTest : IAsyncDisposable
             InitialReconnectBackoff = TimeSpan.FromMilliseconds(20),
             DisposeHttpClient = true,
         });
-        var etcd = _etcdChannel.CreateCallInvoker();
-        Door = roles is null
-            ? new ClusterDoor(options, etcd, TimeProvider.System, Log.Enqueue)
-            : new ClusterDoor(options, etcd, TimeProvider.System, Log.Enqueue, roles);
+        Door = new ClusterDoor(
+            options, _etcdChannel?.CreateCallInvoker(), _mirror, TimeProvider.System, Log.Enqueue, roles ?? Roles.Cilium(Cluster));
         using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(30));
         await Door.OpenAsync(patience.Token);
     }

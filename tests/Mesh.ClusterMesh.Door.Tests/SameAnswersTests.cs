@@ -110,6 +110,61 @@ public sealed class SameAnswersTests
         }
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    public async Task A_cache_answers_as_an_etcd_with_the_same_changes(int seed)
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var mirror = MirrorView.Open(new MirrorOptions(), TimeProvider.System, _ => { });
+        await using var door = await DoorUnderTest.OpenAsync(mirror);
+        using var direct = GrpcChannel.ForAddress(etcd.Endpoint);
+        var theirs = new KV.KVClient(direct);
+        var channel = door.Channel($"admin-{DoorUnderTest.Cluster}");
+        var ours = new KV.KVClient(channel);
+        var random = new PCG((uint)seed);
+        for (var round = 0; round < 30; round++)
+        {
+            var requests = round % 10 == 9 ? Watch.Array[4].Generate(random, null, out _) : null;
+            var first = requests is null ? null : new WatchRecord(direct, requests, strictHeaders: false);
+            var second = requests is null ? null : new WatchRecord(channel, requests, strictHeaders: true);
+            if (first is not null && second is not null)
+            {
+                await first.CreatedAsync();
+                await second.CreatedAsync();
+            }
+            var change = Change.Generate(random, null, out _);
+            var last = await BothAsync(theirs, mirror, change, round);
+            for (var i = 0; i < 20; i++)
+            {
+                var request = Range.Generate(random, null, out _);
+                var (expected, got) = (await AnswerAsync(theirs, request, named: false), await AnswerAsync(ours, request, named: false));
+                Assert.True(expected == got, $"round {round}: {request}\netcd: {expected}\ncache: {got}");
+            }
+            if (first is null || second is null)
+                continue;
+            last = await BothAsync(theirs, mirror, new TxnRequest
+            {
+                Success = { new RequestOp { RequestPut = new PutRequest { Key = Text("end"), Value = Text("end") } } },
+            }, round + 1000);
+            var (seen, got2) = (await first.FinishAsync(last), await second.FinishAsync(last));
+            Assert.True(seen == got2, $"round {round}:\n{string.Join('\n', (object[])requests!)}\netcd:\n{seen}\ncache:\n{got2}");
+        }
+    }
+
+    /// <summary>Each put is another value, since a cache takes real differences only.</summary>
+    private static async Task<long> BothAsync(KV.KVClient etcd, MirrorView mirror, TxnRequest change, int round)
+    {
+        foreach (var operation in change.Success.Where(operation => operation.RequestPut is not null))
+            operation.RequestPut.Value = Text($"{operation.RequestPut.Value.ToStringUtf8()}#{round}");
+        var answer = await etcd.TxnAsync(change, cancellationToken: Cancellation);
+        var commit = await mirror.CommitAsync([.. change.Success.Select(operation => operation.RequestPut is { } put
+            ? new MirrorChange(put.Key.ToStringUtf8(), put.Value.ToByteArray())
+            : new MirrorChange(operation.RequestDeleteRange.Key.ToStringUtf8(), null))], Cancellation);
+        Assert.Equal(answer.Header.Revision, commit.Revision);
+        return commit.Revision;
+    }
+
     [Fact]
     public async Task Pages_at_one_revision_are_the_list_at_that_revision_whatever_is_written_meanwhile()
     {
@@ -183,11 +238,14 @@ public sealed class SameAnswersTests
         }
     }
 
-    private static async Task<string> AnswerAsync(KV.KVClient client, RangeRequest request)
+    /// <param name="named">With the IDs of whoever answered.</param>
+    private static async Task<string> AnswerAsync(KV.KVClient client, RangeRequest request, bool named = true)
     {
         try
         {
             var answer = await client.RangeAsync(request, cancellationToken: Cancellation);
+            if (!named)
+                answer.Header = new ResponseHeader { Revision = answer.Header.Revision };
             return answer.ToString();
         }
         catch (RpcException e)

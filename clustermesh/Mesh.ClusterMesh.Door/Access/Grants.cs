@@ -46,6 +46,10 @@ internal sealed class Grants
 /// <summary>The roles of kvstore contract §4.1 by name, and the ranges each may read.</summary>
 internal sealed class Roles
 {
+    public const string Remote = "remote";
+    public const string Local = "local";
+    public const string Root = "root";
+
     private readonly Dictionary<string, Grants> _byName;
 
     public Roles(IEnumerable<KeyValuePair<string, Grants>> byName) => _byName = new(byName, StringComparer.Ordinal);
@@ -55,10 +59,10 @@ internal sealed class Roles
 
     public static Roles Cilium(string cluster) => new(
     [
-        new("remote", Grants.Of(Prefix(Keys.Heartbeat), Prefix(State), KeyRange.Single(Encoding.UTF8.GetBytes(Keys.ClusterConfig(cluster))),
+        new(Remote, Grants.Of(Prefix(Keys.Heartbeat), Prefix(State), KeyRange.Single(Encoding.UTF8.GetBytes(Keys.ClusterConfig(cluster))),
             Prefix(Keys.SyncedPrefix(cluster)))),
-        new("local", Grants.Of(Prefix(Keys.Heartbeat), Prefix(Cache), Prefix(Keys.ClusterConfigPrefix), Prefix(Synced))),
-        new("root", Grants.Everything),
+        new(Local, Grants.Of(Prefix(Keys.Heartbeat), Prefix(Cache), Prefix(Keys.ClusterConfigPrefix), Prefix(Synced))),
+        new(Root, Grants.Everything),
     ]);
 
     private const string State = "cilium/state/";

@@ -30,7 +30,7 @@ internal sealed class UserTable
             _revoked = new([revoked], contents => ParseRevoked(Encoding.UTF8.GetString(contents[0])), log);
     }
 
-    /// <summary>Grows whenever an answer of <see cref="GrantsOf"/> or <see cref="IsRevoked"/> may have changed.</summary>
+    /// <summary>Grows whenever an answer of <see cref="RoleOf"/> or <see cref="IsRevoked"/> may have changed.</summary>
     public long Version => (_users?.Version ?? 0) + (_revoked?.Version ?? 0);
 
     public IEnumerable<string> Errors => new[] { _users?.Error, _revoked?.Error }.OfType<string>();
@@ -41,16 +41,19 @@ internal sealed class UserTable
         _revoked?.Refresh();
     }
 
-    public Grants GrantsOf(string user)
+    /// <summary>Null when there is no such user.</summary>
+    public string? RoleOf(string user)
     {
         if (user == $"admin-{_cluster}")
-            return _roles.Find("root")!;
+            return Roles.Root;
         if (user == $"local-{_cluster}")
-            return _roles.Find("local")!;
+            return Roles.Local;
         if (user == "remote")
-            return _sharedRemote ? _roles.Find("remote")! : Grants.None;
-        return _users is not null && _users.Value.TryGetValue(user, out var role) ? _roles.Find(role)! : Grants.None;
+            return _sharedRemote ? Roles.Remote : null;
+        return _users?.Value.GetValueOrDefault(user);
     }
+
+    public Grants GrantsOf(string role) => _roles.Find(role) ?? Grants.None;
 
     public bool IsRevoked(X509Certificate2 certificate) =>
         _revoked is not null && _revoked.Value.Contains(certificate.GetCertHashString(HashAlgorithmName.SHA256));
@@ -76,7 +79,7 @@ internal sealed class UserTable
     {
         foreach (var (name, role) in users)
         {
-            if (role == "root" || _roles.Find(role) is null)
+            if (role == Roles.Root || _roles.Find(role) is null)
                 throw new InvalidDataException($"user {name} has role '{role}': roles of other clusters' users are 'remote' and 'local'");
         }
         return users;

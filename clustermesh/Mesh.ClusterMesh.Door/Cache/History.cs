@@ -45,6 +45,15 @@ internal sealed class History
     public RevisionEntry? Find(long revision) =>
         revision < Oldest || Volatile.Read(ref _ring[revision & _mask]) is not { } entry || entry.Revision != revision ? null : entry;
 
+    /// <summary>All that is kept, oldest first. For the writer: nobody else may append meanwhile.</summary>
+    public IReadOnlyList<RevisionEntry> Entries()
+    {
+        var entries = new List<RevisionEntry>();
+        for (var revision = Oldest; revision <= _head.Revision; revision++)
+            entries.Add(Find(revision)!);
+        return entries;
+    }
+
     /// <summary>Adds the next revision. Only the follower of etcd calls it.</summary>
     /// <exception cref="InvalidOperationException">The revision is not the next one: a defect of the caller.</exception>
     public RevisionEntry Append(long revision, IReadOnlyList<KeyVersion> versions)

@@ -53,6 +53,8 @@ internal sealed class KeyVersion
 
     public ReadOnlySpan<byte> Value => Message.AsSpan(_valueAt, _valueLength);
 
+    public ReadOnlyMemory<byte> ValueMemory => Message.AsMemory(_valueAt, _valueLength);
+
     public bool IsDelete => Version == 0;
 
     /// <summary>Revision of the next version of this key, 0 while this is the newest: what conflation asks of an event.</summary>

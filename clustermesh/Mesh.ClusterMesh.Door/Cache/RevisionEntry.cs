@@ -24,6 +24,8 @@ internal sealed class RevisionEntry(long revision, KeyEvent[] events, ImmutableS
 
     public ImmutableSortedSet<KeyVersion> Keys { get; } = keys;
 
+    public IReadOnlyList<KeyVersion> Versions() => Array.ConvertAll(Events, static change => change.Version);
+
     /// <summary>What the entry is charged in the history's byte budget.</summary>
     public long Cost { get; } = Charge(events);
 

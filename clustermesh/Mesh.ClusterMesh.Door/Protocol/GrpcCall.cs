@@ -18,6 +18,11 @@ internal sealed class GrpcCall(HttpContext context, int requestBytesMax)
 {
     public const string ContentType = "application/grpc";
 
+    /// <summary>Response header of every answer: a reader that sees it may ask for an audit every second.</summary>
+    public const string DoorHeader = "mesh-door";
+
+    public const string DoorVersion = "1";
+
     private readonly PipeReader _input = context.Request.BodyReader;
 
     public PipeWriter Output => context.Response.BodyWriter;
@@ -35,6 +40,7 @@ internal sealed class GrpcCall(HttpContext context, int requestBytesMax)
         if (context.Features.Get<IHttpMinRequestBodyDataRateFeature>() is { } rate)
             rate.MinDataRate = null;
         context.Response.ContentType = ContentType;
+        context.Response.Headers[DoorHeader] = DoorVersion;
         return context.Response.StartAsync(Aborted);
     }
 

@@ -23,7 +23,7 @@ internal sealed class DoorConnection
     private readonly ConcurrentDictionary<IGrantListener, byte> _listeners = new();
     private readonly Allowance _requests;
     private readonly Allowance _resets;
-    private volatile Grants _grants = Grants.None;
+    private volatile ReaderAccess _access = ReaderAccess.None;
 
     public DoorConnection(ConnectionContext connection, X509Certificate2 certificate, DoorLimits limits, TimeProvider time)
     {
@@ -46,15 +46,17 @@ internal sealed class DoorConnection
     public SessionLeases Leases { get; }
 
     /// <summary>What the user may read now. Replaced when the users file changes.</summary>
-    public Grants Grants => _grants;
+    public ReaderAccess Access => _access;
+
+    public Grants Grants => _access.Grants;
 
     public static DoorConnection Of(IConnectionItemsFeature feature) => (DoorConnection)feature.Items[typeof(DoorConnection)]!;
 
-    public void Set(Grants grants)
+    public void Set(ReaderAccess access)
     {
-        if (ReferenceEquals(_grants, grants))
+        if (_access.IsSame(access))
             return;
-        _grants = grants;
+        _access = access;
         foreach (var listener in _listeners.Keys)
             listener.GrantsChanged();
     }

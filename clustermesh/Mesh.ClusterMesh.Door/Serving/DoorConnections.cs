@@ -11,7 +11,8 @@ namespace Mesh.ClusterMesh.Door.Serving;
 /// All connections of a listener: who may connect, and who may stay. Grants are looked at again when a file changed, certificates
 /// when the bundle changed, when they were revoked, or when their time is over.
 /// </summary>
-internal sealed class DoorConnections(UserTable users, TlsMaterial tls, DoorLimits limits, DoorCounters counters, TimeProvider time)
+internal sealed class DoorConnections(
+    UserTable users, DoorViews views, TlsMaterial tls, DoorLimits limits, DoorCounters counters, TimeProvider time)
 {
     private readonly ConcurrentDictionary<DoorConnection, byte> _open = new();
     private readonly ConcurrentDictionary<IPAddress, int> _byAddress = new();
@@ -61,13 +62,18 @@ internal sealed class DoorConnections(UserTable users, TlsMaterial tls, DoorLimi
 
     private void Judge(DoorConnection connection, bool trustChanged)
     {
-        connection.Set(connection.User is { } user ? users.GrantsOf(user) : Grants.None);
+        connection.Set(AccessOf(connection.User));
         var expired = connection.Certificate.NotAfter.ToUniversalTime() <= time.GetUtcNow().UtcDateTime;
         if (!expired && !users.IsRevoked(connection.Certificate) && (!trustChanged || tls.Trusts(connection.Certificate)))
             return;
         counters.StreamsCut.Increment();
         connection.Abort(expired ? "the client certificate has expired" : "the client certificate is no longer trusted");
     }
+
+    private ReaderAccess AccessOf(string? user) =>
+        user is not null && users.RoleOf(user) is { } role && views.Of(role) is { } view
+            ? new ReaderAccess(users.GrantsOf(role), view)
+            : ReaderAccess.None;
 
     private bool TryEnter(ConnectionContext context, X509Certificate2 certificate, out DoorConnection? connection)
     {

@@ -1,6 +1,5 @@
 using Etcdserverpb;
 using Grpc.Core;
-using Mesh.ClusterMesh.Door.Cache;
 using Mesh.ClusterMesh.Door.Protocol;
 using Microsoft.AspNetCore.Connections.Features;
 using Microsoft.AspNetCore.Http;
@@ -13,8 +12,7 @@ namespace Mesh.ClusterMesh.Door.Serving;
 /// unimplemented.
 /// </summary>
 internal sealed class DoorRequests(
-    WatchCache cache, RangeService ranges, LeaseService leases, Func<StatusResponse> status,
-    DoorLimits limits, DoorCounters counters, TimeProvider time)
+    RangeService ranges, DoorLimits limits, DoorCounters counters, TimeProvider time)
 {
     /// <summary>What troubleshooting tools of 1.13 to 1.20 look at; the versions of the etcd whose behaviour this is.</summary>
     private const string Version = """{"etcdserver":"3.4.23","etcdcluster":"3.4.0"}""";
@@ -78,26 +76,26 @@ internal sealed class DoorRequests(
             or "/etcdserverpb.Lease/LeaseGrant" or "/etcdserverpb.Lease/LeaseRevoke" or "/etcdserverpb.Lease/LeaseKeepAlive";
         if (!known)
             throw Unserved(path);
-        if (connection.Grants.IsNone)
+        if (connection.Access is not { Grants.IsNone: false, View: { } view })
             throw EtcdFault.PermissionDenied();
-        if (!cache.IsReady)
+        if (!view.Cache.IsReady)
             throw EtcdFault.NoLeader();
         await (path switch
         {
             "/etcdserverpb.KV/Range" => ranges.ServeAsync(call, connection),
-            "/etcdserverpb.Watch/Watch" => new WatchStream(call, connection, cache, limits, counters, time).ServeAsync(),
-            "/etcdserverpb.Lease/LeaseGrant" => leases.GrantAsync(call, connection),
-            "/etcdserverpb.Lease/LeaseRevoke" => leases.RevokeAsync(call, connection),
-            "/etcdserverpb.Lease/LeaseKeepAlive" => leases.KeepAliveAsync(call, connection, counters),
-            _ => StatusAsync(call),
+            "/etcdserverpb.Watch/Watch" => new WatchStream(call, connection, view, limits, counters, time).ServeAsync(),
+            "/etcdserverpb.Lease/LeaseGrant" => LeaseService.GrantAsync(call, connection),
+            "/etcdserverpb.Lease/LeaseRevoke" => LeaseService.RevokeAsync(call, connection),
+            "/etcdserverpb.Lease/LeaseKeepAlive" => LeaseService.KeepAliveAsync(call, connection, counters),
+            _ => StatusAsync(call, view),
         });
     }
 
-    private async Task StatusAsync(GrpcCall call)
+    private static async Task StatusAsync(GrpcCall call, DoorView view)
     {
         await call.ReadOnlyAsync(StatusRequest.Parser);
         await call.StartAsync();
-        call.Write(status());
+        call.Write(view.Status());
         call.Finish(StatusCode.OK);
     }
 
@@ -115,6 +113,7 @@ internal sealed class DoorRequests(
         if (context.Request.Method == "GET" && context.Request.Path == "/version")
         {
             context.Response.ContentType = "application/json";
+            context.Response.Headers[GrpcCall.DoorHeader] = GrpcCall.DoorVersion;
             await context.Response.WriteAsync(Version, context.RequestAborted);
             return;
         }

@@ -8,7 +8,7 @@ using Mesh.ClusterMesh.Door.Protocol;
 namespace Mesh.ClusterMesh.Door.Serving;
 
 /// <summary>KV.Range out of the cache. The answer is copied key by key into the connection, so a list of any length needs no buffer.</summary>
-internal sealed class RangeService(WatchCache cache, ReadConfirmation? confirmation, DoorLimits limits, DoorCounters counters)
+internal sealed class RangeService(DoorLimits limits, DoorCounters counters)
 {
     private const int FlushBytes = 64 << 10;
 
@@ -18,13 +18,13 @@ internal sealed class RangeService(WatchCache cache, ReadConfirmation? confirmat
         if (request.Key.Length == 0)
             throw EtcdFault.EmptyKey();
         var range = KeyRange.Of(request.Key.Span, request.RangeEnd.Span);
-        if (!connection.Grants.Allows(range))
+        if (connection.Access is not { View: { } view } access || !access.Grants.Allows(range))
             throw EtcdFault.PermissionDenied();
-        if (confirmation is not null && !request.Serializable)
-            await confirmation.ConfirmAsync(call.Aborted);
-        if (!cache.IsReady)
+        if (view.Confirmation is not null && !request.Serializable)
+            await view.Confirmation.ConfirmAsync(call.Aborted);
+        if (!view.Cache.IsReady)
             throw EtcdFault.NoLeader();
-        var answer = RangeAnswer.Of(request, range, cache.View);
+        var answer = RangeAnswer.Of(request, range, view.Cache.View);
         counters.Ranges.Increment();
         await WriteAsync(call, answer);
         call.Finish(StatusCode.OK);

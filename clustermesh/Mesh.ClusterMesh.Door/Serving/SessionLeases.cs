@@ -1,7 +1,6 @@
 using System.Security.Cryptography;
 using Etcdserverpb;
 using Grpc.Core;
-using Mesh.ClusterMesh.Door.Cache;
 using Mesh.ClusterMesh.Door.Protocol;
 
 namespace Mesh.ClusterMesh.Door.Serving;
@@ -73,43 +72,48 @@ internal sealed class SessionLeases(int countMax, TimeProvider time)
 }
 
 /// <summary>The Lease RPCs that old readers call, for their own session only.</summary>
-internal sealed class LeaseService(WatchCache cache)
+internal static class LeaseService
 {
-    public async Task GrantAsync(GrpcCall call, DoorConnection connection)
+    public static async Task GrantAsync(GrpcCall call, DoorConnection connection)
     {
         var request = await call.ReadOnlyAsync(LeaseGrantRequest.Parser);
         var (id, ttl) = connection.Leases.Grant(request.ID, request.TTL);
         await call.StartAsync();
-        call.Write(new LeaseGrantResponse { Header = Header(), ID = id, TTL = ttl });
+        call.Write(new LeaseGrantResponse { Header = Header(connection), ID = id, TTL = ttl });
         call.Finish(StatusCode.OK);
     }
 
-    public async Task RevokeAsync(GrpcCall call, DoorConnection connection)
+    public static async Task RevokeAsync(GrpcCall call, DoorConnection connection)
     {
         var request = await call.ReadOnlyAsync(LeaseRevokeRequest.Parser);
         connection.Leases.Revoke(request.ID);
         await call.StartAsync();
-        call.Write(new LeaseRevokeResponse { Header = Header() });
+        call.Write(new LeaseRevokeResponse { Header = Header(connection) });
         call.Finish(StatusCode.OK);
     }
 
-    public async Task KeepAliveAsync(GrpcCall call, DoorConnection connection, DoorCounters counters)
+    public static async Task KeepAliveAsync(GrpcCall call, DoorConnection connection, DoorCounters counters)
     {
         await call.StartAsync();
         await call.Output.FlushAsync(call.Aborted);
         while (await call.ReadAsync(LeaseKeepAliveRequest.Parser) is { } request)
         {
             await connection.AdmitAsync(counters, call.Aborted);
-            if (connection.Grants.IsNone)
-                throw EtcdFault.PermissionDenied();
-            call.Write(new LeaseKeepAliveResponse { Header = Header(), ID = request.ID, TTL = connection.Leases.KeepAlive(request.ID) });
+            call.Write(new LeaseKeepAliveResponse
+            {
+                Header = Header(connection),
+                ID = request.ID,
+                TTL = connection.Leases.KeepAlive(request.ID),
+            });
             await call.Output.FlushAsync(call.Aborted);
         }
         call.Finish(StatusCode.OK);
     }
 
-    private ResponseHeader Header()
+    private static ResponseHeader Header(DoorConnection connection)
     {
+        if (connection.Access is not { View.Cache: { } cache, Grants.IsNone: false })
+            throw EtcdFault.PermissionDenied();
         if (!cache.IsReady)
             throw EtcdFault.NoLeader();
         var view = cache.View;

@@ -28,6 +28,7 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
 
     private readonly GrpcCall _call;
     private readonly DoorConnection _connection;
+    private readonly DoorView _door;
     private readonly WatchCache _cache;
     private readonly DoorLimits _limits;
     private readonly DoorCounters _counters;
@@ -45,15 +46,16 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
     /// moves it on when a revision concerns nobody here, and so does not wake the task.</summary>
     private long _idleAt = Busy;
 
-    public WatchStream(GrpcCall call, DoorConnection connection, WatchCache cache, DoorLimits limits, DoorCounters counters, TimeProvider time)
+    public WatchStream(GrpcCall call, DoorConnection connection, DoorView door, DoorLimits limits, DoorCounters counters, TimeProvider time)
     {
         _call = call;
         _connection = connection;
-        _cache = cache;
+        _door = door;
+        _cache = door.Cache;
         _limits = limits;
         _counters = counters;
         _time = time;
-        _view = cache.View;
+        _view = _cache.View;
     }
 
     /// <summary>Serves the stream until the client leaves or is refused.</summary>
@@ -160,8 +162,8 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
             await _call.Output.FlushAsync(_call.Aborted);
             throw new EtcdFault(StatusCode.Unavailable, "etcdserver: leader changed");
         }
-        var grants = _connection.Grants;
-        if (Array.TrueForAll(_watches, watch => grants.Allows(watch.Range)) && !grants.IsNone)
+        var (grants, door) = _connection.Access;
+        if (ReferenceEquals(door, _door) && Array.TrueForAll(_watches, watch => grants.Allows(watch.Range)) && !grants.IsNone)
             return;
         var refusal = EtcdFault.PermissionDenied();
         var head = view.History.Head.Revision;

@@ -12,7 +12,11 @@ namespace Mesh.ClusterMesh.Door.Upstream;
 /// <param name="Error">Why it is not connected, null when it is.</param>
 /// <param name="Since">When Connected or Error last changed.</param>
 public sealed record UpstreamStatus(bool Connected, string? Error, DateTimeOffset Since, ulong EtcdClusterId, long Revision,
-    long Reconnections, long Reloads);
+    long Reconnections, long Reloads)
+{
+    /// <summary>Of a door that serves a cache only.</summary>
+    public static UpstreamStatus None { get; } = new(false, "this door has no etcd", DateTimeOffset.UnixEpoch, 0, 0, 0, 0);
+}
 
 /// <summary>
 /// Keeps the watch cache equal to the cluster's etcd. It lists the whole key space at a revision some way back and watches from there,
