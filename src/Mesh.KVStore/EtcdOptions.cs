@@ -36,13 +36,25 @@ public sealed record EtcdOptions
 
     /// <summary>
     /// How often a watch compares itself with the store, since etcd up to 3.4 can lose watch events without an error. An audit asks
-    /// for the number of keys and the names of those changed since the last audit; a difference that lasts longer than
-    /// <see cref="AuditGrace"/> makes the watch list again. Timeout.InfiniteTimeSpan turns it off.
+    /// for the number of keys and the names of those changed since the last audit; a difference that silence of twice
+    /// <see cref="AuditGrace"/> does not mend makes the watch list again. Timeout.InfiniteTimeSpan turns it off.
     /// </summary>
-    public TimeSpan AuditInterval { get; init; } = TimeSpan.FromMinutes(5);
+    public TimeSpan AuditInterval { get; init; } = TimeSpan.FromSeconds(45);
 
-    /// <summary>How long an event may be under way before an audit calls it lost.</summary>
-    public TimeSpan AuditGrace { get; init; } = TimeSpan.FromSeconds(5);
+    /// <summary>How long an event may be under way, while nothing else arrives, before an audit calls it lost.</summary>
+    public TimeSpan AuditGrace { get; init; } = TimeSpan.FromSeconds(3);
+
+    /// <summary>The same for a server that calls itself a door of ours (header <see cref="DoorHeader"/>): there the question is cheap,
+    /// so that what was lost is back within two seconds.</summary>
+    public TimeSpan DoorAuditInterval { get; init; } = TimeSpan.FromSeconds(1.1);
+
+    public TimeSpan DoorAuditGrace { get; init; } = TimeSpan.FromSeconds(0.25);
+
+    /// <summary>What bounds the audits against doors of the whole process.</summary>
+    public AuditPace Pace { get; init; } = AuditPace.OfProcess;
+
+    /// <summary>Response header by which a door of ours can be told from an etcd.</summary>
+    public const string DoorHeader = "mesh-door";
 
     /// <summary>How often the status looks at the certificate files between handshakes, so that a broken one is noticed in time.</summary>
     public TimeSpan CertificateCheckInterval { get; init; } = TimeSpan.FromSeconds(10);

@@ -100,6 +100,9 @@ public sealed record KVStoreStatus(bool Connected, ulong ClusterId, string Endpo
 
     /// <summary>The certificates in use; null without TLS.</summary>
     public TlsStatus? Tls { get; init; }
+
+    /// <summary>Audits that found something lost, and made the watch list again.</summary>
+    public long Repairs { get; init; }
 }
 
 /// <summary>An operation that failed for good after its retries. The message names the endpoint and the cause.</summary>

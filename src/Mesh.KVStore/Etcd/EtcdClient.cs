@@ -86,6 +86,7 @@ internal sealed class EtcdClient : IDisposable
             using var running = call(endpoint, new CallOptions(headers, Time.GetUtcNow().UtcDateTime + deadline, cancellation));
             var answer = await running.ResponseAsync.ConfigureAwait(false);
             endpoint.Answered = true;
+            endpoint.IsDoor = (await running.ResponseHeadersAsync.ConfigureAwait(false)).Get(EtcdOptions.DoorHeader) is not null;
             Succeeded();
             return answer;
         }

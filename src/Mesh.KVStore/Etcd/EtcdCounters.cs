@@ -7,6 +7,7 @@ internal sealed class EtcdCounters
     private long _resumptions;
     private long _relists;
     private long _audits;
+    private long _repairs;
 
     public string? RelistReason { get; set; }
 
@@ -18,6 +19,8 @@ internal sealed class EtcdCounters
 
     public void Audited() => Interlocked.Increment(ref _audits);
 
+    public void Repaired() => Interlocked.Increment(ref _repairs);
+
     public KVStoreStatus AddTo(KVStoreStatus status) => status with
     {
         RejectedKeys = Volatile.Read(ref _rejected),
@@ -25,5 +28,6 @@ internal sealed class EtcdCounters
         Relists = Volatile.Read(ref _relists),
         LastRelistReason = RelistReason,
         Audits = Volatile.Read(ref _audits),
+        Repairs = Volatile.Read(ref _repairs),
     };
 }

@@ -53,6 +53,9 @@ internal sealed class EtcdEndpoint : IDisposable
     /// <summary>Null for plain http.</summary>
     public ClientTls? Tls { get; }
 
+    /// <summary>It is a door of ours and not an etcd: its own answers say so.</summary>
+    public bool IsDoor { get; set; }
+
     public KV.KVClient KV { get; }
 
     /// <summary>For the small reads of a watch, on the watch's own connection.</summary>

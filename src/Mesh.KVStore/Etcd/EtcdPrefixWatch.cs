@@ -18,9 +18,13 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
     /// <summary>A stream that lived this long was healthy: the next reconnection starts with the shortest wait.</summary>
     private static readonly TimeSpan HealthyAfter = TimeSpan.FromSeconds(2);
 
+    /// <summary>However many watches share the pace, what was lost is found within a minute.</summary>
+    private static readonly TimeSpan LatestAudit = TimeSpan.FromSeconds(45);
+
     private readonly PrefixRange _range = PrefixRange.Of(prefix);
     private readonly Backoff _backoff = client.NewBackoff();
-    private WatchPosition _position = new();
+    private WatchPosition _position = new(client.Random);
+    private (long From, TimeSpan Wait)? _nextAudit;
     private int _failures;
 
     public async IAsyncEnumerable<WatchBatch> RunAsync([EnumeratorCancellation] CancellationToken cancellation)
@@ -47,7 +51,8 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
     /// <summary>One list: ListStart, pages, and ListEnd when the whole could be read at one revision.</summary>
     public async IAsyncEnumerable<WatchBatch> ListAsync([EnumeratorCancellation] CancellationToken cancellation)
     {
-        _position = new WatchPosition();
+        _position = new WatchPosition(client.Random);
+        _nextAudit = null;
         yield return new WatchBatch(WatchBatchKind.ListStart, [], 0);
         ByteString? from = _range.Key;
         while (from is not null)
@@ -80,13 +85,12 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                     (endpoint, options) => endpoint.KV.RangeAsync(request, options), cancellation).ConfigureAwait(false);
                 client.Observed(page.Header);
                 if (_position.Next == 1)
-                    _position.Begin(page.Header, page.Count);
+                    _position.Begin(page.Header);
                 else if (!_position.Accepts(page.Header, out var reason))
                     return Relist<(WatchBatch, ByteString?)>(reason, (default, null));
                 Healthy();
                 var items = Decode(page.Kvs);
-                if (page.Kvs.Count > 0)
-                    _position.Anchor = page.Kvs[^1];
+                _position.List(page.Kvs);
                 var next = page.More && page.Kvs.Count > 0 ? PrefixRange.After(page.Kvs[^1].Key) : null;
                 return (new WatchBatch(WatchBatchKind.Put, items, _position.Next - 1), next);
             }
@@ -146,12 +150,17 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         {
             while (true)
             {
-                var audit = _position.AuditDue(client.Time, client.Options);
-                if (!await stream.WaitAsync(audit, client.Time, cancellation).ConfigureAwait(false))
+                _position.Listening(client.Time.GetTimestamp());
+                if (_position.IsAuditRipe)
+                    FinishAudit();
+                if (_position.Lost)
+                    return null;
+                var due = AuditDue(stream.Endpoint);
+                // A question is asked at its time also when events never pause; a verdict by silence needs silence.
+                var asks = due == TimeSpan.Zero && _position.Audit is null;
+                if (asks || !await stream.WaitAsync(due, client.Time, cancellation).ConfigureAwait(false))
                 {
                     await AuditAsync(stream.Endpoint, cancellation).ConfigureAwait(false);
-                    if (_position.Lost)
-                        return null;
                     continue;
                 }
                 var response = await stream.TakeAsync().ConfigureAwait(false);
@@ -230,32 +239,73 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         }
     }
 
-    /// <summary>Two steps: first ask the store, then, after the grace in which events under way arrive, compare.</summary>
+    /// <summary>How long until the next step of the audit; infinite when audits are off.</summary>
+    private TimeSpan AuditDue(EtcdEndpoint endpoint)
+    {
+        var (interval, grace) = endpoint.IsDoor
+            ? (client.Options.DoorAuditInterval, client.Options.DoorAuditGrace)
+            : (client.Options.AuditInterval, client.Options.AuditGrace);
+        if (interval == Timeout.InfiniteTimeSpan)
+            return Timeout.InfiniteTimeSpan;
+        if (_position.Audit is { } pending)
+            return Left(client.Time.GetElapsedTime(pending.SilentSince), grace);
+        if (_position.MustAudit)
+            return TimeSpan.Zero;
+        if (_nextAudit is not { } next)
+        {
+            // Not at the same moment as all the other watches that began with this one.
+            var wanted = interval * (0.9 + 0.1 * client.Random.NextDouble());
+            _nextAudit = next = (client.Time.GetTimestamp(), endpoint.IsDoor ? client.Options.Pace.Book(wanted, LatestAudit) : wanted);
+        }
+        return Left(client.Time.GetElapsedTime(next.From), next.Wait);
+
+        static TimeSpan Left(TimeSpan gone, TimeSpan all) => gone < all ? all - gone : TimeSpan.Zero;
+    }
+
+    /// <summary>
+    /// First asks the store. What differs then may be under way; it is called lost when something newer has arrived, or when nothing
+    /// arrived for the grace, twice: a reader that could not run for a moment must not take that for silence.
+    /// </summary>
     private async Task AuditAsync(EtcdEndpoint endpoint, CancellationToken cancellation)
     {
         if (_position.Audit is null)
         {
-            var count = await ProbeAsync(endpoint,
-                new RangeRequest { Key = _range.Key, RangeEnd = _range.End, CountOnly = true }, cancellation).ConfigureAwait(false);
-            var changed = await ProbeAsync(endpoint,
+            // Serializable: the very member, and the very memory, that feeds the stream.
+            var answer = await ProbeAsync(endpoint,
                 new RangeRequest
                 {
                     Key = _range.Key,
                     RangeEnd = _range.End,
                     KeysOnly = true,
-                    Revision = count.Header.Revision,
+                    Serializable = true,
                     MinModRevision = _position.AuditedTo + 1,
                 }, cancellation).ConfigureAwait(false);
-            if (!_position.Accepts(count.Header, out var reason))
+            if (!_position.Accepts(answer.Header, out var reason))
                 Relist(reason);
             else
-                _position.BeginAudit(count.Header.Revision, count.Count, changed.Kvs, client.Time.GetTimestamp());
+                _position.BeginAudit(answer.Header.Revision, answer.Count, answer.Kvs, client.Time.GetTimestamp());
+            if (!_position.Lost && _position.Difference() is null)
+                FinishAudit();
             return;
         }
-        var difference = _position.FinishAudit(client.Time.GetTimestamp());
+        if (_position.Audit.Doubted || _position.Difference() is null)
+        {
+            FinishAudit();
+            return;
+        }
+        _position.Audit.Doubted = true;
+        _position.Listening(client.Time.GetTimestamp());
+    }
+
+    private void FinishAudit()
+    {
+        var difference = _position.FinishAudit();
+        _nextAudit = null;
         counters.Audited();
-        if (difference is not null)
-            Relist($"audit: {difference}");
+        if (difference is null)
+            return;
+        counters.Repaired();
+        Relist($"audit: {difference}");
     }
 
     private Task<RangeResponse> ProbeAsync(EtcdEndpoint endpoint, RangeRequest request, CancellationToken cancellation) =>

@@ -5,27 +5,35 @@ using Mvccpb;
 namespace Mesh.KVStore;
 
 /// <summary>
-/// Where a reader stands in the history of one etcd, and what it needs to prove that: the number of keys below the prefix, the key
-/// it read last, and which keys changed since the last audit.
+/// Where a reader stands in the history of one etcd, and what it needs to prove that: the keys it holds, the key it read last, and
+/// which keys changed since the last audit.
+///
+/// An audit asks for the number of keys below the prefix and for the names and revisions of those changed since the last audit; that
+/// is a digest of the whole, by induction. At audit a the reader held exactly what the store did. Let every key the store names as
+/// changed up to r have been seen here at that revision or a later one, and let both counts be equal at r. A key of the store at r
+/// either changed after a, then it is named and we have seen it; or it did not, then we held it at a, and no event has touched it.
+/// So the reader holds all that the store holds, and by the count nothing else. This needs the count of what is really held: one
+/// reckoned from events (a creation +1, a deletion -1) is wrong in the same way as the events are, when some of them are lost.
 /// </summary>
-internal sealed class WatchPosition
+/// <param name="random">Seeds the hashes of the keys.</param>
+internal sealed class WatchPosition(Random random)
 {
     /// <summary>An audit is due early when so many keys changed, which bounds what is remembered.</summary>
     private const int MaxChanges = 65_536;
 
     private readonly Dictionary<ByteString, long> _changes = [];
-    private long _auditedAt;
+    private readonly HeldKeys _held = new((ulong)random.NextInt64());
 
     /// <summary>The first revision not yet read; 1 before the list.</summary>
     public long Next { get; private set; } = 1;
 
     public ulong ClusterId { get; private set; }
 
-    /// <summary>Keys below the prefix, those that are not UTF-8 included.</summary>
-    public long Count { get; private set; }
+    /// <summary>Keys held, those that are not UTF-8 included.</summary>
+    public long Count => _held.Count;
 
     /// <summary>The key read last; its version is 0 when that was a delete.</summary>
-    public Mvccpb.KeyValue? Anchor { get; set; }
+    public Mvccpb.KeyValue? Anchor { get; private set; }
 
     /// <summary>A stream has stood, or failed to open, since this list.</summary>
     public bool Resuming { get; set; }
@@ -33,17 +41,31 @@ internal sealed class WatchPosition
     /// <summary>Continuity cannot be proved: list again.</summary>
     public bool Lost { get; set; }
 
-    /// <summary>Up to this revision the reader is known to be complete.</summary>
+    /// <summary>Up to this revision every change has been seen.</summary>
     public long AuditedTo { get; private set; }
 
     public PendingAudit? Audit { get; private set; }
 
-    public void Begin(ResponseHeader header, long count)
+    /// <summary>So much changed since the last audit that the next one is due whatever its time.</summary>
+    public bool MustAudit => Audit is null && _changes.Count > MaxChanges;
+
+    /// <summary>All that happened up to the store's answer must have arrived, because something newer has.</summary>
+    public bool IsAuditRipe => Audit is { } audit && Next > audit.Revision;
+
+    public void Begin(ResponseHeader header)
     {
         ClusterId = header.ClusterId;
         Next = header.Revision + 1;
         AuditedTo = header.Revision;
-        Count = count;
+    }
+
+    /// <summary>Takes a page of the list.</summary>
+    public void List(IReadOnlyList<Mvccpb.KeyValue> page)
+    {
+        foreach (var item in page)
+            _held.Add(item.Key);
+        if (page.Count > 0)
+            Anchor = page[^1];
     }
 
     /// <summary>Whether an answer can come from the history that was listed.</summary>
@@ -66,11 +88,10 @@ internal sealed class WatchPosition
             fresh.Add(item);
             if (Audit is { CountThere: null } audit && item.Kv.ModRevision > audit.Revision)
                 audit.CountThere = Count;
-            var deleted = item.Type == Event.Types.EventType.Delete;
-            if (deleted)
-                Count--;
-            else if (item.Kv.Version == 1)
-                Count++;
+            if (item.Type == Event.Types.EventType.Delete)
+                _held.Remove(item.Kv.Key);
+            else
+                _held.Add(item.Kv.Key);
             _changes[item.Kv.Key] = item.Kv.ModRevision;
             Anchor = item.Kv;
         }
@@ -86,36 +107,35 @@ internal sealed class WatchPosition
             Next = revision + 1;
     }
 
-    /// <summary>How long until the next step of the audit; infinite when audits are off.</summary>
-    public TimeSpan AuditDue(TimeProvider time, EtcdOptions options)
+    /// <summary>The grace of a pending audit runs while the reader listens and hears nothing.</summary>
+    public void Listening(long now)
     {
-        if (options.AuditInterval == Timeout.InfiniteTimeSpan)
-            return Timeout.InfiniteTimeSpan;
-        if (_auditedAt == 0)
-            _auditedAt = time.GetTimestamp();
-        if (Audit is null && _changes.Count > MaxChanges)
-            return TimeSpan.Zero;
-        var left = Audit is null
-            ? options.AuditInterval - time.GetElapsedTime(_auditedAt)
-            : options.AuditGrace - time.GetElapsedTime(Audit.Asked);
-        return left > TimeSpan.Zero ? left : TimeSpan.Zero;
+        if (Audit is { } audit)
+            audit.SilentSince = now;
     }
 
     public void BeginAudit(long revision, long count, IReadOnlyList<Mvccpb.KeyValue> changed, long now) =>
         Audit = new PendingAudit(revision, count, changed, now) { CountThere = revision < Next - 1 ? count : null };
 
-    /// <summary>What differs between the store as it was asked and what was read by now; null when nothing does.</summary>
-    public string? FinishAudit(long now)
+    /// <summary>What differs at present between the store as it was asked and what was read; null when nothing does.</summary>
+    public string? Difference()
     {
         var audit = Audit!;
-        Audit = null;
-        _auditedAt = now;
         var missed = audit.Changed.FirstOrDefault(c => !_changes.TryGetValue(c.Key, out var seen) || seen < c.ModRevision);
         if (missed is not null)
             return $"the change of {missed.Key.ToStringUtf8()} at revision {missed.ModRevision} never arrived";
         var count = audit.CountThere ?? Count;
-        if (count != audit.Count)
-            return $"the store holds {audit.Count} keys, we read {count}";
+        return count == audit.Count ? null : $"the store holds {audit.Count} keys, we hold {count}";
+    }
+
+    /// <summary>Ends the audit: with no difference, everything up to the store's answer is known to have been read.</summary>
+    public string? FinishAudit()
+    {
+        var difference = Difference();
+        var audit = Audit!;
+        Audit = null;
+        if (difference is not null)
+            return difference;
         AuditedTo = audit.Revision;
         foreach (var (key, revision) in _changes)
         {
@@ -135,9 +155,13 @@ internal sealed class WatchPosition
 
         public IReadOnlyList<Mvccpb.KeyValue> Changed { get; } = changed;
 
-        public long Asked { get; } = asked;
+        /// <summary>Timestamp of the last message, or of the answer itself.</summary>
+        public long SilentSince { get; set; } = asked;
 
         /// <summary>Our own count as of <see cref="Revision"/>; null until an event beyond it arrives.</summary>
         public long? CountThere { get; set; }
+
+        /// <summary>The difference has outlived one grace already.</summary>
+        public bool Doubted { get; set; }
     }
 }

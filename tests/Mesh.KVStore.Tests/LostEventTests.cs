@@ -1,0 +1,176 @@
+using System.Diagnostics;
+using System.Text;
+using Mesh.TestKit;
+using Xunit;
+
+namespace Mesh.KVStore.Tests;
+
+/// <summary>Watch events that disappear without an error, between a real etcd and the reader: what the audit is for.</summary>
+public sealed class LostEventTests : IAsyncLifetime
+{
+    private static readonly TimeSpan Promise = TimeSpan.FromSeconds(2);
+
+    private EtcdServer _etcd = null!;
+    private EtcdKVStore _writer = null!;
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        _etcd = await EtcdServer.StartAsync();
+        _writer = _etcd.NewStore();
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _writer.DisposeAsync();
+        await _etcd.DisposeAsync();
+    }
+
+    /// <summary>What is lost, and what happens besides. b is the key that is deleted, c the one that is created.</summary>
+    public static TheoryData<string> Losses => ["put", "update", "delete", "delete and put", "delete, put, and its next update is seen",
+        "delete and put, and its delete is seen"];
+
+    [Theory]
+    [MemberData(nameof(Losses))]
+    public async Task Behind_a_door_what_was_lost_is_back_within_two_seconds(string loss)
+    {
+        await using var door = await GrpcProxy.StartAsync(_etcd.Endpoint, asDoor: true);
+        await using var store = new EtcdKVStore(new EtcdOptions { Endpoints = [door.Endpoint] });
+        await using var reader = await ReadingAsync(store);
+        var (expected, lost) = await LoseAsync(door, loss);
+        await reader.UntilAsync(expected);
+        Assert.InRange(lost.Elapsed, TimeSpan.Zero, Promise);
+        Assert.Equal(2, reader.Lists);
+        Assert.Equal(1, store.Status.Repairs);
+        Assert.Contains("audit", store.Status.LastRelistReason, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("put")]
+    [InlineData("delete, put, and its next update is seen")]
+    public async Task Without_audits_it_is_lost_for_good(string loss)
+    {
+        await using var door = await GrpcProxy.StartAsync(_etcd.Endpoint, asDoor: true);
+        await using var store = new EtcdKVStore(new EtcdOptions
+        {
+            Endpoints = [door.Endpoint],
+            DoorAuditInterval = Timeout.InfiniteTimeSpan,
+        });
+        await using var reader = await ReadingAsync(store);
+        var (expected, lost) = await LoseAsync(door, loss);
+        // Later events arrive, and still nobody notices.
+        await _writer.WriteAsync([Put("w/z", "1")], Cancellation);
+        await reader.UntilAsync(() => reader.State.EndsWith("w/z=1", StringComparison.Ordinal));
+        await Task.Delay(Promise + TimeSpan.FromSeconds(0.2), Cancellation);
+        Assert.NotEqual($"{expected} w/z=1", reader.State);
+        Assert.Equal(1, reader.Lists);
+    }
+
+    [Fact]
+    public async Task Behind_a_foreign_etcd_the_same_takes_as_long_as_its_audits_are_apart()
+    {
+        Assert.InRange(new EtcdOptions { Endpoints = [] }.AuditInterval + 2 * new EtcdOptions { Endpoints = [] }.AuditGrace,
+            TimeSpan.Zero, TimeSpan.FromSeconds(60));
+        await using var wire = await GrpcProxy.StartAsync(_etcd.Endpoint, asDoor: false);
+        await using var store = new EtcdKVStore(new EtcdOptions
+        {
+            Endpoints = [wire.Endpoint],
+            DoorAuditInterval = Timeout.InfiniteTimeSpan,
+            AuditInterval = TimeSpan.FromSeconds(0.5),
+            AuditGrace = TimeSpan.FromSeconds(0.2),
+        });
+        await using var reader = await ReadingAsync(store);
+        var (expected, _) = await LoseAsync(wire, "delete, put, and its next update is seen");
+        await reader.UntilAsync(expected);
+        Assert.Equal(1, store.Status.Repairs);
+    }
+
+    [Fact]
+    public async Task Audits_of_a_door_under_load_find_nothing_when_nothing_is_lost()
+    {
+        await using var door = await GrpcProxy.StartAsync(_etcd.Endpoint, asDoor: true);
+        await using var store = new EtcdKVStore(new EtcdOptions
+        {
+            Endpoints = [door.Endpoint],
+            DoorAuditInterval = TimeSpan.FromMilliseconds(20),
+            Pace = new AuditPace(1000, TimeProvider.System),
+        });
+        await using var reader = await ReadingAsync(store);
+        // Slower than the writer, so that audits ask while events are under way.
+        reader.OnEvent = () => Thread.Sleep(2);
+        for (var i = 0; store.Status.Audits < 20; i++)
+        {
+            await _writer.WriteAsync([Put($"w/{i % 50}", $"{i}"), new WriteOperation($"w/{(i + 7) % 50}", null)], Cancellation);
+            if (i % 50 == 49)
+                await reader.UntilAsync(() => reader.State.Contains($"={i} ", StringComparison.Ordinal) || reader.State.EndsWith($"={i}", StringComparison.Ordinal));
+        }
+        Assert.Equal(1, reader.Lists);
+        Assert.Equal(0, store.Status.Repairs);
+    }
+
+    [Fact]
+    public void Hundreds_of_watches_take_turns_and_none_waits_longer_than_the_bound()
+    {
+        var pace = new AuditPace(20, TimeProvider.System);
+        var waits = Enumerable.Range(0, 2000).Select(_ => pace.Book(TimeSpan.FromSeconds(1), TimeSpan.FromSeconds(45))).ToArray();
+        Assert.InRange(waits[0].TotalSeconds, 0.9, 1.1);
+        Assert.InRange(waits[200].TotalSeconds, 10.5, 11.5);
+        Assert.InRange(waits[^1].TotalSeconds, 44.9, 45.1);
+    }
+
+    private async Task<Reader> ReadingAsync(EtcdKVStore store)
+    {
+        await _writer.WriteAsync([Put("w/a", "1"), Put("w/b", "1")], Cancellation);
+        var reader = new Reader(store, "w/");
+        await reader.UntilAsync("w/a=1 w/b=1");
+        // An event proves that the watch stands.
+        await _writer.WriteAsync([Put("w/a", "2")], Cancellation);
+        await reader.UntilAsync("w/a=2 w/b=1");
+        return reader;
+    }
+
+    /// <summary>Returns what the store holds in the end, and a clock that runs since the first loss.</summary>
+    private async Task<(string Expected, Stopwatch Lost)> LoseAsync(GrpcProxy wire, string loss)
+    {
+        var toLose = loss switch { "put" or "update" or "delete" => 1, _ => 2 };
+        wire.Lose = _ => Interlocked.Decrement(ref toLose) >= 0;
+        var clock = Stopwatch.StartNew();
+        var expected = "";
+        switch (loss)
+        {
+            case "put":
+                await _writer.WriteAsync([Put("w/c", "1")], Cancellation);
+                expected = "w/a=2 w/b=1 w/c=1";
+                break;
+            case "update":
+                await _writer.WriteAsync([Put("w/b", "2")], Cancellation);
+                expected = "w/a=2 w/b=2";
+                break;
+            case "delete":
+                await _writer.WriteAsync([new WriteOperation("w/b", null)], Cancellation);
+                expected = "w/a=2";
+                break;
+            default:
+                await _writer.WriteAsync([new WriteOperation("w/b", null)], Cancellation);
+                await _writer.WriteAsync([Put("w/c", "1")], Cancellation);
+                expected = "w/a=2 w/c=1";
+                break;
+        }
+        if (loss.EndsWith("update is seen", StringComparison.Ordinal))
+        {
+            await _writer.WriteAsync([Put("w/c", "2")], Cancellation);
+            expected = "w/a=2 w/c=2";
+        }
+        if (loss.EndsWith("delete is seen", StringComparison.Ordinal))
+        {
+            await _writer.WriteAsync([new WriteOperation("w/c", null)], Cancellation);
+            expected = "w/a=2";
+        }
+        while (wire.Dropped < (loss is "put" or "update" or "delete" ? 1 : 2))
+            await Task.Delay(1, Cancellation);
+        return (expected, clock);
+    }
+
+    private static WriteOperation Put(string key, string value) => new(key, Encoding.UTF8.GetBytes(value));
+}
