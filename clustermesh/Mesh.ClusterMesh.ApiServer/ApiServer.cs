@@ -3,6 +3,7 @@ using Mesh.ClusterMesh.ApiServer.Observability;
 using Mesh.ClusterMesh.ApiServer.Serving;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Wire;
+using Mesh.Joining.Listening;
 using Mesh.Kubernetes;
 using Mesh.KVStore;
 
@@ -44,11 +45,16 @@ public sealed class ApiServer : IAsyncDisposable
     /// <summary>The door; null when there is none or the server has not come so far.</summary>
     internal DoorKeeper? Door { get; private set; }
 
+    /// <summary>Where other clusters join; null when nowhere.</summary>
+    internal JoinListener? Join { get; private set; }
+
     /// <summary>Runs until cancelled.</summary>
     /// <exception cref="IOException">A port or directory cannot be used; the message names it.</exception>
     public async Task RunAsync(CancellationToken cancellation)
     {
         await StartedAsync(await StatusPages.StartAsync(_options, () => IsReady, Page, Problems, cancellation));
+        if (_options.Join is { } join)
+            Join = await StartedAsync(JoinListener.Start(join with { Time = _time, Log = _log }));
         _source = await StartedAsync(new ManifestDirectory(_options.ManifestDirectory, _time, _log));
         var etcd = await OpenEtcdAsync(cancellation);
         if (_options.Door is { } door)
@@ -146,6 +152,7 @@ public sealed class ApiServer : IAsyncDisposable
         {
             var problems = (_source?.Problems.Count ?? 0) + _reflector.Problems.Count;
             var page = _metrics.Page(_stores.ToDictionary(pair => pair.Key, pair => pair.Value.Status), problems, Etcd?.Restarts);
+            page += Join?.Counters.Page("cilium_clustermesh_apiserver_");
             return Door is null ? page : page + DoorMetrics.Page(Door.Status, _options.Self.Name, _time.GetUtcNow());
         }
     }
@@ -159,7 +166,8 @@ public sealed class ApiServer : IAsyncDisposable
             var stores = _stores.Values.Select(store => store.Status.LastError).OfType<string>();
             var etcd = Etcd?.Error is { } error ? [$"etcd: {error}"] : Array.Empty<string>();
             var door = Door?.Problems ?? [];
-            return string.Concat(source.Concat(objects).Concat(stores).Concat(etcd).Concat(door).Select(line => line + "\n"));
+            var join = Join?.Problem is { } closed ? [closed] : Array.Empty<string>();
+            return string.Concat(source.Concat(objects).Concat(stores).Concat(etcd).Concat(door).Concat(join).Select(line => line + "\n"));
         }
     }
 

@@ -1,5 +1,6 @@
 using System.Net;
 using Mesh.ClusterMesh.Door;
+using Mesh.Joining.Listening;
 using Mesh.KVStore;
 
 namespace Mesh.ClusterMesh.ApiServer;
@@ -21,6 +22,9 @@ public sealed record ApiServerOptions
 
     /// <summary>Where readers are let in, and who; null for nowhere.</summary>
     public DoorOptions? Door { get; init; }
+
+    /// <summary>Where other clusters join by a token; null for nowhere.</summary>
+    public JoinListenerOptions? Join { get; init; }
 
     /// <summary>Where /readyz answers; null for nowhere.</summary>
     public IPEndPoint? Health { get; init; }

@@ -5,8 +5,10 @@ using Mesh.Bpf;
 using Mesh.Cli.Commands;
 using Mesh.Cli.Commands.Bpf;
 using Mesh.Cli.Commands.Ca;
+using Mesh.Cli.Commands.Joining;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Datapath;
+using Mesh.Joining;
 using Mesh.Lab;
 using Mesh.Pki;
 
@@ -40,7 +42,7 @@ public static class MeshCommand
                 ProcessTerminationTimeout = TimeSpan.FromSeconds(30),
             });
         }
-        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or BpfException or PkiException
+        catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or BpfException or PkiException or JoinException
             or System.ComponentModel.Win32Exception)
         {
             await error.WriteLineAsync($"mesh: {e.Message}");
@@ -58,7 +60,14 @@ public static class MeshCommand
         var root = new RootCommand("Mesh connects the pods and services of many clusters.");
         foreach (var command in new[]
         {
-            new Command("clustermesh", "This cluster's connections to the others.") { ClusterMeshStatusCommand.Build(output, error) },
+            new Command("clustermesh", "This cluster's connections to the others.")
+            {
+                ClusterMeshStatusCommand.Build(output, error),
+                TokenCommand.Build(output),
+                PlanCommand.Build(output),
+                ConnectCommand.Build(output),
+                DisconnectCommand.Build(output),
+            },
             StatusCommand.Build(output),
             new Command("service", "Services as the agent sees them.") { ServiceListCommand.Build(output) },
             new Command("node", "Nodes of all clusters.") { NodeListCommand.Build(output) },

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net;
+using Mesh.ClusterMesh.ApiServer.Joining;
 using Mesh.KVStore;
 using Mesh.Model;
 
@@ -30,11 +31,12 @@ internal sealed class ServerFlags
     private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
 
     private readonly DoorFlags _door = new();
+    private readonly JoinFlags _join = new();
     private readonly List<string> _faults = [];
 
     private IEnumerable<Option> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, _healthPort, _metrics,
+        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, .. _join.All, _healthPort, _metrics,
     ];
 
     public IEnumerable<string> Names => All.Select(flag => flag.Name);
@@ -70,6 +72,7 @@ internal sealed class ServerFlags
         var given = ReadGivenEtcd(parsed.GetValue(_kvstore) ?? []);
         var etcdDirectory = Path.GetFullPath(Value(_dataDir));
         var door = _door.Read(parsed, Value(_clusterName), Fault);
+        var join = _join.Read(parsed, Fault);
         var health = ReadEndPoint(_healthPort, Value(_healthPort), IPAddress.Loopback);
         var metrics = ReadEndPoint(_metrics, Value(_metrics), IPAddress.IPv6Any);
         if (_faults.Count > 0)
@@ -86,6 +89,7 @@ internal sealed class ServerFlags
                 ConfirmReads = given is not null,
                 StateDir = door.StateDir ?? (given is null ? Path.Combine(etcdDirectory, "door") : null),
             },
+            Join = join,
             Health = health,
             Metrics = metrics,
             NamespacesAreGlobal = namespacesAreGlobal,
