@@ -18,8 +18,10 @@ public sealed record ClusterDescription
     /// <summary>1 to <see cref="MaxConnectedClusters"/>.</summary>
     public required uint Id { get; init; }
 
+    // A member that the file does not have arrives here as zero or null: generated readers set every member.
+
     /// <summary>255 or 511; the same in the whole mesh.</summary>
-    public int MaxConnectedClusters { get; init; } = 255;
+    public int MaxConnectedClusters { get; init => field = value == 0 ? 255 : value; } = 255;
 
     /// <summary>Ranges that pods of this cluster have addresses of; peers accept no other from us.</summary>
     [JsonPropertyName("podCIDRs")]
@@ -55,10 +57,10 @@ public sealed record ClusterDescription
     public string? MountPath { get; init; }
 
     /// <summary>UDP port of the tunnels between nodes.</summary>
-    public int TunnelPort { get; init; } = 8472;
+    public int TunnelPort { get; init => field = value == 0 ? 8472 : value; } = 8472;
 
     /// <summary>Unix sockets of agents of this cluster on this machine: who is asked whether a peer is seen.</summary>
-    public IReadOnlyList<string> AgentSockets { get; init; } = [];
+    public IReadOnlyList<string> AgentSockets { get; init => field = value ?? []; } = [];
 
     /// <summary>Name of the network namespace that reaches the others, when it is not that of the caller; for a cluster of a lab.</summary>
     public string? NetworkNamespace { get; init; }

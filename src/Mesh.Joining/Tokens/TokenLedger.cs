@@ -188,5 +188,5 @@ internal sealed record LedgerContent
     /// <summary>Directory of the cluster.json that the tokens speak for.</summary>
     public string? ClusterDirectory { get; init; }
 
-    public IReadOnlyList<TokenRecord> Tokens { get; init; } = [];
+    public IReadOnlyList<TokenRecord> Tokens { get; init => field = value ?? []; } = [];
 }
