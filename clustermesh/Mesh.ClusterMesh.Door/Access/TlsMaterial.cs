@@ -1,4 +1,5 @@
 using System.Net.Security;
+using System.Runtime.CompilerServices;
 using System.Security.Authentication;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -14,10 +15,17 @@ internal sealed class TlsMaterial
 {
     private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
 
+    /// <summary>Certificates that a client may send besides its own.</summary>
+    private const int LongestChain = 8;
+
     private readonly WatchedFile<SslStreamCertificateContext> _server;
     private readonly WatchedFile<X509Certificate2Collection> _trusted;
     private readonly X509Certificate2Collection _alsoTrusted;
     private readonly TimeProvider _time;
+
+    /// <summary>What came with a client's certificate in its handshake: needed again whenever the bundle changes. Lives as long as the
+    /// certificate, which is the connection's.</summary>
+    private readonly ConditionalWeakTable<X509Certificate2, X509Certificate2Collection> _presented = [];
 
     /// <exception cref="InvalidDataException">A file cannot be used at start.</exception>
     public TlsMaterial(DoorOptions options, TimeProvider time, Action<string> log)
@@ -63,17 +71,34 @@ internal sealed class TlsMaterial
             ClientCertificateRequired = true,
             EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
             AllowRenegotiation = false,
-            RemoteCertificateValidationCallback = (_, certificate, _, _) => certificate is X509Certificate2 client && Trusts(client),
+            RemoteCertificateValidationCallback = (_, certificate, chain, _) => certificate is X509Certificate2 client && Admits(client, chain),
         };
     }
 
+    private bool Admits(X509Certificate2 client, X509Chain? handshake)
+    {
+        if (handshake is not { ChainPolicy.ExtraStore: { Count: > 0 and <= LongestChain } presented })
+            return Trusts(client);
+        // Copies: those of the handshake are its own.
+        var between = new X509Certificate2Collection();
+        foreach (var certificate in presented)
+            between.Add(X509CertificateLoader.LoadCertificate(certificate.RawDataMemory.Span));
+        if (!Trusts(client, between))
+            return false;
+        _presented.AddOrUpdate(client, between);
+        return true;
+    }
+
     /// <summary>True when the certificate chains to the bundle as it is now, is in its time, and may be a client's.</summary>
-    public bool Trusts(X509Certificate2 client)
+    public bool Trusts(X509Certificate2 client) => Trusts(client, _presented.TryGetValue(client, out var between) ? between : []);
+
+    private bool Trusts(X509Certificate2 client, X509Certificate2Collection between)
     {
         using var chain = new X509Chain();
         chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
         chain.ChainPolicy.CustomTrustStore.AddRange(_trusted.Value);
         chain.ChainPolicy.CustomTrustStore.AddRange(_alsoTrusted);
+        chain.ChainPolicy.ExtraStore.AddRange(between);
         chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck;
         chain.ChainPolicy.DisableCertificateDownloads = true;
         chain.ChainPolicy.ApplicationPolicy.Add(new Oid(ClientAuthentication));

@@ -9,7 +9,10 @@ internal static class CaRotateCommand
     public static Command Build(TextWriter output)
     {
         var options = new CaOptions();
-        var to = new Option<string?>("--to") { Description = "Go on until this stage and no further: announced, reissued, settled; run again, it changes nothing" };
+        var to = new Option<string?>("--to")
+        {
+            Description = "Go on until this stage and no further: announced, reissued, settled; run again, it changes nothing",
+        };
         to.AcceptOnlyFromAmong("announced", "reissued", "settled");
         var force = new Option<bool>("--force") { Description = "Take the step although it cuts those who are named" };
         var cancel = new Option<bool>("--cancel") { Description = "Take an announcement back" };

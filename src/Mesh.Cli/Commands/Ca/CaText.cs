@@ -51,7 +51,10 @@ internal static class CaText
             yield return $"{Word(leaf.Certificate, now)}: {leaf.Leaf} certificate {leaf.Certificate.Expiry(now)}; {mend}";
         }
         if (view.Issuing.DaysLeft(now) < CertificateFacts.WarningDays)
-            yield return $"{Word(view.Issuing, now)}: authority {view.Issuing.CommonName} {view.Issuing.Expiry(now)}; replace it: `mesh ca rotate --dir {view.Path}`";
+        {
+            yield return $"{Word(view.Issuing, now)}: authority {view.Issuing.CommonName} {view.Issuing.Expiry(now)}; "
+                + $"replace it: `mesh ca rotate --dir {view.Path}`";
+        }
         foreach (var peer in view.Peers.Where(peer => view.Trusted.All(authority => authority.KeyId != peer.IssuerKeyId)))
             yield return $"error: the certificate of {peer.CommonName} is by an authority that is trusted no more; have that cluster join again";
         foreach (var peer in view.Peers.Where(peer => (peer.NotAfter - now).TotalDays < CertificateFacts.WarningDays))
