@@ -19,10 +19,15 @@ public static class LabReady
             return null;
         }), cancel);
 
-    /// <summary>Every API server is ready, every agent is in sync with every other cluster, and every pod has its identity.</summary>
+    /// <summary>Every API server is ready.</summary>
+    public static Task WaitForControlPlanesAsync(LabPlan plan, TimeSpan deadline, CancellationToken cancel) =>
+        WaitAsync(plan, deadline, () => FirstAsync(plan.Clusters, c => ControlPlaneAsync(c, cancel)), cancel);
+
+    /// <summary>Every API server is ready, every pod has its identity, and, if the lab connects its clusters, every agent is in sync with
+    /// every other one.</summary>
     public static async Task WaitForMeshAsync(LabPlan plan, TimeSpan deadline, CancellationToken cancel)
     {
-        await WaitAsync(plan, deadline, () => FirstAsync(plan.Clusters, c => ControlPlaneAsync(c, cancel)), cancel);
+        await WaitForControlPlanesAsync(plan, deadline, cancel);
         await WaitAsync(plan, deadline, () => FirstAsync(plan.Nodes, n => NodeAsync(plan, n, cancel)), cancel);
     }
 
@@ -71,7 +76,7 @@ public static class LabReady
             return $"{node.Name}: table {table.Name} is not in the kernel yet, {table.Pending} rows pending, {table.Failing} failing "
                 + $"{(table.Failures is [var first, ..] ? first.Error : "")}"
                 + $"{(table.WaitingFor is { Count: > 0 } sources ? $", waiting for {string.Join(", ", sources)}" : "")}";
-        foreach (var peer in plan.Clusters.Where(c => !c.Nodes.Contains(node)))
+        foreach (var peer in plan.Clusters.Where(c => plan.Connected && !c.Nodes.Contains(node)))
         {
             var row = clusters.FirstOrDefault(c => c.Name == peer.Name);
             if (row is not { Ready: true })

@@ -8,8 +8,8 @@ using Mesh.Lab.Processes;
 namespace Mesh.Lab;
 
 /// <summary>
-/// Makes a lab: plan first, then directories, namespaces, files, keepers, pods, and waits until the mesh is one. Whatever goes wrong,
-/// the half-made lab is taken down again before the failure is told.
+/// Makes a lab: plan first, then directories, namespaces, files, keepers, pods, tokens, and waits until the mesh is one. Whatever goes
+/// wrong, the half-made lab is taken down again before the failure is told.
 /// </summary>
 public static class LabUp
 {
@@ -57,7 +57,7 @@ public static class LabUp
         await Wiring.CreateAsync(plan, cancel);
         await Wiring.ConfigurePodsAsync(plan, cancel);
         Tell($"{1 + plan.Clusters.Count + plan.Nodes.Count() + plan.Pods.Count()} network namespaces wired");
-        Certificates.Write(plan);
+        ClusterFiles.Write(plan);
         Manifests.Write(plan);
         cancel.ThrowIfCancellationRequested();
         using (Spawn.Start(plan, plan.Processes[0], plan.Processes[0].Program))
@@ -67,8 +67,14 @@ public static class LabUp
         await LabReady.WaitForAgentsAsync(plan, deadline, cancel);
         await RegisterPodsAsync(plan, cancel);
         Tell($"{plan.Processes.Count} processes started, {plan.Pods.Count()} pods registered with their agents");
+        if (plan.Connected)
+        {
+            await LabReady.WaitForControlPlanesAsync(plan, deadline, cancel);
+            await LabJoin.ConnectAllAsync(plan, cancel);
+            Tell($"{plan.Clusters.Count} clusters connected, each two by a token");
+        }
         await LabReady.WaitForMeshAsync(plan, deadline, cancel);
-        Tell("every node is connected to every cluster");
+        Tell(plan.Connected ? "every node is connected to every cluster" : "every cluster is ready, and knows no other");
     }
 
     private static void MakeDirectories(LabPlan plan)

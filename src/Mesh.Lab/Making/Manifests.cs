@@ -20,9 +20,6 @@ public static class Manifests
             Replace($"{cluster.Manifests}/pods.yaml", Pods(cluster));
             Replace($"{cluster.Manifests}/rebel-base.yaml", Service(cluster));
             SetBackends(cluster, true);
-            Directory.CreateDirectory(cluster.ClusterMeshConfig);
-            foreach (var peer in plan.Clusters.Where(p => p != cluster))
-                Replace($"{cluster.ClusterMeshConfig}/{peer.Name}", PeerConfig(cluster, peer));
         }
     }
 
@@ -147,15 +144,6 @@ public static class Manifests
         }
         return yaml.ToString();
     }
-
-    private static string PeerConfig(ClusterPlan cluster, ClusterPlan peer) => $"""
-        endpoints:
-        - {peer.Etcd.Endpoint}
-        trusted-ca-file: {cluster.Etcd.CaFile}
-        cert-file: {cluster.ClusterMeshConfig}/common-etcd-client.crt
-        key-file: {cluster.ClusterMeshConfig}/common-etcd-client.key
-
-        """;
 
     private static void Replace(string path, string text)
     {

@@ -68,7 +68,8 @@ public static class ControlGroup
         }
     }
 
-    private static List<int> Processes(string path)
+    /// <summary>Numbers of all processes of the tree; those that have ended and not been collected yet do not count.</summary>
+    public static IReadOnlyList<int> Processes(string path)
     {
         var pids = new List<int>();
         foreach (var directory in Directory.EnumerateDirectories(path, "*", SearchOption.AllDirectories).Append(path))

@@ -23,6 +23,9 @@ public sealed record LabPlan
     /// <summary>Network namespace that holds the bridge between all nodes and control planes.</summary>
     public required string WanNamespace { get; init; }
 
+    /// <summary>Whether `lab up` connects the clusters, each two by a token; else that is left to whoever uses the lab.</summary>
+    public required bool Connected { get; init; }
+
     public required IReadOnlyList<ClusterPlan> Clusters { get; init; }
 
     public required IReadOnlyList<ProcessSpec> Processes { get; init; }
@@ -43,6 +46,9 @@ public sealed record LabPlan
     public string PidFile(string process) => $"{Root}/run/{process}.pid";
 
     public string LogFile(string process) => $"{Root}/log/{process}.log";
+
+    /// <summary>Holds the API server, and the etcd and everything else that it starts.</summary>
+    public string ControlPlaneCgroup(ClusterPlan cluster) => $"{Cgroup}/{cluster.Name}-cp";
 
     public string ToJson() => JsonSerializer.Serialize(this, LabJson.Default.LabPlan);
 
@@ -65,6 +71,24 @@ public sealed record ClusterPlan
     /// <summary>Underlay address of the control plane.</summary>
     public required string Ip { get; init; }
 
+    /// <summary>Ranges of all pods: what peers believe of this cluster, and no more.</summary>
+    public required IReadOnlyList<string> PodCIDRs { get; init; }
+
+    /// <summary>Ranges of all nodes.</summary>
+    public required IReadOnlyList<string> NodeCIDRs { get; init; }
+
+    /// <summary>Directory of the cluster's own authority and what it issued; no other cluster sees its keys.</summary>
+    public required string Pki { get; init; }
+
+    /// <summary>Which users of other clusters may read here; a join adds to it.</summary>
+    public required string UsersFile { get; init; }
+
+    /// <summary>Tokens given out and joins under way.</summary>
+    public required string JoinDirectory { get; init; }
+
+    /// <summary>IP:PORT where others join, while a token is usable.</summary>
+    public required string JoinListen { get; init; }
+
     public required EtcdAccess Etcd { get; init; }
 
     /// <summary>Answers 200 when the API server has written everything once; heard only inside <see cref="Namespace"/>.</summary>
@@ -76,6 +100,9 @@ public sealed record ClusterPlan
     /// <summary>Directory of peers in Cilium's format, one file per peer, watched by the agents.</summary>
     public required string ClusterMeshConfig { get; init; }
 
+    /// <summary>The same for the relay, which then is what the agents' files lead to; null when agents read the peers' doors.</summary>
+    public string? RelayConfig { get; init; }
+
     /// <summary>Virtual address of default/rebel-base in this cluster.</summary>
     public required string ServiceIPv4 { get; init; }
 
@@ -86,7 +113,9 @@ public sealed record ClusterPlan
 
 /// <summary>How a cluster's state is reached.</summary>
 /// <param name="Endpoint">The door: an etcd server that only reads.</param>
-/// <param name="CertFile">Client certificate of the user `remote`, the one peers present.</param>
+/// <param name="CaFile">The cluster's own authority.</param>
+/// <param name="CertFile">Client certificate of the user `remote`, for peers that know no users of their own; a peer that joined by a token
+/// has one of its own.</param>
 /// <param name="AdminCertFile">Client certificate of the cluster's own administrator: reads everything.</param>
 /// <param name="OwnConfigFile">etcd client file of the etcd behind the door, for who must write by hand; that etcd listens on the
 /// loopback of the control plane's namespace alone.</param>

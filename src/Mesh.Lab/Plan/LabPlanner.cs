@@ -13,6 +13,7 @@ public static class LabPlanner
     public const int EchoUdpPort = 5353;
     public const int HealthPort = 9880;
     public const int DoorPort = 2379;
+    public const int JoinPort = 2378;
 
     /// <param name="cgroupRoot">Mount point of cgroup2.</param>
     public static LabPlan Plan(LabSpec spec, Programs programs, string cgroupRoot)
@@ -28,8 +29,9 @@ public static class LabPlanner
             Cgroup = cgroup,
             Bpffs = $"{root}/bpf",
             WanNamespace = $"{spec.Name}-wan",
+            Connected = spec.Connected,
             Clusters = clusters,
-            Processes = [.. Keepers(programs, root, cgroup), .. clusters.SelectMany(c => Members(c, programs, root, cgroup))],
+            Processes = [.. Keepers(programs, root, cgroup), .. clusters.SelectMany(c => Members(c, programs, cgroup))],
         };
     }
 
@@ -37,7 +39,7 @@ public static class LabPlanner
     {
         var name = LabSpec.ClusterName(id);
         var directory = $"{root}/{name}";
-        var peers = $"{directory}/clustermesh";
+        var pki = $"{directory}/pki";
         var ip = $"172.30.{id}.100";
         return new ClusterPlan
         {
@@ -46,12 +48,18 @@ public static class LabPlanner
             Directory = directory,
             Namespace = $"{spec.Name}-{name}-cp",
             Ip = ip,
-            Etcd = new EtcdAccess($"https://{ip}:{DoorPort}", $"{peers}/common-etcd-client-ca.crt",
-                $"{directory}/pki/remote.crt", $"{directory}/pki/remote.key", $"{directory}/pki/admin.crt", $"{directory}/pki/admin.key",
-                $"{directory}/etcd/pki/client.yaml"),
+            PodCIDRs = [$"10.{id}.0.0/16", $"fd00:10:{id}::/48"],
+            NodeCIDRs = [$"172.30.{id}.0/24"],
+            Pki = pki,
+            UsersFile = $"{directory}/users.yaml",
+            JoinDirectory = $"{directory}/join",
+            JoinListen = $"{ip}:{JoinPort}",
+            Etcd = new EtcdAccess($"https://{ip}:{DoorPort}", $"{pki}/ca.crt",
+                $"{pki}/remote.crt", $"{pki}/remote.key", $"{pki}/admin.crt", $"{pki}/admin.key", $"{directory}/etcd/pki/client.yaml"),
             ReadyzUrl = $"http://127.0.0.1:{HealthPort}/readyz",
             Manifests = $"{directory}/manifests",
-            ClusterMeshConfig = peers,
+            ClusterMeshConfig = $"{directory}/clustermesh",
+            RelayConfig = spec.Direct ? null : $"{directory}/relay",
             ServiceIPv4 = $"10.{96 + id}.0.10",
             ServiceIPv6 = $"fd00:96:{id}::10",
             Nodes = [.. Enumerable.Range(1, spec.Nodes).Select(n => Node(spec, name, id, n, root, cgroup))],
@@ -104,9 +112,9 @@ public static class LabPlanner
         }
     }
 
-    private static IEnumerable<ProcessSpec> Members(ClusterPlan cluster, Programs programs, string root, string cgroup)
+    private static IEnumerable<ProcessSpec> Members(ClusterPlan cluster, Programs programs, string cgroup)
     {
-        var directory = $"{root}/{cluster.Name}";
+        var directory = cluster.Directory;
         yield return new ProcessSpec
         {
             Name = $"{cluster.Name}-apiserver",
@@ -116,7 +124,10 @@ public static class LabPlanner
                 "clustermesh", "--cluster-name", cluster.Name, "--cluster-id", $"{cluster.Id}",
                 "--source", $"manifests:{cluster.Manifests}", "--etcd-data-dir", $"{directory}/etcd", "--state-dir", $"{directory}/state",
                 "--door-listen-addr", $"{cluster.Ip}:{DoorPort}", "--door-trusted-ca-file", cluster.Etcd.CaFile,
-                "--door-cert-file", $"{directory}/pki/server.crt", "--door-key-file", $"{directory}/pki/server.key",
+                "--door-cert-file", $"{cluster.Pki}/server.crt", "--door-key-file", $"{cluster.Pki}/server.key",
+                "--cluster-users-config-path", cluster.UsersFile,
+                "--join-listen-addr", cluster.JoinListen, "--join-dir", cluster.JoinDirectory, "--pki-dir", cluster.Pki,
+                .. cluster.RelayConfig is { } relay ? new[] { "--kvstoremesh-config", relay } : [],
                 "--health-port", $"{HealthPort}",
             ],
             Namespace = cluster.Namespace,

@@ -3,8 +3,15 @@ using System.Text.RegularExpressions;
 namespace Mesh.Lab.Plan;
 
 /// <summary>What was asked of `lab up`.</summary>
+/// <param name="Pods">Per node.</param>
 public sealed partial record LabSpec(string Name, int Clusters, int Nodes, int Pods)
 {
+    /// <summary>Connect the clusters, each two by a token.</summary>
+    public bool Connected { get; init; } = true;
+
+    /// <summary>Agents read the peers' doors themselves, and there is no relay.</summary>
+    public bool Direct { get; init; }
+
     public const string DefaultName = "lab";
     public const string LabsRoot = "/run/mesh/labs";
     public const int ClustersMax = 8;

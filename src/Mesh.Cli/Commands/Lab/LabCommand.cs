@@ -12,6 +12,7 @@ internal static class LabCommand
         LabInfoCommand.Build(output),
         LabListCommand.Build(output),
         LabExecCommand.Build(),
+        LabEtcdctlCommand.Build(),
         LabDownCommand.Build(output),
         LabProcessCommands.Spawn(),
         LabProcessCommands.Keep(),

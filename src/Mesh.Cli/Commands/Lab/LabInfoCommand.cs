@@ -27,14 +27,19 @@ internal static class LabInfoCommand
     {
         var table = new TabWriter(3);
         table.Line($"Lab {info.Name}\t{info.Root}");
-        foreach (var cluster in info.Clusters)
+        foreach (var (cluster, access) in info.Clusters.Zip(info.Access))
         {
             table.Line("");
             table.Line($"Cluster {cluster.Name}, id {cluster.Id}");
-            table.Line($"  door\t{cluster.Etcd.Endpoint}\tetcd behind it {cluster.Etcd.OwnConfigFile}");
+            var readers = access.Door.Count == 0 ? "nobody yet" : string.Join(", ", access.Door.Keys);
+            table.Line($"  door\t{cluster.Etcd.Endpoint}\tread by {readers}");
+            table.Line($"  etcd behind it\t{access.Own?.Endpoint ?? "-"}\tnamespace {cluster.Namespace}");
+            table.Line($"  certificates\t{cluster.Pki}");
             table.Line($"  rebel-base\t{cluster.ServiceIPv4}, {cluster.ServiceIPv6} (http 80/TCP, dns 53/UDP)");
             table.Line($"  manifests\t{cluster.Manifests}");
-            table.Line($"  clustermesh config\t{cluster.ClusterMeshConfig}");
+            table.Line($"  peers, for agents\t{cluster.ClusterMeshConfig}");
+            if (cluster.RelayConfig is { } relay)
+                table.Line($"  peers, for the relay\t{relay}");
             foreach (var node in cluster.Nodes)
             {
                 table.Line($"  {cluster.Name}/{node.Name}\t{node.Ip}\tnamespace {node.Namespace}\tagent {node.Socket}");
