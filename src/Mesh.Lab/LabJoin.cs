@@ -12,6 +12,7 @@ namespace Mesh.Lab;
 public static class LabJoin
 {
     private static readonly TimeSpan TokenLifetime = TimeSpan.FromMinutes(1);
+    private static readonly TimeSpan ListenerPatience = TimeSpan.FromSeconds(5);
 
     /// <summary>Every two clusters.</summary>
     /// <exception cref="LabException">A join was refused or interrupted; says which and why.</exception>
@@ -28,9 +29,12 @@ public static class LabJoin
         try
         {
             var direct = issuer.RelayConfig is null;
-            var token = new TokenLedger(issuer.JoinDirectory, TimeProvider.System).Create(
+            var ledger = new TokenLedger(issuer.JoinDirectory, TimeProvider.System);
+            var token = ledger.Create(
                 ClusterDescription.Load(issuer.Directory), issuer.Directory,
                 new TokenRequest(TokenLifetime, taker.Name, [], [], direct));
+            if (!await ledger.WaitForListenerAsync(ListenerPatience, cancel))
+                throw new LabException($"the API server of {issuer.Name} does not listen for joins on {issuer.JoinListen}: see its log");
             var join = new TokenJoin(ClusterDescription.Load(taker.Directory), token, Environment(taker));
             return await join.ConnectAsync(ConnectRequest.Plain with { Direct = direct }, cancel);
         }

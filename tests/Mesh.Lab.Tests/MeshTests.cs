@@ -126,17 +126,11 @@ public sealed class MeshTests(LiveLab lab) : IClassFixture<LiveLab>
     [Fact]
     public async Task A_killed_etcd_runs_again()
     {
-        var apiServer = lab.Running("tokyo-apiserver")!;
-        var before = Etcd();
+        var before = LabEtcd.Process(lab.Plan, lab.Tokyo);
         Assert.NotNull(before);
         before.Kill();
-        await LiveLab.UntilAsync(() => Etcd() is { } now && now != before, "etcd runs again");
+        await LiveLab.UntilAsync(() => LabEtcd.Process(lab.Plan, lab.Tokyo) is { } now && now != before, "etcd runs again");
         await lab.MeshAsync();
-
-        // Whatever runs in the control plane's cgroup beside the API server.
-        ProcessReference? Etcd() => File.ReadLines($"{lab.Plan.Cgroup}/tokyo-cp/cgroup.procs")
-            .Select(pid => ProcessReference.TryOpen(int.Parse(pid, System.Globalization.CultureInfo.InvariantCulture)))
-            .FirstOrDefault(p => p is not null && p.Pid != apiServer.Pid && p.Pid != lab.Running("tokyo-apiserver")?.Pid);
     }
 
     [Fact]

@@ -89,6 +89,7 @@ public sealed class PlanTests
     [InlineData("osaka/osaka-1", "osaka/osaka-1")]
     [InlineData("osaka/2", "osaka/osaka-2")]
     [InlineData("osaka/1/2", "osaka/osaka-1/rebel-base-1-2")]
+    [InlineData("nagoya/cp", "nagoya/cp")]
     [InlineData("tokyo/tokyo-2/rebel-base-2-1", "tokyo/tokyo-2/rebel-base-2-1")]
     public void A_place_is_found_by_name_or_number(string path, string name) => Assert.Equal(name, LabPlace.Find(Plan(), path).Name);
 
@@ -96,7 +97,7 @@ public sealed class PlanTests
     [InlineData("kyoto/1", "there is no cluster 'kyoto', only tokyo, osaka, nagoya")]
     [InlineData("osaka/3", "there is no node '3' in osaka, only osaka-1, osaka-2")]
     [InlineData("osaka/1/9", "there is no pod '9' on osaka-1, only rebel-base-1-1, rebel-base-1-2")]
-    [InlineData("osaka", "'osaka' must be CLUSTER/NODE or CLUSTER/NODE/POD, such as tokyo/tokyo-1/rebel-base-1-1")]
+    [InlineData("osaka", "'osaka' must be CLUSTER/NODE, CLUSTER/NODE/POD or CLUSTER/cp, such as tokyo/tokyo-1/rebel-base-1-1")]
     public void A_place_that_is_not_there_is_answered_with_those_that_are(string path, string message) =>
         Assert.Equal(message, Assert.Throws<LabException>(() => LabPlace.Find(Plan(), path)).Message);
 }

@@ -41,8 +41,8 @@ internal sealed partial class Story
             $"last request to tokyo {Math.Max(0, Last(run, _tokyo.Name) - left):0} ms after `mesh clustermesh disconnect tokyo --context {Osaka}`"),
             "more than 5 s");
 
-        var token = (await MeshAsync("clustermesh", "token", "create", "--context", Tokyo, "--for", _osaka.Name)).Trim();
-        tell.Say($"$ mesh clustermesh token create --context {Tokyo} --for {_osaka.Name}");
+        var token = (await MeshAsync("clustermesh", "token", "create", "--context", Tokyo)).Trim();
+        tell.Say($"$ mesh clustermesh token create --context {Tokyo}");
         tell.Say($"{token[..24]}…{token[^8..]}, {token.Length} characters");
         tell.Say($"$ mesh clustermesh plan --context {Osaka} TOKEN");
         tell.Say(await MeshAsync("clustermesh", "plan", "--context", Osaka, token));
@@ -52,8 +52,8 @@ internal sealed partial class Story
         await UntilAsync(() => Last(run, _tokyo.Name) > joining, "tokyo answers again");
         var back = run.Snapshot().Where(r => r.Cluster == _tokyo.Name && r.At > joining).Min(r => r.At) - joining;
         tell.Say(string.Create(CultureInfo.InvariantCulture, $"tokyo answers again {back:0} ms after `connect` began"));
-        var (code, _, error) = await RunMeshAsync("clustermesh", "connect", "--context", $"{plan.Name}/{plan.Clusters[^1].Name}", token);
-        tell.Check(code != 0, $"the same token once more, by {plan.Clusters[^1].Name}, is refused: {LastLine(error)}", "it was taken");
+        var (code, said, error) = await RunMeshAsync("clustermesh", "connect", "--context", $"{plan.Name}/{plan.Clusters[^1].Name}", token);
+        tell.Check(code != 0, $"the same token once more, by {plan.Clusters[^1].Name}, is refused: {said.Trim()} {LastLine(error)}", "it was taken");
         NoneLost(await run.StopAsync(cancel));
     }
 

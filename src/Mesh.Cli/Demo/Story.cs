@@ -41,7 +41,6 @@ internal sealed partial class Story(LabPlan plan, Narrator tell, CancellationTok
         await DoorAsync();
         await EveryClusterAnswersAsync();
         await BackendsLeaveAsync();
-        await HostileWriteAsync();
         await EtcdIsWipedAsync();
         await TokenAsync();
         await ControlPlaneIsCutOffAsync();

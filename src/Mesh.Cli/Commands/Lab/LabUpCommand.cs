@@ -14,14 +14,12 @@ internal static class LabUpCommand
         var nodes = new Option<int>("--nodes") { Description = $"Per cluster, 1 to {LabSpec.NodesMax}", DefaultValueFactory = _ => 2 };
         var pods = new Option<int>("--pods") { Description = $"Per node, 1 to {LabSpec.PodsMax}", DefaultValueFactory = _ => 2 };
         var unconnected = new Option<bool>("--unconnected") { Description = "Do not connect the clusters: try token, plan and connect yourself" };
-        var direct = new Option<bool>("--direct") { Description = "Agents read the peers' doors themselves, without a relay" };
-        var command = new Command("up", "Make a lab and wait until its clusters are one mesh.") { name, clusters, nodes, pods, unconnected, direct };
+        var command = new Command("up", "Make a lab and wait until its clusters are one mesh.") { name, clusters, nodes, pods, unconnected };
         command.SetAction(async (parsed, cancel) =>
         {
             var spec = new LabSpec(parsed.GetValue(name)!, parsed.GetValue(clusters), parsed.GetValue(nodes), parsed.GetValue(pods))
             {
                 Connected = !parsed.GetValue(unconnected),
-                Direct = parsed.GetValue(direct),
             };
             var plan = await LabUp.RunAsync(spec, output.WriteLine, cancel);
             var cluster = plan.Clusters[^1];
