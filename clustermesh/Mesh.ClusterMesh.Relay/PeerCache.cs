@@ -1,0 +1,161 @@
+using Mesh.ClusterMesh.Door;
+using Mesh.KVStore;
+
+namespace Mesh.ClusterMesh.Relay;
+
+/// <summary>
+/// One peer's part of the cache: turns what its source shows into changes under its own prefixes, within its quotas, and commits
+/// them. Values are copied as they are. It outlives connections: a new list is compared with what earlier ones left.
+/// </summary>
+internal sealed class PeerCache(string cluster, MirrorView mirror)
+{
+    /// <summary>Changes of one commit: how long another peer's commit may have to wait.</summary>
+    private const int CommitMax = 1024;
+
+    private readonly List<MirrorChange> _pending = [];
+    private readonly Dictionary<RelayedResource, MirrorListing> _listings = [];
+    private readonly HashSet<RelayedResource> _synced = [];
+    private RelayQuotas _quotas = RelayQuotas.Default;
+    private bool _measured;
+    private long _keys;
+    private long _bytes;
+    private long _pendingKeys;
+    private long _pendingBytes;
+    private bool _full;
+
+    public long Refused { get; private set; }
+
+    public string? LastRefusal { get; private set; }
+
+    public long Bytes => _bytes;
+
+    public bool HasPending => _pending.Count > 0;
+
+    public IReadOnlySet<RelayedResource> Synced => _synced;
+
+    /// <summary>Something was refused for lack of room and there is room again: the source must be listed anew.</summary>
+    public bool WantsRelist => _full && _keys < _quotas.Keys * 0.9 && _bytes < _quotas.Bytes * 0.9;
+
+    public int Count(RelayedResource resource) => mirror.Count(RelayKeys.CachePrefix(cluster, resource));
+
+    /// <summary>A new connection begins: unfinished lists mean nothing any more.</summary>
+    public void Begin(RelayQuotas quotas)
+    {
+        _quotas = quotas;
+        _full = false;
+        _listings.Clear();
+        Drop();
+        if (_measured)
+            return;
+        foreach (var resource in RelayKeys.All)
+        {
+            _keys += Count(resource);
+            _bytes += mirror.BytesBelow(RelayKeys.CachePrefix(cluster, resource));
+        }
+        _measured = true;
+    }
+
+    /// <summary>The peer was removed; its keys are gone.</summary>
+    public void Forget()
+    {
+        _synced.Clear();
+        (_keys, _bytes, _full) = (0, 0, false);
+    }
+
+    public void Set(string key, ReadOnlyMemory<byte> value) => _pending.Add(new MirrorChange(key, value));
+
+    public void Delete(string key) => _pending.Add(new MirrorChange(key, null));
+
+    public async ValueTask BeginListAsync(RelayedResource resource, CancellationToken cancellation)
+    {
+        await CommitAsync(cancellation);
+        _listings[resource] = mirror.BeginListing(RelayKeys.CachePrefix(cluster, resource));
+    }
+
+    public async ValueTask PutAsync(RelayedResource resource, string suffix, KeyValue item, CancellationToken cancellation)
+    {
+        var key = RelayKeys.CachePrefix(cluster, resource) + suffix;
+        // Seen also when it is refused: too large is no deletion.
+        if (_listings.TryGetValue(resource, out var listing))
+            listing.See(key);
+        if (!Admits(key, suffix, item.Value))
+            return;
+        Set(key, item.Value);
+        if (_pending.Count >= CommitMax)
+            await CommitAsync(cancellation);
+    }
+
+    public async ValueTask DeleteAsync(RelayedResource resource, string suffix, CancellationToken cancellation)
+    {
+        Delete(RelayKeys.CachePrefix(cluster, resource) + suffix);
+        if (_pending.Count >= CommitMax)
+            await CommitAsync(cancellation);
+    }
+
+    /// <summary>The list is confirmed complete: what it did not show is gone, and the canary says so to our readers.</summary>
+    public async ValueTask EndListAsync(RelayedResource resource, ReadOnlyMemory<byte> canary, CancellationToken cancellation)
+    {
+        if (_listings.Remove(resource, out var listing))
+        {
+            foreach (var key in listing.Unseen())
+            {
+                Delete(key);
+                if (_pending.Count >= CommitMax)
+                    await CommitAsync(cancellation);
+            }
+        }
+        var name = RelayKeys.Canary(cluster, cached: true, resource);
+        if (mirror.Get(name) is null)
+            Set(name, canary);
+        _synced.Add(resource);
+    }
+
+    /// <summary>Whether a list of the resource is under way.</summary>
+    public bool IsListing(RelayedResource resource) => _listings.ContainsKey(resource);
+
+    public async ValueTask CommitAsync(CancellationToken cancellation)
+    {
+        if (_pending.Count == 0)
+            return;
+        var commit = await mirror.CommitAsync(_pending, cancellation);
+        Drop();
+        _keys += commit.Keys;
+        _bytes += commit.Bytes;
+    }
+
+    private void Drop()
+    {
+        _pending.Clear();
+        (_pendingKeys, _pendingBytes) = (0, 0);
+    }
+
+    private bool Admits(string key, string suffix, ReadOnlyMemory<byte> value)
+    {
+        if (suffix.Length == 0)
+            return Refuse($"{key}: no name after the prefix");
+        if (value.Length > _quotas.ValueBytes)
+            return Refuse($"{key}: {value.Length} bytes; allowed are {_quotas.ValueBytes} per value");
+        var before = mirror.Get(key);
+        var (keys, bytes) = before is { } old ? (0, value.Length - old.Length) : (1, key.Length + value.Length);
+        if (_keys + _pendingKeys + keys > _quotas.Keys)
+            return Full($"{key}: {cluster} has {_keys + _pendingKeys} keys here; allowed are {_quotas.Keys}");
+        if (bytes > 0 && _bytes + _pendingBytes + bytes > _quotas.Bytes)
+            return Full($"{key}: {cluster} has {_bytes + _pendingBytes} bytes here; allowed are {_quotas.Bytes}");
+        _pendingKeys += keys;
+        _pendingBytes += Math.Max(0, bytes);
+        return true;
+    }
+
+    private bool Full(string reason)
+    {
+        _full = true;
+        return Refuse(reason);
+    }
+
+    private bool Refuse(string reason)
+    {
+        Refused++;
+        LastRefusal = reason;
+        return false;
+    }
+}

@@ -1,0 +1,315 @@
+using System.Threading.Channels;
+using Mesh.ClusterMesh.Wire;
+using Mesh.KVStore;
+
+namespace Mesh.ClusterMesh.Relay;
+
+/// <summary>
+/// One connection to a peer's etcd or door: heartbeat, canaries, and a list-and-watch per resource, taken over by a single loop that
+/// commits all that has arrived. Ends by cancellation or with a reason; either way nothing is withdrawn.
+/// <para>A deletion is passed on when its owner made it: alone, or while the resource's canary stands. Many at once together with the
+/// canary are a lease that ended, a wiped etcd or a `del --prefix`, and wait until the peer has written itself again.</para>
+/// </summary>
+internal sealed class PeerConnection
+{
+    private const int InboxBatches = 256;
+    private const int EventsPerTurn = 1024;
+    private static readonly TimeSpan TickInterval = TimeSpan.FromSeconds(1);
+
+    private readonly string _cluster;
+    private readonly IKVStore _store;
+    private readonly ClusterConfig _config;
+    private readonly RelayOptions _options;
+    private readonly RelayQuotas _quotas;
+    private readonly PeerCache _cache;
+    private readonly TimeProvider _time;
+    private readonly Action _publishStatus;
+    private readonly bool _cached;
+    private readonly HashSet<RelayedResource> _followed = [];
+    private readonly HashSet<RelayedResource> _doubted = [];
+    private readonly List<Task> _readers = [];
+    private readonly Channel<Message> _inbox = Channel.CreateBounded<Message>(new BoundedChannelOptions(InboxBatches) { SingleReader = true });
+    private readonly Channel<bool> _configDoubts = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
+
+    private long _lastHeartbeat;
+    private double _allowance;
+    private long _allowanceAt;
+
+    private enum Topic
+    {
+        Tick,
+        Heartbeat,
+        Canary,
+        Resource,
+        Config,
+    }
+
+    private readonly record struct Message(Topic Topic, RelayedResource Resource, WatchBatch Batch, ClusterConfig? Config);
+
+    public PeerConnection(string cluster, IKVStore store, ClusterConfig config, RelayOptions options, PeerCache cache, TimeProvider time,
+        Action publishStatus)
+    {
+        (_cluster, _store, _config, _options, _cache, _time, _publishStatus) = (cluster, store, config, options, cache, time, publishStatus);
+        _quotas = options.Quotas(cluster);
+        _cached = config.Capabilities?.Cached == true;
+    }
+
+    public long Events { get; private set; }
+
+    public long Withheld { get; private set; }
+
+    private bool HasCanaries => _config.Capabilities?.SyncedCanaries == true;
+
+    public static bool Carries(ClusterConfig config, RelayedResource resource) => resource switch
+    {
+        RelayedResource.ServiceExports => config.Capabilities?.ServiceExportsEnabled is not null,
+        RelayedResource.EndpointSlices => config.Capabilities?.EndpointSlicesExportMode is { Length: > 0 },
+        _ => true,
+    };
+
+    public async Task RunAsync(CancellationToken cancellation)
+    {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        _lastHeartbeat = _allowanceAt = _time.GetTimestamp();
+        _allowance = 2.0 * _quotas.EventsPerSecond;
+        _cache.Begin(_quotas);
+        await AnnounceAsync(stop.Token);
+        try
+        {
+            _readers.Add(TickAsync(stop.Token));
+            _readers.Add(RereadConfigAsync(stop.Token));
+            _readers.Add(ReadAsync(Topic.Heartbeat, default, Keys.Heartbeat, stop.Token));
+            if (HasCanaries)
+                _readers.Add(ReadAsync(Topic.Canary, default, Keys.SyncedPrefix(_cluster), stop.Token));
+            else
+                Array.ForEach(RelayKeys.All, resource => Follow(resource, stop.Token));
+            await LoopAsync(stop.Token);
+        }
+        finally
+        {
+            await stop.CancelAsync();
+            // Readers do not throw: what ends one early ends the inbox, and so the loop, with the same reason.
+            await Task.WhenAll(_readers);
+        }
+    }
+
+    /// <summary>The cluster-config before anything else; a resource that the peer does not have is complete as it is.</summary>
+    private async Task AnnounceAsync(CancellationToken cancellation)
+    {
+        _cache.Set(Keys.ClusterConfig(_cluster), ClusterConfigCodec.Encode(Rewrite(_config)));
+        foreach (var resource in RelayKeys.All)
+        {
+            if (Carries(_config, resource))
+                continue;
+            await _cache.BeginListAsync(resource, cancellation);
+            await _cache.EndListAsync(resource, WireTime.Now(_time), cancellation);
+        }
+        await _cache.CommitAsync(cancellation);
+    }
+
+    internal static ClusterConfig Rewrite(ClusterConfig config) => config with
+    {
+        Capabilities = (config.Capabilities ?? new ClusterCapabilities()) with { SyncedCanaries = true, Cached = true },
+    };
+
+    private async Task LoopAsync(CancellationToken cancellation)
+    {
+        while (await _inbox.Reader.WaitToReadAsync(cancellation))
+        {
+            var standing = new Dictionary<RelayedResource, bool>();
+            var changes = 0;
+            try
+            {
+                for (var events = 0; events < EventsPerTurn && _inbox.Reader.TryRead(out var message);)
+                {
+                    events += message.Batch.Events?.Count ?? 0;
+                    if (message.Topic == Topic.Resource && !_cache.IsListing(message.Resource))
+                        changes += message.Batch.Events?.Count ?? 0;
+                    await HandleAsync(message, standing, cancellation);
+                }
+            }
+            finally
+            {
+                // Also what came before a message that ends the connection.
+                await _cache.CommitAsync(CancellationToken.None);
+            }
+            Events += changes;
+            _publishStatus();
+            if (_cache.WantsRelist)
+                throw new RelayConnectionException("there is room again for what was refused: reading the cluster anew", planned: true);
+            await RestAsync(changes, cancellation);
+        }
+    }
+
+    /// <summary>Waits when the peer changed more than it may: only its own readers wait with it.</summary>
+    private async ValueTask RestAsync(int changes, CancellationToken cancellation)
+    {
+        var now = _time.GetTimestamp();
+        var earned = _time.GetElapsedTime(_allowanceAt, now).TotalSeconds * _quotas.EventsPerSecond;
+        _allowance = Math.Min(2.0 * _quotas.EventsPerSecond, _allowance + earned) - changes;
+        _allowanceAt = now;
+        if (_allowance < 0)
+            await Task.Delay(TimeSpan.FromSeconds(-_allowance / _quotas.EventsPerSecond), _time, cancellation);
+    }
+
+    private async ValueTask HandleAsync(Message message, Dictionary<RelayedResource, bool> standing, CancellationToken cancellation)
+    {
+        switch (message.Topic)
+        {
+            case Topic.Tick:
+                CheckHeartbeat();
+                break;
+            case Topic.Heartbeat when message.Batch.Kind == WatchBatchKind.Put:
+                // The time of arrival counts: the peer's clock is its own affair.
+                _lastHeartbeat = _time.GetTimestamp();
+                break;
+            case Topic.Canary:
+                foreach (var canary in message.Batch.Events)
+                    SeeCanary(canary.Key, message.Batch.Kind, cancellation);
+                break;
+            case Topic.Config when message.Config != _config:
+                throw new RelayConnectionException("the cluster-config changed: reading the cluster anew", planned: true);
+            case Topic.Resource:
+                await TakeAsync(message.Resource, message.Batch, standing, cancellation);
+                break;
+        }
+    }
+
+    private async ValueTask TakeAsync(
+        RelayedResource resource, WatchBatch batch, Dictionary<RelayedResource, bool> standing, CancellationToken cancellation)
+    {
+        var prefix = RelayKeys.SourcePrefix(_cluster, _cached, resource);
+        switch (batch.Kind)
+        {
+            case WatchBatchKind.ListStart:
+                await _cache.BeginListAsync(resource, cancellation);
+                break;
+            case WatchBatchKind.Put:
+                foreach (var item in batch.Events)
+                    await _cache.PutAsync(resource, Suffix(item.Key, prefix), item, cancellation);
+                break;
+            case WatchBatchKind.Delete when !_doubted.Contains(resource) && await IsOwnersAsync(resource, batch, standing, cancellation):
+                foreach (var item in batch.Events)
+                    await _cache.DeleteAsync(resource, Suffix(item.Key, prefix), cancellation);
+                break;
+            case WatchBatchKind.Delete:
+                _doubted.Add(resource);
+                Withheld += batch.Events.Count;
+                break;
+            case WatchBatchKind.ListEnd:
+                var sign = await SignAsync(resource, cancellation);
+                if (sign is not { } present || (HasCanaries ? present.ModRevision : present.CreateRevision) > batch.Revision)
+                    throw new RelayConnectionException("the etcd lost its data: keeping what is known until the cluster has written it again");
+                await _cache.EndListAsync(resource, WireTime.Now(_time), cancellation);
+                break;
+        }
+    }
+
+    private static string Suffix(string key, string prefix) => key.StartsWith(prefix, StringComparison.Ordinal)
+        ? key[prefix.Length..]
+        : throw new RelayConnectionException($"the server answered with {key} where {prefix} was asked for");
+
+    /// <summary>One key that goes is a deletion. Several, or most of a resource, are one only if the canary stays.</summary>
+    private async ValueTask<bool> IsOwnersAsync(
+        RelayedResource resource, WatchBatch batch, Dictionary<RelayedResource, bool> standing, CancellationToken cancellation)
+    {
+        if (batch.Events.Count == 1 && _cache.Count(resource) > 2)
+            return true;
+        if (!standing.TryGetValue(resource, out var stands))
+            standing[resource] = stands = await SignAsync(resource, cancellation) is not null;
+        return stands;
+    }
+
+    /// <summary>What stands as long as the peer's data is whole: the canary, or without canaries the cluster-config.</summary>
+    private Task<KeyValue?> SignAsync(RelayedResource resource, CancellationToken cancellation) => _store.GetAsync(
+        HasCanaries ? RelayKeys.Canary(_cluster, _cached, resource) : Keys.ClusterConfig(_cluster), cancellation);
+
+    private void SeeCanary(string key, WatchBatchKind kind, CancellationToken cancellation)
+    {
+        foreach (var resource in RelayKeys.All)
+        {
+            if (key != RelayKeys.Canary(_cluster, _cached, resource))
+                continue;
+            if (kind == WatchBatchKind.Delete)
+                _doubted.Add(resource);
+            else if (_doubted.Contains(resource))
+                throw new RelayConnectionException("the cluster has written itself again: reading it anew", planned: true);
+            else if (!Follow(resource, cancellation))
+                _configDoubts.Writer.TryWrite(true);
+        }
+    }
+
+    private void CheckHeartbeat()
+    {
+        var silence = _time.GetElapsedTime(_lastHeartbeat);
+        if (silence > _options.HeartbeatTimeout)
+            throw new RelayConnectionException(
+                $"quorum check failed: {(int)silence.TotalMinutes}m{silence.Seconds}s since last heartbeat update has been received");
+    }
+
+    private bool Follow(RelayedResource resource, CancellationToken cancellation)
+    {
+        if (!Carries(_config, resource) || !_followed.Add(resource))
+            return false;
+        _readers.Add(ReadAsync(Topic.Resource, resource, RelayKeys.SourcePrefix(_cluster, _cached, resource), cancellation));
+        return true;
+    }
+
+    private async Task ReadAsync(Topic topic, RelayedResource resource, string prefix, CancellationToken cancellation)
+    {
+        // Off the loop's back: a store may do work before its first await.
+        await Task.Yield();
+        try
+        {
+            await foreach (var batch in _store.ListWatchAsync(prefix, cancellation))
+                await _inbox.Writer.WriteAsync(new Message(topic, resource, batch, null), cancellation);
+            _inbox.Writer.TryComplete(new RelayConnectionException($"the watch of {prefix} ended"));
+        }
+        catch (Exception e)
+        {
+            _inbox.Writer.TryComplete(e);
+        }
+    }
+
+    private async Task TickAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            using var timer = new PeriodicTimer(TickInterval, _time);
+            while (await timer.WaitForNextTickAsync(cancellation))
+                await _inbox.Writer.WriteAsync(new Message(Topic.Tick, default, default, null), cancellation);
+        }
+        catch (Exception e)
+        {
+            _inbox.Writer.TryComplete(e);
+        }
+    }
+
+    private async Task RereadConfigAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            while (true)
+            {
+                using (var wait = CancellationTokenSource.CreateLinkedTokenSource(cancellation))
+                {
+                    await Task.WhenAny(
+                        _configDoubts.Reader.ReadAsync(wait.Token).AsTask(),
+                        Task.Delay(_options.ConfigRefresh, _time, wait.Token));
+                    await wait.CancelAsync();
+                }
+                cancellation.ThrowIfCancellationRequested();
+                // Without connection, or without the key, the configuration last read stands.
+                if (_store.Status.Connected && await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation) is { } found
+                    && ClusterConfigCodec.TryDecode(found.Value.Span, out var config, out _))
+                    await _inbox.Writer.WriteAsync(new Message(Topic.Config, default, default, config), cancellation);
+                await Task.Delay(TickInterval, _time, cancellation);
+            }
+        }
+        catch (Exception e)
+        {
+            _inbox.Writer.TryComplete(e);
+        }
+    }
+}

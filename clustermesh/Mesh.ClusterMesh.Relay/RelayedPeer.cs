@@ -1,0 +1,246 @@
+using Mesh.ClusterMesh.Door;
+using Mesh.ClusterMesh.Wire;
+using Mesh.KVStore;
+
+namespace Mesh.ClusterMesh.Relay;
+
+/// <summary>
+/// One peer, from its first connection to its removal: connect → read the cluster-config → publish it rewritten → mirror. Whatever
+/// goes wrong ends the connection, becomes the status, and leads to the next attempt; the cache keeps what it has. RunAsync and
+/// RemoveAsync are called by one owner, one at a time.
+/// </summary>
+internal sealed class RelayedPeer
+{
+    private const string WaitingForConnection = "Waiting for initial connection to be established";
+    private const string ConnectedText =
+        "etcd: 1/1 connected, leases=0, lock leases=0, has-quorum=true: endpoint status checks are disabled";
+
+    private const string NotConnected = "not able to connect to any etcd endpoints";
+    private const int RemovalStep = 1000;
+    private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(1);
+
+    private readonly string _name;
+    private readonly RelayOptions _options;
+    private readonly MirrorView _mirror;
+    private readonly PeerCache _cache;
+    private readonly TimeProvider _time;
+    private readonly Random _random;
+    private readonly Action<string> _log;
+
+    private IKVStore? _store;
+    private ClusterConfig? _config;
+    private PeerConnection? _connection;
+    private long _eventsBefore;
+    private long _withheldBefore;
+    private bool _wasConnected;
+    private int _failures;
+    private DateTimeOffset? _lastFailure;
+    private string? _problem;
+    private volatile RelayedClusterStatus _status;
+
+    public RelayedPeer(string name, RelayOptions options, MirrorView mirror, TimeProvider time, Random random, Action<string> log)
+    {
+        (_name, _options, _mirror, _time, _random, _log) = (name, options, mirror, time, random, log);
+        _cache = new PeerCache(name, mirror);
+        _status = new RelayedClusterStatus { Name = name, Status = WaitingForConnection };
+    }
+
+    /// <summary>From any thread.</summary>
+    public RelayedClusterStatus Status => _status;
+
+    /// <summary>It has answered at least once.</summary>
+    public bool WasConnected => _wasConnected;
+
+    /// <summary>Mirrors the peer until cancelled, and never ends otherwise.</summary>
+    /// <param name="open">Makes a store for one connection; it is disposed with the connection.</param>
+    public async Task RunAsync(Func<IKVStore> open, CancellationToken cancellation)
+    {
+        var failuresInARow = 0;
+        Publish();
+        while (true)
+        {
+            cancellation.ThrowIfCancellationRequested();
+            var wait = TimeSpan.Zero;
+            try
+            {
+                await ConnectAsync(open, () => failuresInARow = 0, cancellation);
+            }
+            catch (Exception e)
+            {
+                // A failure in the moment of the end is no failure any more.
+                cancellation.ThrowIfCancellationRequested();
+                if (e is RelayConnectionException { Planned: true })
+                    continue;
+                _failures++;
+                _lastFailure = _time.GetUtcNow();
+                _problem = e is StoreNotOpenedException or RelayConnectionException ? e.Message : $"{NotConnected}: {e.Message}";
+                if (!_wasConnected && e is not RelayConnectionException)
+                    _problem = $"{WaitingForConnection}: {e.Message}";
+                wait = e is StoreNotOpenedException ? _options.OpenRetry : Backoff(++failuresInARow);
+            }
+            Publish();
+            await Task.Delay(wait, _time, cancellation);
+        }
+    }
+
+    /// <summary>
+    /// The peer was taken out of the configuration: its cluster-config goes first, so that nobody begins to read it; its canaries and
+    /// its data after a grace, in which its readers drain it by themselves.
+    /// </summary>
+    /// <param name="wantedAgain">Completes when the peer is configured anew: what is still there then stays.</param>
+    public async Task RemoveAsync(Task wantedAgain, CancellationToken cancellation)
+    {
+        await _mirror.CommitAsync([new MirrorChange(Keys.ClusterConfig(_name), null)], cancellation);
+        _log($"{_name}: removed from the configuration; its data follows in {_options.RemovalGrace}");
+        _problem = "removed from the configuration";
+        Publish();
+        using (var wait = CancellationTokenSource.CreateLinkedTokenSource(cancellation))
+        {
+            await Task.WhenAny(wantedAgain, Task.Delay(_options.RemovalGrace, _time, wait.Token));
+            await wait.CancelAsync();
+        }
+        cancellation.ThrowIfCancellationRequested();
+        _problem = null;
+        if (wantedAgain.IsCompleted)
+            return;
+        await DeleteAsync(Keys.SyncedPrefix(_name), cancellation);
+        foreach (var resource in RelayKeys.All)
+            await DeleteAsync(RelayKeys.ClusterPrefix(_name, resource), cancellation);
+        _cache.Forget();
+        _wasConnected = false;
+        _log($"{_name}: removed");
+    }
+
+    private async Task DeleteAsync(string prefix, CancellationToken cancellation)
+    {
+        foreach (var keys in _mirror.KeysBelow(prefix).Chunk(RemovalStep))
+            await _mirror.CommitAsync([.. keys.Select(key => new MirrorChange(key, null))], cancellation);
+    }
+
+    private async Task ConnectAsync(Func<IKVStore> open, Action connected, CancellationToken cancellation)
+    {
+        IKVStore store;
+        try
+        {
+            store = open();
+        }
+        catch (Exception e)
+        {
+            throw new StoreNotOpenedException(e.Message, e);
+        }
+        await using (store)
+        {
+            _store = store;
+            try
+            {
+                _config = await FetchConfigAsync(store, cancellation);
+                _problem = null;
+                connected();
+                _connection = new PeerConnection(_name, store, _config, _options, _cache, _time, Publish);
+                Publish();
+                await _connection.RunAsync(cancellation);
+            }
+            finally
+            {
+                _eventsBefore += _connection?.Events ?? 0;
+                _withheldBefore += _connection?.Withheld ?? 0;
+                (_connection, _config, _store) = (null, null, null);
+            }
+        }
+    }
+
+    private async Task<ClusterConfig> FetchConfigAsync(IKVStore store, CancellationToken cancellation)
+    {
+        var key = Keys.ClusterConfig(_name);
+        var start = _time.GetTimestamp();
+        for (var attempt = 1; ; attempt++)
+        {
+            var found = await WhilePublishing(store.GetAsync(key, cancellation), cancellation);
+            _wasConnected = true;
+            if (found is { } present)
+            {
+                if (ClusterConfigCodec.TryDecode(present.Value.Span, out var config, out var rejection))
+                    return config;
+                _problem = $"{key} is malformed: {rejection}";
+            }
+            else
+            {
+                _problem = $"{key} is missing at {store.Status.Endpoint}: no cluster named {_name} has published itself there";
+            }
+            if (_time.GetElapsedTime(start) > _options.ConfigTimeout)
+                throw new RelayConnectionException(_problem);
+            await WhilePublishing(WaitAsync(Backoff(attempt)), cancellation);
+        }
+
+        async Task<bool> WaitAsync(TimeSpan time)
+        {
+            await Task.Delay(time, _time, cancellation);
+            return true;
+        }
+    }
+
+    private async Task<T> WhilePublishing<T>(Task<T> work, CancellationToken cancellation)
+    {
+        Publish();
+        while (!work.IsCompleted && !cancellation.IsCancellationRequested)
+        {
+            using var tick = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+            await Task.WhenAny(work, Task.Delay(StatusInterval, _time, tick.Token));
+            await tick.CancelAsync();
+            Publish();
+        }
+        return await work;
+    }
+
+    // Jittered by a fifth, so that a fleet of relays does not come back in step.
+    private TimeSpan Backoff(int attempt)
+    {
+        var linear = _options.ReconnectBackoff * attempt;
+        var capped = linear < _options.ReconnectBackoffMax ? linear : _options.ReconnectBackoffMax;
+        return capped * (0.8 + (0.4 * _random.NextDouble()));
+    }
+
+    private void Publish()
+    {
+        var store = _store?.Status;
+        var connected = store?.Connected == true;
+        var config = _config;
+        var before = _status;
+        var status = new RelayedClusterStatus
+        {
+            Name = _name,
+            ClusterId = config?.Id ?? before.ClusterId,
+            Connected = connected,
+            Ready = connected && config is not null && RelayKeys.All.All(_cache.Synced.Contains),
+            Status = StatusText(store, connected),
+            ConfigRetrieved = config is not null,
+            SyncedCanaries = config?.Capabilities?.SyncedCanaries ?? false,
+            Cached = config?.Capabilities?.Cached ?? false,
+            ServiceExportsEnabled = config?.Capabilities?.ServiceExportsEnabled,
+            Synced = _cache.Synced.ToHashSet(),
+            Counts = RelayKeys.All.ToDictionary(resource => resource, _cache.Count),
+            Bytes = _cache.Bytes,
+            Failures = _failures,
+            LastFailure = _lastFailure,
+            Refused = _cache.Refused,
+            LastRefusal = _cache.LastRefusal,
+            Withheld = _withheldBefore + (_connection?.Withheld ?? 0),
+            Events = _eventsBefore + (_connection?.Events ?? 0),
+        };
+        _status = status;
+        if (status.Ready != before.Ready || (!status.Ready && status.Status != before.Status))
+            _log($"{_name}: {(status.Ready ? $"ready, {status.Counts.Values.Sum()} keys mirrored" : status.Status)}");
+    }
+
+    private string StatusText(KVStoreStatus? store, bool connected)
+    {
+        if (_problem is not null && (connected || store?.Error is null))
+            return _problem;
+        if (connected)
+            return $"{ConnectedText}, ID: {store!.ClusterId:x}";
+        var cause = store?.Error is { } error ? $": {error}" : "";
+        return (_wasConnected ? NotConnected : WaitingForConnection) + cause;
+    }
+
+    private sealed class StoreNotOpenedException(string message, Exception cause) : Exception(message, cause);
+}

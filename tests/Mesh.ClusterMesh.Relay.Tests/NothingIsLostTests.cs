@@ -1,0 +1,200 @@
+using Mesh.ClusterMesh.Tests.Remote;
+using Mesh.ClusterMesh.Wire;
+using Mesh.KVStore;
+using Mesh.TestKit;
+using Xunit;
+
+namespace Mesh.ClusterMesh.Relay.Tests;
+
+/// <summary>Restarts, outages, wiped sources, removals: what leaves the cache, and above all what does not.</summary>
+public sealed class NothingIsLostTests : IAsyncLifetime
+{
+    private EtcdServer _etcd = null!;
+    private EtcdKVStore _store = null!;
+    private Producer _falcon = null!;
+    private RelayUnderTest _relay = null!;
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    public async ValueTask InitializeAsync()
+    {
+        _etcd = await EtcdServer.StartAsync();
+        _store = _etcd.NewStore();
+        _falcon = new Producer(_store, "falcon", 7);
+        await _falcon.EverythingAsync();
+        await _falcon.NodeAsync("n2");
+        await _falcon.NodeAsync("n3");
+        _relay = await RelayUnderTest.StartedAsync();
+        _relay.Add("falcon", _etcd.Options);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _relay.DisposeAsync();
+        await _store.DisposeAsync();
+        await _etcd.DisposeAsync();
+    }
+
+    private async Task<Agent> ReadyAgentAsync()
+    {
+        var agent = _relay.Agent();
+        await agent.Sink.UntilReadyAsync("falcon");
+        return agent;
+    }
+
+    [Fact]
+    public async Task A_relay_restarted_under_churn_withdraws_nothing_and_misses_nothing()
+    {
+        await using var agent = await ReadyAgentAsync();
+        using var enough = new CancellationTokenSource();
+        var written = 0;
+        var churn = Task.Run(async () =>
+        {
+            for (; !enough.IsCancellationRequested; written++)
+                await _falcon.IpAsync($"10.7.{written / 250 % 250}.{written % 250}", (uint)(written % 7) + 1);
+        }, Cancellation);
+        var clusterId = _relay.Mirror.Status.ClusterId;
+        for (var round = 0; round < 3; round++)
+        {
+            await Task.Delay(300, Cancellation);
+            await _relay.StopAsync();
+            await Task.Delay(200, Cancellation);
+            await _relay.StartAsync();
+            Assert.Equal(clusterId, _relay.Mirror.Status.ClusterId);
+        }
+        await Task.Delay(300, Cancellation);
+        await enough.CancelAsync();
+        await churn;
+        await agent.Sink.UntilAsync(sink => sink.IpEntries.Count == Math.Min(written, 62_500) + (written > 9 ? 0 : 1), $"all of {written}");
+        Assert.Equal(0, agent.Sink.Deletions);
+        // The control: what is deleted while the relay is away does go.
+        await _relay.StopAsync();
+        await _falcon.DeleteAsync(Keys.Node("falcon", "n1"));
+        await _relay.StartAsync();
+        await agent.Sink.UntilAsync(sink => sink.Deletions == 1 && sink.Nodes.Count == 2, "n1 is gone");
+    }
+
+    [Fact]
+    public async Task A_new_reader_during_an_outage_of_the_source_still_gets_everything()
+    {
+        await _relay.UntilReadyAsync("falcon");
+        await _relay.StopAsync();
+        await _etcd.KillAsync();
+        await _relay.StartAsync();
+        await using var agent = await ReadyAgentAsync();
+        Assert.Equal($"{_falcon.Records} falcon/n2 falcon/n3".Split(' ').Order(StringComparer.Ordinal), agent.Sink.Text.Split(' '));
+        Assert.False(_relay.Status("falcon").Ready);
+        // The control: without what the relay wrote down there is nothing to be had.
+        await agent.DisposeAsync();
+        await _relay.StopAsync();
+        Directory.Delete(_relay.FileOf("state"), recursive: true);
+        await _relay.StartAsync();
+        await using var late = _relay.Agent();
+        await late.Sink.UntilStatusAsync("falcon", "is missing");
+        Assert.Equal("", late.Sink.Text);
+        await _etcd.RestartAsync();
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_wiped_and_refilled_source_withdraws_nothing_before_it_is_whole(bool sameClusterId)
+    {
+        await using var agent = await ReadyAgentAsync();
+        var before = _relay.Dump("cilium/cache/");
+        await _etcd.WipeAsync(sameClusterId);
+        await _relay.UntilAsync(() => _relay.Status("falcon").Status.Contains("is missing", StringComparison.Ordinal), "the wipe is seen");
+        await _falcon.ConfigAsync();
+        await _falcon.NodeAsync("n1");
+        await _relay.UntilAsync(() => _relay.Status("falcon").ConfigRetrieved, "the new config is read");
+        await Task.Delay(200, Cancellation);
+        Assert.Equal(before, _relay.Dump("cilium/cache/"));
+        Assert.Equal(0, agent.Sink.Deletions);
+        await _falcon.CanariesAsync();
+        await agent.Sink.UntilAsync(sink => sink.Text == "falcon/n1", "what was written again, and only that");
+    }
+
+    [Fact]
+    public async Task All_keys_deleted_at_once_are_no_deletions_of_their_owner()
+    {
+        await using var agent = await ReadyAgentAsync();
+        var before = agent.Sink.Text;
+        await _store.DeletePrefixAsync("cilium/", Cancellation);
+        await _relay.UntilAsync(() => _relay.Status("falcon").Withheld >= 6, "the deletions are withheld");
+        Assert.Equal((before, 0), (agent.Sink.Text, agent.Sink.Deletions));
+        await _falcon.EverythingAsync();
+        await agent.Sink.UntilAsync(sink => sink.Text == _falcon.Records, "what is really gone goes when the cluster is whole again");
+        // The control: the owner's own deletions of everything pass while its canaries stand.
+        await _store.DeletePrefixAsync("cilium/state/", Cancellation);
+        await agent.Sink.UntilAsync(sink => sink.Text.Length == 0, "all gone");
+    }
+
+    [Fact]
+    public async Task A_lease_that_ends_withdraws_nothing()
+    {
+        await _store.DeletePrefixAsync("cilium/", Cancellation);
+        await using var lease = await _store.CreateLeaseAsync(TimeSpan.FromSeconds(60), Cancellation);
+        WriteOperation On(string key) => new(key, new byte[] { 1 }, lease);
+        await _store.WriteAsync([.. Enumerable.Range(0, 50).Select(i => On($"cilium/state/ip/v1/default/10.7.0.{i}"))], Cancellation);
+        await _store.WriteAsync(
+            [new(Keys.ClusterConfig("falcon"), ClusterConfigCodec.Encode(ClusterConfig.SafeProfile(7, 255)), lease),
+                .. Enum.GetValues<ClusterMesh.Remote.RemoteResource>().Select(resource => On(Keys.Canary("falcon", resource)))], Cancellation);
+        await _relay.UntilReadyAsync("falcon");
+        await _relay.UntilAsync(() => _relay.Mirror.Count("cilium/cache/ip/v1/falcon/") == 50, "all mirrored");
+        await _etcd.EtcdctlAsync("lease", "revoke", lease.Id.ToString("x", null));
+        await _relay.UntilAsync(() => _relay.Status("falcon").Withheld >= 50, "the deletions are withheld");
+        Assert.Equal(50, _relay.Mirror.Count("cilium/cache/ip/v1/falcon/"));
+    }
+
+    [Fact]
+    public async Task A_removed_peer_loses_its_config_first_and_its_data_after_a_grace()
+    {
+        await _relay.UntilReadyAsync("falcon");
+        _relay.Remove("falcon");
+        await _relay.UntilAsync(() => _relay.Mirror.Get(Keys.ClusterConfig("falcon")) is null, "the config is gone");
+        Assert.NotEqual("", _relay.Dump("cilium/cache/"));
+        Assert.NotEqual("", _relay.Dump("cilium/synced/falcon/"));
+        await _relay.UntilAsync(() => _relay.Mirror.KeysBelow("").SequenceEqual([Keys.Heartbeat]), "everything of falcon is gone");
+        await _relay.UntilAsync(() => _relay.Relay.Statuses.Count == 0, "and forgotten");
+        // Once more, from nothing.
+        _relay.Add("falcon", _etcd.Options);
+        await _relay.UntilReadyAsync("falcon");
+        Assert.Equal(3, _relay.Mirror.Count("cilium/cache/nodes/v1/falcon/"));
+    }
+
+    [Fact]
+    public async Task A_peer_that_comes_back_within_the_grace_is_not_harmed()
+    {
+        await using var agent = await ReadyAgentAsync();
+        var before = _relay.Dump("cilium/cache/");
+        _relay.Remove("falcon");
+        await _relay.UntilAsync(() => _relay.Mirror.Get(Keys.ClusterConfig("falcon")) is null, "the config is gone");
+        _relay.Add("falcon", _etcd.Options);
+        await _relay.UntilReadyAsync("falcon");
+        await Task.Delay(800, Cancellation);
+        Assert.Equal(before, _relay.Dump("cilium/cache/"));
+        Assert.Equal(0, agent.Sink.Deletions);
+    }
+
+    [Fact]
+    public async Task A_peer_removed_while_the_relay_was_away_is_removed_when_it_is_back()
+    {
+        await _relay.UntilReadyAsync("falcon");
+        await _relay.StopAsync();
+        _relay.Remove("falcon");
+        await _relay.StartAsync();
+        await _relay.UntilAsync(() => _relay.Mirror.KeysBelow("").SequenceEqual([Keys.Heartbeat]), "everything of falcon is gone");
+    }
+
+    [Fact]
+    public async Task A_directory_that_is_not_there_yet_removes_nobody()
+    {
+        await _relay.UntilReadyAsync("falcon");
+        await _relay.StopAsync();
+        Directory.Move(_relay.Peers, _relay.Peers + ".away");
+        await _relay.StartAsync();
+        await Task.Delay(1000, Cancellation);
+        Assert.Equal(3, _relay.Mirror.Count("cilium/cache/nodes/v1/falcon/"));
+        Assert.NotNull(_relay.Mirror.Get(Keys.ClusterConfig("falcon")));
+    }
+}
