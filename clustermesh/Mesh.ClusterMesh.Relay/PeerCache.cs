@@ -21,6 +21,8 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     private long _bytes;
     private long _pendingKeys;
     private long _pendingBytes;
+    private long _ownKeys;
+    private long _ownBytes;
     private bool _full;
 
     public long Refused { get; private set; }
@@ -28,8 +30,6 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     public string? LastRefusal { get; private set; }
 
     public long Bytes => _bytes;
-
-    public bool HasPending => _pending.Count > 0;
 
     public IReadOnlySet<RelayedResource> Synced => _synced;
 
@@ -62,9 +62,14 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         (_keys, _bytes, _full) = (0, 0, false);
     }
 
-    public void Set(string key, ReadOnlyMemory<byte> value) => _pending.Add(new MirrorChange(key, value));
-
-    public void Delete(string key) => _pending.Add(new MirrorChange(key, null));
+    /// <summary>Writes the cluster-config or a canary: ours, and not counted.</summary>
+    public void SetOwn(string key, ReadOnlyMemory<byte> value)
+    {
+        var before = mirror.Get(key);
+        _ownKeys += before is null ? 1 : 0;
+        _ownBytes += value.Length - (before?.Length ?? -key.Length);
+        _pending.Add(new MirrorChange(key, value));
+    }
 
     public async ValueTask BeginListAsync(RelayedResource resource, CancellationToken cancellation)
     {
@@ -80,14 +85,14 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
             listing.See(key);
         if (!Admits(key, suffix, item.Value))
             return;
-        Set(key, item.Value);
+        _pending.Add(new MirrorChange(key, item.Value));
         if (_pending.Count >= CommitMax)
             await CommitAsync(cancellation);
     }
 
     public async ValueTask DeleteAsync(RelayedResource resource, string suffix, CancellationToken cancellation)
     {
-        Delete(RelayKeys.CachePrefix(cluster, resource) + suffix);
+        _pending.Add(new MirrorChange(RelayKeys.CachePrefix(cluster, resource) + suffix, null));
         if (_pending.Count >= CommitMax)
             await CommitAsync(cancellation);
     }
@@ -99,14 +104,14 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         {
             foreach (var key in listing.Unseen())
             {
-                Delete(key);
+                _pending.Add(new MirrorChange(key, null));
                 if (_pending.Count >= CommitMax)
                     await CommitAsync(cancellation);
             }
         }
         var name = RelayKeys.Canary(cluster, cached: true, resource);
         if (mirror.Get(name) is null)
-            Set(name, canary);
+            SetOwn(name, canary);
         _synced.Add(resource);
     }
 
@@ -118,15 +123,15 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         if (_pending.Count == 0)
             return;
         var commit = await mirror.CommitAsync(_pending, cancellation);
+        _keys += commit.Keys - _ownKeys;
+        _bytes += commit.Bytes - _ownBytes;
         Drop();
-        _keys += commit.Keys;
-        _bytes += commit.Bytes;
     }
 
     private void Drop()
     {
         _pending.Clear();
-        (_pendingKeys, _pendingBytes) = (0, 0);
+        (_pendingKeys, _pendingBytes, _ownKeys, _ownBytes) = (0, 0, 0, 0);
     }
 
     private bool Admits(string key, string suffix, ReadOnlyMemory<byte> value)

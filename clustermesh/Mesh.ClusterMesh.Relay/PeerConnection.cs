@@ -97,7 +97,7 @@ internal sealed class PeerConnection
     /// <summary>The cluster-config before anything else; a resource that the peer does not have is complete as it is.</summary>
     private async Task AnnounceAsync(CancellationToken cancellation)
     {
-        _cache.Set(Keys.ClusterConfig(_cluster), ClusterConfigCodec.Encode(Rewrite(_config)));
+        _cache.SetOwn(Keys.ClusterConfig(_cluster), ClusterConfigCodec.Encode(Rewrite(_config)));
         foreach (var resource in RelayKeys.All)
         {
             if (Carries(_config, resource))

@@ -81,11 +81,10 @@ public sealed class NothingIsLostTests : IAsyncLifetime
         await _relay.StopAsync();
         await _etcd.KillAsync();
         await _relay.StartAsync();
-        await using var agent = await ReadyAgentAsync();
-        Assert.Equal($"{_falcon.Records} falcon/n2 falcon/n3".Split(' ').Order(StringComparer.Ordinal), agent.Sink.Text.Split(' '));
+        await using (var agent = await ReadyAgentAsync())
+            Assert.Equal($"{_falcon.Records} falcon/n2 falcon/n3".Split(' ').Order(StringComparer.Ordinal), agent.Sink.Text.Split(' '));
         Assert.False(_relay.Status("falcon").Ready);
         // The control: without what the relay wrote down there is nothing to be had.
-        await agent.DisposeAsync();
         await _relay.StopAsync();
         Directory.Delete(_relay.FileOf("state"), recursive: true);
         await _relay.StartAsync();
