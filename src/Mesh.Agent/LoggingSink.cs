@@ -9,6 +9,7 @@ internal sealed class LoggingSink : IRemoteClusterSink
     private readonly IRemoteClusterSink _next;
     private readonly Action<string> _log;
     private readonly ConcurrentDictionary<string, (bool Ready, bool Connected, string Text)> _said = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, bool> _holding = new(StringComparer.Ordinal);
 
     public LoggingSink(IRemoteClusterSink next, Action<string> log)
     {
@@ -22,12 +23,18 @@ internal sealed class LoggingSink : IRemoteClusterSink
     {
         _next.Drain(cluster, clusterId);
         _said.TryRemove(cluster, out _);
+        _holding.TryRemove(cluster, out _);
         _log($"cluster {cluster}: drained, nothing of it is left");
     }
 
     public void StatusChanged(RemoteClusterStatus status)
     {
         _next.StatusChanged(status);
+        if (_holding.GetValueOrDefault(status.Name) != status.Held > 0)
+        {
+            _holding[status.Name] = status.Held > 0;
+            _log(status.Held > 0 ? $"cluster {status.Name}: {status.HeldText}" : $"cluster {status.Name}: nothing is held any more");
+        }
         // A healthy line carries counters that change all the time; a sick one says what is wrong, each time anew.
         var now = (status.Ready, status.Connected, status.Connected ? "" : status.Status);
         if (_said.TryGetValue(status.Name, out var before) && before == now)

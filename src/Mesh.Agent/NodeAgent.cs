@@ -56,7 +56,13 @@ internal sealed class NodeAgent
         // The peers.
         var directory = options.ClusterMeshConfig is { } path ? new ConfigDirectory(path, options.Cluster.Name, time) : null;
         var peers = directory is null ? null : new RemoteClusters(
-            new RemoteClusterOptions { LocalCluster = options.Cluster.Name, LocalClusterId = options.Cluster.Id, Numbering = options.Numbering },
+            new RemoteClusterOptions
+            {
+                LocalCluster = options.Cluster.Name,
+                LocalClusterId = options.Cluster.Id,
+                Numbering = options.Numbering,
+                OwnGround = () => nodes.OwnGround,
+            },
             directory, open, new LoggingSink(remote, log), time, Random.Shared);
 
         _view = new AgentView

@@ -21,6 +21,7 @@ namespace Mesh.AgentApi;
 [JsonSerializable(typeof(EndpointChangeRequest))]
 [JsonSerializable(typeof(DaemonConfiguration))]
 [JsonSerializable(typeof(DebugInfo))]
+[JsonSerializable(typeof(IReadOnlyList<PeerQuarantine>))]
 [JsonSerializable(typeof(string))]
 public sealed partial class AgentApiJson : JsonSerializerContext
 {

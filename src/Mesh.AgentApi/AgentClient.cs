@@ -60,6 +60,17 @@ public sealed class AgentClient : IDisposable
     public Task<IReadOnlyList<Endpoint>> GetEndpointsAsync(CancellationToken cancellation = default) =>
         GetAsync("endpoint", AgentApiJson.Wire.IReadOnlyListEndpoint, cancellation);
 
+    /// <summary>What this agent refused of its peers, and what it holds.</summary>
+    public Task<IReadOnlyList<PeerQuarantine>> GetQuarantineAsync(CancellationToken cancellation = default) =>
+        GetAsync("clustermesh/quarantine", AgentApiJson.Wire.IReadOnlyListPeerQuarantine, cancellation);
+
+    /// <summary>Makes the agent believe at once whatever it holds of this peer's withdrawals.</summary>
+    public async Task ReleaseHeldAsync(string peer, CancellationToken cancellation = default)
+    {
+        using var message = new HttpRequestMessage(HttpMethod.Post, $"clustermesh/release/{Uri.EscapeDataString(peer)}");
+        await SendAsync(message, cancellation);
+    }
+
     public Task<DebugInfo> GetDebugInfoAsync(CancellationToken cancellation = default) =>
         GetAsync("debuginfo", AgentApiJson.Wire.DebugInfo, cancellation);
 

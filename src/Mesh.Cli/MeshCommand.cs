@@ -67,6 +67,8 @@ public static class MeshCommand
                 PlanCommand.Build(output),
                 ConnectCommand.Build(output),
                 DisconnectCommand.Build(output),
+                QuarantineCommand.Build(output),
+                QuarantineCommand.BuildRelease(output),
             },
             StatusCommand.Build(output),
             new Command("service", "Services as the agent sees them.") { ServiceListCommand.Build(output) },

@@ -143,6 +143,21 @@ public sealed partial class EtcdServer : IAsyncDisposable
         await RestartAsync();
     }
 
+    /// <summary>Kills it and starts it again with the data of a snapshot that `etcdctl snapshot save` wrote: revisions go back.</summary>
+    /// <param name="sameClusterId">As in <see cref="WipeAsync"/>.</param>
+    public async Task RestoreAsync(string snapshot, bool sameClusterId = false)
+    {
+        if (_process is { HasExited: false })
+            await KillAsync();
+        Directory.Delete(DataDirectory, recursive: true);
+        if (!sameClusterId)
+            _births++;
+        var peer = $"http://127.0.0.1:{_peerPort}";
+        await EtcdctlAsync("snapshot", "restore", snapshot, "--data-dir", DataDirectory, "--name", "test", "--initial-cluster", "test=" + peer,
+            "--initial-cluster-token", "test-" + _births, "--initial-advertise-peer-urls", peer);
+        await RestartAsync();
+    }
+
     /// <summary>Runs etcdctl as root against this server and returns what it printed.</summary>
     public async Task<string> EtcdctlAsync(params string[] arguments)
     {

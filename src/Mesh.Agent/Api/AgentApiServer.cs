@@ -99,6 +99,8 @@ internal sealed class AgentApiServer : IAsyncDisposable
             ("GET", "cluster/nodes") => SendAsync(context, NodeBody.Of(_view), AgentApiJson.Wire.ClusterNodeStatus),
             ("GET", "node/ids") => SendAsync(context, NodeBody.Ids(_view), AgentApiJson.Wire.IReadOnlyListNodeId),
             ("GET", "endpoint") => SendAsync(context, EndpointBody.Of(_view.State), AgentApiJson.Wire.IReadOnlyListEndpoint),
+            ("GET", "clustermesh/quarantine") => SendAsync(context, QuarantineBody.Of(_view), AgentApiJson.Wire.IReadOnlyListPeerQuarantine),
+            ("POST", _) when Below(resource, "clustermesh/release/") is { } peer => ReleaseAsync(context, peer),
             ("GET", "debuginfo") => SendAsync(context, ConfigBody.Debug(_view), AgentApiJson.Wire.DebugInfo),
             ("GET", _) when Below(resource, "service/") is { } id => SendOneAsync(context, Service(id), AgentApiJson.Wire.Service),
             ("GET", _) when Below(resource, "identity/") is { } id => SendOneAsync(context, Identity(id), AgentApiJson.Wire.Identity),
@@ -148,6 +150,10 @@ internal sealed class AgentApiServer : IAsyncDisposable
     private Task RemoveAsync(HttpContext context, string reference) => _view.Endpoints.Remove(reference)
         ? SendAsync(context, "", AgentApiJson.Wire.String)
         : RefuseAsync(context, HttpStatusCode.NotFound, $"endpoint {reference} is not registered");
+
+    private Task ReleaseAsync(HttpContext context, string peer) => QuarantineBody.Release(_view, peer)
+        ? SendAsync(context, "", AgentApiJson.Wire.String)
+        : RefuseAsync(context, HttpStatusCode.NotFound, $"no peer named {peer} is connected here: see GET {BasePath}healthz");
 
     private static Task SendOneAsync<T>(HttpContext context, T? body, JsonTypeInfo<T> type)
         where T : class =>

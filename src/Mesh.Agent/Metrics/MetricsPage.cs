@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Mesh.Agent.Api;
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Remote;
 using Mesh.Datapath;
 using Mesh.Datapath.Maps;
@@ -41,6 +42,15 @@ internal static class MetricsPage
         PerPeer("identities", "Identities of the remote cluster.", peer => peer.Identities);
         Family(page, "mesh_clustermesh_rejected_records_total", "counter", "Records of the remote cluster that could not be accepted.",
             peers.Select(peer => ($"{source},target_cluster=\"{peer.Name}\"", (double)peer.Rejected)));
+        void Imports(string name, string type, string help, Func<RemoteClusterStatus, double> value) =>
+            Family(page, $"mesh_clustermesh_{name}", type, help, peers.Select(peer => ($"{source},target_cluster=\"{peer.Name}\"", value(peer))));
+        Imports("quarantined_records", "gauge", "Refused records that still stand in the peer's store.", peer => peer.Quarantined);
+        Imports("held_records", "gauge", "Records whose withdrawal waits for a proof.", peer => peer.Held);
+        Imports("holds_total", "counter", "Withdrawals that had to be proved.", peer => peer.Holds);
+        Imports("import_file_problem", "gauge", "1 while the peer's import file is not in force.", peer => peer.ImportsProblem is null ? 0 : 1);
+        Family(page, "mesh_clustermesh_refused_records_total", "counter", "Records refused, by reason.",
+            (view.Peers?.Clusters ?? []).SelectMany(peer => peer.Refused.Select(pair =>
+                ($"{source},target_cluster=\"{peer.Name}\",reason=\"{pair.Key.Word()}\"", (double)pair.Value))));
     }
 
     private static void Tables(StringBuilder page, AgentView view)

@@ -1,5 +1,6 @@
 using System.Runtime.CompilerServices;
 using System.Threading.Channels;
+using Mesh.ClusterMesh.Imports;
 using Mesh.Model;
 
 namespace Mesh.ClusterMesh.Config;
@@ -27,6 +28,7 @@ public sealed class ConfigDirectory
     private readonly Dictionary<string, PeerChange> _known = new(StringComparer.Ordinal);
     private readonly Dictionary<string, long> _missingSince = new(StringComparer.Ordinal);
     private readonly TaskCompletionSource<IReadOnlyList<string>> _listed = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private readonly Dictionary<string, long> _importsMissingSince = new(StringComparer.Ordinal);
     private volatile string? _problem;
     private bool _looked;
 
@@ -67,7 +69,7 @@ public sealed class ConfigDirectory
                     watcher?.Dispose();
                     watcher = null;
                 }
-                await WaitAsync(wake.Reader, _missingSince.Count > 0 ? RemovalConfirmation : PollInterval, cancellation);
+                await WaitAsync(wake.Reader, _missingSince.Count + _importsMissingSince.Count > 0 ? RemovalConfirmation : PollInterval, cancellation);
             }
         }
         finally
@@ -141,6 +143,7 @@ public sealed class ConfigDirectory
             if (_missingSince.TryAdd(name, _time.GetTimestamp()) || _time.GetElapsedTime(_missingSince[name]) < RemovalConfirmation)
                 continue;
             _missingSince.Remove(name);
+            _importsMissingSince.Remove(name);
             _known.Remove(name);
             changes.Add(new PeerChange(PeerChangeKind.Removed, name));
         }
@@ -160,11 +163,48 @@ public sealed class ConfigDirectory
                 continue;
             found[name] = ClusterName.Validate(name) is { } problem
                 ? new PeerChange(PeerChangeKind.Invalid, name, Problem: $"{path}: {problem}; rename the file")
-                : new PeerChange(PeerChangeKind.Set, name, new PeerConfig(name, path, text));
+                : new PeerChange(PeerChangeKind.Set, name, WithImports(new PeerConfig(name, path, text)));
         }
         _looked = true;
         return found;
     }
+
+    /// <summary>Adds what CLUSTER.imports.json says. A malformed one changes nothing but the problem; one that vanished has to stay
+    /// away for as long as a peer file, because its absence means no limits.</summary>
+    private PeerConfig WithImports(PeerConfig peer)
+    {
+        var before = _known.GetValueOrDefault(peer.Name)?.Config;
+        var path = Path.Combine(_path, peer.Name + ImportPolicyFile.Suffix);
+        if (!File.Exists(path))
+        {
+            if (before?.ImportsText is null || !IsConfirmed(peer.Name))
+                return Keep(before?.ImportsProblem);
+            _importsMissingSince.Remove(peer.Name);
+            return peer;
+        }
+        _importsMissingSince.Remove(peer.Name);
+        if (ReadText(path) is not { } text)
+            return Keep($"{path}: cannot be read, or is larger than {LargestFile} bytes");
+        try
+        {
+            return peer with { Imports = ImportPolicyFile.Parse(text, peer.Name), ImportsText = text };
+        }
+        catch (FormatException e)
+        {
+            var held = before?.Imports is null ? "the peer is not connected until it is mended" : "the last good one is in force";
+            return Keep($"{path}: {e.Message}; {held}") with { ImportsText = text };
+        }
+
+        PeerConfig Keep(string? problem) => peer with
+        {
+            Imports = before?.Imports,
+            ImportsText = before?.ImportsText,
+            ImportsProblem = problem,
+        };
+    }
+
+    private bool IsConfirmed(string peer) =>
+        !_importsMissingSince.TryAdd(peer, _time.GetTimestamp()) && _time.GetElapsedTime(_importsMissingSince[peer]) >= RemovalConfirmation;
 
     // An unreadable file is no peer, as a missing one.
     private static string? ReadText(string path)

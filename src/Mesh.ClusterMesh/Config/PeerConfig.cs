@@ -1,5 +1,6 @@
 using System.Security.Cryptography;
 using System.Text;
+using Mesh.ClusterMesh.Imports;
 
 namespace Mesh.ClusterMesh.Config;
 
@@ -9,8 +10,19 @@ namespace Mesh.ClusterMesh.Config;
 /// <param name="Text">An etcd client file in YAML.</param>
 public sealed record PeerConfig(string Name, string Path, string Text)
 {
-    /// <summary>Decides whether the file changed; a new time stamp does not.</summary>
-    public string Hash { get; } = Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes(Text)));
+    /// <summary>What the peer may publish: from CLUSTER.imports.json beside the file; the last good one while that is malformed.
+    /// Null without such a file.</summary>
+    public ImportPolicy? Imports { get; init; }
+
+    /// <summary>Why CLUSTER.imports.json is not in force; null when it is, or there is none. With no good one to fall back on the peer
+    /// must not be connected.</summary>
+    public string? ImportsProblem { get; init; }
+
+    /// <summary>The import file's text; null without one.</summary>
+    public string? ImportsText { get; init; }
+
+    /// <summary>Decides whether the files changed; a new time stamp does not.</summary>
+    public string Hash => Convert.ToHexString(SHA256.HashData(Encoding.UTF8.GetBytes($"{Text}\0{ImportsText}")));
 }
 
 public enum PeerChangeKind

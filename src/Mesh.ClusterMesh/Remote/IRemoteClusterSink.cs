@@ -96,4 +96,24 @@ public sealed record RemoteClusterStatus
     public long Rejected { get; init; }
 
     public string? LastRejection { get; init; }
+
+    /// <summary>Refused records that still stand in the peer's store.</summary>
+    public int Quarantined { get; init; }
+
+    /// <summary>Refusals that found no room in the quarantine, since the start.</summary>
+    public long QuarantineOverflow { get; init; }
+
+    /// <summary>Records whose withdrawal the breaker holds.</summary>
+    public int Held { get; init; }
+
+    /// <summary>What is held, since when, why, and when it will be let go; null when nothing is.</summary>
+    public string? HeldText { get; init; }
+
+    public DateTimeOffset? HeldSince { get; init; }
+
+    /// <summary>Holds of the breaker since the start.</summary>
+    public long Holds { get; init; }
+
+    /// <summary>Why the peer's import file is not in force; null when it is, or there is none. The last good one holds meanwhile.</summary>
+    public string? ImportsProblem { get; init; }
 }

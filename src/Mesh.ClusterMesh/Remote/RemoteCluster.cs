@@ -1,3 +1,4 @@
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 
@@ -24,6 +25,9 @@ public sealed class RemoteCluster
     private readonly TimeProvider _time;
     private readonly Random _random;
     private readonly RemoteRecords _records;
+    private readonly Pins _pins;
+    private ImportPolicy _policy;
+    private string? _importsProblem;
 
     private IKVStore? _store;
     private ClusterConfig? _config;
@@ -43,14 +47,29 @@ public sealed class RemoteCluster
         IRemoteClusterSink sink,
         TimeProvider time,
         Random random)
+        : this(name, options, reservations, new Pins(), sink, time, random)
+    {
+    }
+
+    /// <param name="pins">The ranges of all peers of this process.</param>
+    internal RemoteCluster(
+        string name,
+        RemoteClusterOptions options,
+        ClusterIdReservations reservations,
+        Pins pins,
+        IRemoteClusterSink sink,
+        TimeProvider time,
+        Random random)
     {
         Name = name;
+        _pins = pins;
+        _policy = options.DefaultImports;
         _options = options;
         _reservations = reservations;
         _sink = sink;
         _time = time;
         _random = random;
-        _records = new RemoteRecords(name);
+        _records = new RemoteRecords(time);
         _status = new RemoteClusterStatus { Name = name, Status = WaitingForConnection };
     }
 
@@ -58,6 +77,23 @@ public sealed class RemoteCluster
 
     /// <summary>Readable from any thread.</summary>
     public RemoteClusterStatus Status => _status;
+
+    /// <summary>Records of the peer that were refused and still stand there. From any thread.</summary>
+    public IReadOnlyList<QuarantinedRecord> Quarantined => _records.Quarantine.Records;
+
+    /// <summary>Refusals by reason since the start. From any thread.</summary>
+    public IReadOnlyDictionary<RefusalReason, long> Refused => _records.Quarantine.Refused;
+
+    /// <summary>What the peer may publish, from its next connection on. Not while RunAsync runs.</summary>
+    /// <param name="problem">Why it is not what the peer's file says now.</param>
+    public void Use(ImportPolicy policy, string? problem)
+    {
+        _policy = policy;
+        _importsProblem = problem;
+    }
+
+    /// <summary>Believes at once whatever the breaker holds: somebody has looked and means it. From any thread.</summary>
+    public void ReleaseHeld() => _records.ReleaseHeld();
 
     /// <summary>Keeps the cluster connected until cancelled, and never ends otherwise. Nothing is withdrawn at the end.</summary>
     /// <param name="open">Makes a store for one connection; it is disposed with the connection.</param>
@@ -124,7 +160,7 @@ public sealed class RemoteCluster
                 _problem = null;
                 connected();
                 Publish();
-                var connection = new RemoteConnection(Name, store, config, _options, _records, _sink, _time, Publish);
+                var connection = new RemoteConnection(Name, store, config, _options, _records, _policy, _pins, _sink, _time, Publish);
                 await connection.RunAsync(cancellation);
             }
             finally
@@ -188,6 +224,9 @@ public sealed class RemoteCluster
             throw new RemoteConnectionException($"cluster ID {config.Id} of {Name} is not valid here: allowed are 1 to {max}");
         if (max == 511 && announcedMax != 511)
             throw new RemoteConnectionException($"{Name} is made for {announcedMax} clusters, this mesh for {max}: set both to the same");
+        if (_policy.ClusterId is { } pinned && config.Id != pinned)
+            throw new RemoteConnectionException(
+                $"{Name} announces cluster ID {config.Id}, but {Name}{ImportPolicyFile.Suffix} pins {pinned}: correct whichever is wrong");
         if (config.Id == _options.LocalClusterId)
             throw new RemoteConnectionException($"cluster ID {config.Id} of {Name} is our own: give one of the clusters another ID");
         var reservation = _reservations.TryReserve(config.Id, Name, out var holder);
@@ -241,8 +280,15 @@ public sealed class RemoteCluster
             Identities = _records.Count(RemoteResource.Identities),
             Failures = _failures,
             LastFailure = _lastFailure,
-            Rejected = _records.Rejected,
-            LastRejection = _records.LastRejection,
+            Rejected = _records.Quarantine.Total,
+            LastRejection = _records.Quarantine.Last,
+            Quarantined = _records.Quarantine.Count,
+            QuarantineOverflow = _records.Quarantine.Overflow,
+            Held = _records.Held,
+            HeldText = _records.HeldText(_policy.Breaker),
+            HeldSince = _records.HeldSince,
+            Holds = _records.Holds,
+            ImportsProblem = _importsProblem,
         };
         if (status == _status)
             return;
@@ -254,6 +300,8 @@ public sealed class RemoteCluster
     {
         if (_problem is not null && (connected || store?.Error is null))
             return _problem;
+        if (connected && _records.HeldText(_policy.Breaker) is { } held)
+            return $"{ConnectedText}, ID: {store!.ClusterId:x}; {held}";
         if (connected)
             return $"{ConnectedText}, ID: {store!.ClusterId:x}";
         var cause = store?.Error is { } error ? $": {error}" : "";

@@ -1,3 +1,4 @@
+using Mesh.ClusterMesh.Imports;
 using Mesh.Model;
 
 namespace Mesh.ClusterMesh.Remote;
@@ -26,6 +27,12 @@ public sealed record RemoteClusterOptions
     public TimeSpan ReconnectBackoff { get; init; } = TimeSpan.FromSeconds(1);
 
     public TimeSpan ReconnectBackoffMax { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>What is this cluster's own at present; asked for each record, so it must be cheap.</summary>
+    public Func<OwnGround> OwnGround { get; init; } = () => Imports.OwnGround.Unknown;
+
+    /// <summary>For peers without a file of their own.</summary>
+    public ImportPolicy DefaultImports { get; init; } = ImportPolicy.Default;
 
     /// <summary>Wait when the store could not even be opened: a certificate file that is not there yet.</summary>
     public TimeSpan OpenRetry { get; init; } = TimeSpan.FromSeconds(5);

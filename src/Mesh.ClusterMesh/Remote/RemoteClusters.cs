@@ -1,6 +1,7 @@
 using System.Collections.Concurrent;
 using System.Threading.Channels;
 using Mesh.ClusterMesh.Config;
+using Mesh.ClusterMesh.Imports;
 using Mesh.KVStore;
 
 namespace Mesh.ClusterMesh.Remote;
@@ -19,9 +20,13 @@ public sealed class RemoteClusters
     private readonly TimeProvider _time;
     private readonly Random _random;
     private readonly ClusterIdReservations _reservations = new();
+    private readonly Pins _pins = new();
     private readonly Dictionary<string, Peer> _peers = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, RemoteClusterStatus> _invalid = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, RemoteCluster> _clusters = new(StringComparer.Ordinal);
+
+    /// <summary>Peers that are not connected because their import file is malformed and was never good.</summary>
+    private readonly ConcurrentDictionary<string, RemoteClusterStatus> _blocked = new(StringComparer.Ordinal);
 
     private sealed record Peer(Channel<PeerConfig?> Changes, Task Task);
 
@@ -45,8 +50,11 @@ public sealed class RemoteClusters
 
     /// <summary>One per configured peer, sorted by name; also those whose file has an impossible name. From any thread.</summary>
     public IReadOnlyList<RemoteClusterStatus> Statuses =>
-        [.. _clusters.Values.Select(cluster => cluster.Status).Concat(_invalid.Values)
+        [.. _clusters.Values.Select(cluster => cluster.Status).Concat(_invalid.Values).Concat(_blocked.Values)
             .OrderBy(status => status.Name, StringComparer.Ordinal)];
+
+    /// <summary>The connected and configured peers, by name. From any thread.</summary>
+    public IReadOnlyList<RemoteCluster> Clusters => [.. _clusters.Values.OrderBy(cluster => cluster.Name, StringComparer.Ordinal)];
 
     /// <summary>Runs until cancelled, then returns when every connection is closed. Nothing is drained at the end.</summary>
     public async Task RunAsync(CancellationToken cancellation)
@@ -86,6 +94,7 @@ public sealed class RemoteClusters
             var changes = Channel.CreateUnbounded<PeerConfig?>();
             _peers[change.Name] = peer = new Peer(changes, RunPeerAsync(change.Name, changes.Reader, stop));
         }
+        _pins.Set(change.Name, change.Config?.Imports);
         peer.Changes.Writer.TryWrite(change.Config);
     }
 
@@ -100,6 +109,13 @@ public sealed class RemoteClusters
             while (true)
             {
                 var wanted = await changes.ReadAsync(cancellation);
+                if (_blocked.TryRemove(name, out _) && wanted is null)
+                    _sink.Drain(name, 0);
+                if (wanted is { Imports: null, ImportsProblem: { } problem })
+                {
+                    _sink.StatusChanged(_blocked[name] = new RemoteClusterStatus { Name = name, Status = problem, ImportsProblem = problem });
+                    continue;
+                }
                 if (wanted is null)
                 {
                     _clusters.TryRemove(name, out _);
@@ -107,7 +123,8 @@ public sealed class RemoteClusters
                     cluster = null;
                     continue;
                 }
-                cluster ??= new RemoteCluster(name, _options, _reservations, _sink, _time, _random);
+                cluster ??= new RemoteCluster(name, _options, _reservations, _pins, _sink, _time, _random);
+                cluster.Use(wanted.Imports ?? _options.DefaultImports, wanted.ImportsProblem);
                 _clusters[name] = cluster;
                 await RunUntilChangedAsync(cluster, wanted, changes, cancellation);
             }

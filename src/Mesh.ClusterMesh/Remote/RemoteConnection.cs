@@ -1,4 +1,5 @@
 using System.Threading.Channels;
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 
@@ -14,7 +15,15 @@ internal sealed class RemoteConnection
 {
     // Readers wait when the loop falls this far behind, which in turn slows the watch streams down.
     private const int InboxBatches = 256;
-    private const int EventsPerTurn = 8192;
+
+    /// <summary>Read and not yet applied, by all readers together: bounds the memory a peer can take, whatever it sends.</summary>
+    private const int InboxEvents = 16_384;
+
+    /// <summary>So many that a burst becomes few batches, so few that another peer's change does not wait long for the sink.</summary>
+    private const int EventsPerTurn = 4_096;
+
+    /// <summary>Held keys up to this many are looked up one by one; more are found in a list.</summary>
+    private const int LookedUpSingly = 32;
 
     private static readonly TimeSpan TickInterval = TimeSpan.FromSeconds(1);
 
@@ -28,6 +37,10 @@ internal sealed class RemoteConnection
     private readonly Action _publishStatus;
     private readonly Layout _layout;
     private readonly RecordValidator _validator;
+    private readonly ImportSession _session;
+    private readonly EventAllowance _changesAllowed;
+    private readonly EventAllowance _listsAllowed;
+    private readonly InFlight _inFlight = new(InboxEvents);
     private readonly Dictionary<RemoteResource, int> _lists = [];
     private readonly List<Task> _readers = [];
     private readonly Channel<Message> _inbox = Channel.CreateBounded<Message>(
@@ -35,6 +48,9 @@ internal sealed class RemoteConnection
     private readonly Channel<bool> _configDoubts = Channel.CreateBounded<bool>(
         new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
 
+    private ITimer? _inspectionTimer;
+    private bool _nodesListed;
+    private bool _ipEntriesWait;
     private long _lastHeartbeat;
     private int _wrongClusterIdsSeen;
 
@@ -45,9 +61,17 @@ internal sealed class RemoteConnection
         Canary,
         Resource,
         Config,
+        Inspected,
     }
 
-    private readonly record struct Message(Topic Topic, RemoteResource Resource, WatchBatch Batch, ClusterConfig? Config);
+    private readonly record struct Message(Topic Topic, RemoteResource Resource = default, WatchBatch Batch = default, ClusterConfig? Config = null)
+    {
+        /// <summary>Null when the store could not be asked.</summary>
+        public Inspection? Found { get; init; }
+
+        /// <summary>Happened while we watched: what is only listed may be a dead writer's last.</summary>
+        public bool Live { get; init; }
+    }
 
     /// <param name="publishStatus">Called after each turn, from the loop.</param>
     public RemoteConnection(
@@ -56,6 +80,8 @@ internal sealed class RemoteConnection
         ClusterConfig config,
         RemoteClusterOptions options,
         RemoteRecords records,
+        ImportPolicy policy,
+        Pins pins,
         IRemoteClusterSink sink,
         TimeProvider time,
         Action publishStatus)
@@ -70,7 +96,16 @@ internal sealed class RemoteConnection
         _publishStatus = publishStatus;
         _layout = config.Capabilities?.Cached == true ? Layout.Cache(cluster) : Layout.State(cluster);
         _validator = new RecordValidator(cluster, config, options.Numbering);
+        var judge = new ImportJudge(cluster, policy, options.OwnGround, () => pins.Ranges, records.NodeAddresses);
+        _session = new ImportSession(_layout, _validator, judge, policy, () => store.Status.ClusterId);
+        var quotas = policy.Quotas;
+        _changesAllowed = new EventAllowance(quotas.EventsPerSecond, quotas.EventsPerSecond, time);
+        // A first list comes at full speed; a peer that makes us list again and again does not.
+        _listsAllowed = new EventAllowance(quotas.Keys, 4.0 * quotas.EventsPerSecond, time);
     }
+
+    /// <summary>How long changes of the peer had to wait because they came faster than allowed.</summary>
+    public TimeSpan Throttled => _changesAllowed.Waited + _listsAllowed.Waited;
 
     private bool HasCanaries => _config.Capabilities?.SyncedCanaries == true;
 
@@ -78,6 +113,9 @@ internal sealed class RemoteConnection
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         _lastHeartbeat = _time.GetTimestamp();
+        await using var timer = _time.CreateTimer(
+            _ => _inbox.Writer.TryWrite(new Message(Topic.Tick)), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
+        _inspectionTimer = timer;
         try
         {
             _readers.Add(TickAsync(stop.Token));
@@ -106,9 +144,13 @@ internal sealed class RemoteConnection
             {
                 for (var events = 0; events < EventsPerTurn && _inbox.Reader.TryRead(out var message);)
                 {
-                    events += message.Batch.Events?.Count ?? 0;
+                    var count = message.Batch.Events?.Count ?? 0;
+                    events += count;
                     await HandleAsync(message, changes, cancellation);
+                    _inFlight.Leave(count);
                 }
+                _records.ReleaseIfTold(_session, changes);
+                Inspect(cancellation);
             }
             finally
             {
@@ -127,6 +169,8 @@ internal sealed class RemoteConnection
 
     private async ValueTask HandleAsync(Message message, RemoteChanges changes, CancellationToken cancellation)
     {
+        if (message.Live)
+            _records.SeenAlive();
         switch (message.Topic)
         {
             case Topic.Tick:
@@ -140,6 +184,19 @@ internal sealed class RemoteConnection
                 foreach (var canary in message.Batch.Events)
                     SeeCanary(canary.Key, cancellation);
                 break;
+            case Topic.Canary when message.Batch.Kind == WatchBatchKind.Delete:
+                foreach (var canary in message.Batch.Events)
+                {
+                    if (ResourceOf(canary.Key) is { } lost)
+                        _records.CanaryDeleted(lost);
+                }
+                break;
+            case Topic.Inspected when message.Found is { } found:
+                _records.Judge(found, _session, changes);
+                break;
+            case Topic.Inspected:
+                _records.NotInspected(message.Resource);
+                break;
             case Topic.Config when message.Config != _config:
                 throw new RemoteConnectionException("the cluster-config changed: reading the cluster anew", planned: true);
             case Topic.Resource:
@@ -150,34 +207,109 @@ internal sealed class RemoteConnection
 
     private async ValueTask ApplyAsync(RemoteResource resource, WatchBatch batch, RemoteChanges changes, CancellationToken cancellation)
     {
+        KeyValue? canary = null;
         if (batch.Kind == WatchBatchKind.ListStart)
             _lists[resource] = _lists.GetValueOrDefault(resource) + 1;
-        else if (batch.Kind == WatchBatchKind.ListEnd && _lists[resource] > 1 && HasCanaries)
-            await CheckListIsCompleteAsync(resource, batch.Revision, cancellation);
-        _records.Apply(resource, _layout.Prefix(resource), batch, _validator, changes);
+        else if (batch.Kind == WatchBatchKind.ListEnd && HasCanaries)
+            canary = await ReadCanaryOfListAsync(resource, batch.Revision, cancellation);
+        _records.Apply(resource, batch, canary, _session, changes);
+        if (batch.Kind != WatchBatchKind.ListEnd || resource != RemoteResource.Nodes)
+            return;
+        _nodesListed = true;
+        if (_ipEntriesWait)
+            FollowResource(RemoteResource.IpEntries, cancellation);
     }
 
     /// <summary>
     /// A list that follows a loss of continuity may come from an etcd that was wiped and is being filled again. Believing it would
     /// withdraw a cluster that is perfectly well; its canary, written after the data, tells: it must be as old as the list.
     /// </summary>
-    private async Task CheckListIsCompleteAsync(RemoteResource resource, long revision, CancellationToken cancellation)
+    private async Task<KeyValue?> ReadCanaryOfListAsync(RemoteResource resource, long revision, CancellationToken cancellation)
     {
         var canary = await _store.GetAsync(_layout.Canary(resource), cancellation);
-        if (canary is not { } present || present.ModRevision > revision)
+        if (_lists[resource] > 1 && (canary is not { } present || present.ModRevision > revision))
             throw new RemoteConnectionException("the etcd lost its data: keeping what is known until the cluster has written it again");
+        return canary;
+    }
+
+    private RemoteResource? ResourceOf(string canary)
+    {
+        foreach (var resource in Enum.GetValues<RemoteResource>())
+        {
+            if (canary == _layout.Canary(resource))
+                return resource;
+        }
+        return null;
     }
 
     private void SeeCanary(string key, CancellationToken cancellation)
     {
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        if (ResourceOf(key) is not { } resource)
+            return;
+        _records.CanaryWritten(resource);
+        // Written again: the producer started anew, maybe as another cluster.
+        if (!FollowResource(resource, cancellation))
+            _configDoubts.Writer.TryWrite(true);
+    }
+
+    /// <summary>Looks again at what the breaker holds, when it is due, and sees to it that the loop wakes for the next.</summary>
+    private void Inspect(CancellationToken cancellation)
+    {
+        if (_records.NextInspection is not { } next)
+            return;
+        _readers.RemoveAll(reader => reader.IsCompletedSuccessfully);
+        foreach (var (resource, deletions) in _records.TakeDue())
+            _readers.Add(InspectAsync(resource, deletions, cancellation));
+        next = _records.NextInspection ?? next;
+        var wait = next - _time.GetUtcNow();
+        if (wait > TimeSpan.Zero)
+            _inspectionTimer!.Change(wait, Timeout.InfiniteTimeSpan);
+    }
+
+    private async Task InspectAsync(RemoteResource resource, IReadOnlyList<string> deletions, CancellationToken cancellation)
+    {
+        await Task.Yield();
+        try
         {
-            if (key != _layout.Canary(resource))
-                continue;
-            // Written again: the producer started anew, maybe as another cluster.
-            if (!FollowResource(resource, cancellation))
-                _configDoubts.Writer.TryWrite(true);
+            Inspection? found = null;
+            try
+            {
+                found = await LookAsync(resource, deletions, cancellation);
+            }
+            catch (KVStoreException)
+            {
+                // Nobody answers: that confirms nothing, and the connection's own status says why. It is asked again.
+            }
+            await _inbox.Writer.WriteAsync(new Message(Topic.Inspected, resource) { Found = found }, cancellation);
         }
+        catch (Exception e)
+        {
+            _inbox.Writer.TryComplete(e);
+        }
+    }
+
+    private async Task<Inspection> LookAsync(RemoteResource resource, IReadOnlyList<string> deletions, CancellationToken cancellation)
+    {
+        // The witnesses first: data that is there after them was not lost with them.
+        var config = await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation);
+        var canary = HasCanaries ? await _store.GetAsync(_layout.Canary(resource), cancellation) : null;
+        var prefix = _layout.Prefix(resource);
+        var there = new HashSet<string>(StringComparer.Ordinal);
+        if (deletions.Count <= LookedUpSingly)
+        {
+            foreach (var key in deletions)
+            {
+                if (await _store.GetAsync(prefix + key, cancellation) is not null)
+                    there.Add(key);
+            }
+        }
+        else
+        {
+            var held = new HashSet<string>(deletions, StringComparer.Ordinal);
+            var (items, _) = await _store.ListAsync(prefix, cancellation);
+            there.UnionWith(items.Select(item => item.Key[prefix.Length..]).Where(held.Contains));
+        }
+        return new Inspection(resource, _store.Status.ClusterId, config, canary, HasCanaries, there);
     }
 
     private void CheckHeartbeat()
@@ -190,6 +322,13 @@ internal sealed class RemoteConnection
 
     private bool FollowResource(RemoteResource resource, CancellationToken cancellation)
     {
+        // Entries are held against nodes that have to be known before, where no ranges are pinned.
+        if (resource == RemoteResource.IpEntries && _session.Judge.LearnsNodes && !_nodesListed)
+        {
+            var waits = _ipEntriesWait;
+            _ipEntriesWait = true;
+            return !waits;
+        }
         if (!_lists.TryAdd(resource, 0))
             return false;
         Follow(Topic.Resource, resource, _layout.Prefix(resource), cancellation);
@@ -205,8 +344,15 @@ internal sealed class RemoteConnection
         await Task.Yield();
         try
         {
+            var listing = false;
             await foreach (var batch in _store.ListWatchAsync(prefix, cancellation))
-                await _inbox.Writer.WriteAsync(new Message(topic, resource, batch, null), cancellation);
+            {
+                listing = batch.Kind == WatchBatchKind.ListStart || (listing && batch.Kind != WatchBatchKind.ListEnd);
+                if (topic == Topic.Resource)
+                    await (listing ? _listsAllowed : _changesAllowed).TakeAsync(batch.Events.Count, cancellation);
+                await _inFlight.EnterAsync(batch.Events.Count, cancellation);
+                await _inbox.Writer.WriteAsync(new Message(topic, resource, batch) { Live = !listing && batch.Kind == WatchBatchKind.Put }, cancellation);
+            }
             _inbox.Writer.TryComplete(new RemoteConnectionException($"the watch of {prefix} ended"));
         }
         catch (Exception e)
@@ -221,7 +367,7 @@ internal sealed class RemoteConnection
         {
             using var timer = new PeriodicTimer(TickInterval, _time);
             while (await timer.WaitForNextTickAsync(cancellation))
-                await _inbox.Writer.WriteAsync(new Message(Topic.Tick, default, default, null), cancellation);
+                await _inbox.Writer.WriteAsync(new Message(Topic.Tick), cancellation);
         }
         catch (Exception e)
         {
@@ -248,7 +394,7 @@ internal sealed class RemoteConnection
                 // Without connection, or without the key, the configuration last read stands.
                 if (_store.Status.Connected && await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation) is { } found
                     && ClusterConfigCodec.TryDecode(found.Value.Span, out var config, out _))
-                    await _inbox.Writer.WriteAsync(new Message(Topic.Config, default, default, config), cancellation);
+                    await _inbox.Writer.WriteAsync(new Message(Topic.Config, Config: config), cancellation);
                 await Task.Delay(TickInterval, _time, cancellation);
             }
         }

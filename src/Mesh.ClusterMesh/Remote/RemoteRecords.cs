@@ -1,35 +1,57 @@
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 using Mesh.Model;
 
 namespace Mesh.ClusterMesh.Remote;
 
+/// <summary>What judges the records of one connection.</summary>
+/// <param name="StoreId">etcd's own cluster ID at present.</param>
+internal sealed record ImportSession(
+    Layout Layout, RecordValidator Validator, ImportJudge Judge, ImportPolicy Policy, Func<ulong> StoreId);
+
 /// <summary>
 /// What the sink holds of one cluster, and the step from watched bytes to typed changes. It outlives connections: a new list is
-/// compared with what earlier ones left. A record rejected as an update leaves the previous one in force; rejected within a list
-/// it counts as not listed.
+/// compared with what earlier ones left. A record refused as an update leaves the previous one in force; refused within a list
+/// it counts as not listed. What would take too much away at once is held: see RemoteRecords.Breaker.cs.
 /// </summary>
-internal sealed class RemoteRecords(string cluster)
+internal sealed partial class RemoteRecords
 {
-    private readonly KnownKeys<string> _nodes = new();
-    private readonly KnownKeys<ServiceName> _services = new();
-    private readonly KnownKeys<IpPrefix> _ipEntries = new();
-    private readonly KnownKeys<uint> _identities = new();
+    /// <summary>Entries that wait for their node, and the largest value kept for that.</summary>
+    private const int MostAwaiting = 10_000;
+    private const int LargestAwaiting = 4_096;
+
+    private readonly TimeProvider _time;
+    private readonly ResourceRecords<string, NodeRecord> _nodes;
+    private readonly ResourceRecords<ServiceName, ClusterService> _services;
+    private readonly ResourceRecords<IpPrefix, IpIdentityPair> _ipEntries;
+    private readonly ResourceRecords<uint, string> _identities;
+    private readonly ResourceRecords[] _all;
     private readonly HashSet<RemoteResource> _synced = [];
+    private readonly Dictionary<string, KeyValue> _awaitingNode = new(StringComparer.Ordinal);
+    private readonly HashSet<IpPrefix> _reserved = [];
+    private RemoteChanges? _followed;
+    private int _nodesFollowed;
 
-    public long Rejected { get; private set; }
+    public RemoteRecords(TimeProvider time)
+    {
+        _time = time;
+        _nodes = new(RemoteResource.Nodes, time, name => name, changes => changes.Nodes);
+        _services = new(RemoteResource.Services, time, name => name.ToString(), changes => changes.Services);
+        _ipEntries = new(RemoteResource.IpEntries, time, Keys.IpSuffix, changes => changes.IpEntries);
+        _identities = new(RemoteResource.Identities, time,
+            identity => identity.ToString(System.Globalization.CultureInfo.InvariantCulture), changes => changes.Identities);
+        _all = [_nodes, _services, _ipEntries, _identities];
+        Quarantine = new Quarantine(time);
+    }
 
-    public string? LastRejection { get; private set; }
+    public Quarantine Quarantine { get; }
+
+    public NodeAddresses NodeAddresses { get; } = new();
 
     public bool IsSynced(RemoteResource resource) => _synced.Contains(resource);
 
-    public int Count(RemoteResource resource) => resource switch
-    {
-        RemoteResource.Nodes => _nodes.Count,
-        RemoteResource.Services => _services.Count,
-        RemoteResource.IpEntries => _ipEntries.Count,
-        _ => _identities.Count,
-    };
+    public int Count(RemoteResource resource) => Of(resource).Count;
 
     /// <summary>The sink was told to forget the cluster.</summary>
     public void Clear()
@@ -39,129 +61,203 @@ internal sealed class RemoteRecords(string cluster)
         _ipEntries.Clear();
         _identities.Clear();
         _synced.Clear();
+        _awaitingNode.Clear();
+        _reserved.Clear();
+        _deletions.Clear();
+        _deletionOrder.Clear();
+        NodeAddresses.Clear();
+        Quarantine.Clear();
     }
 
-    /// <param name="prefix">The watched prefix, which every key of the batch begins with.</param>
-    public void Apply(RemoteResource resource, string prefix, WatchBatch batch, RecordValidator validator, RemoteChanges changes)
+    /// <param name="canary">The resource's canary as it stands, at the end of a list; null when the peer has none.</param>
+    public void Apply(RemoteResource resource, WatchBatch batch, KeyValue? canary, ImportSession session, RemoteChanges changes)
     {
         switch (batch.Kind)
         {
             case WatchBatchKind.ListStart:
                 BeginList(resource);
-                break;
+                return;
             case WatchBatchKind.Put:
                 foreach (var item in batch.Events)
-                    Put(resource, item.Key[prefix.Length..], item, validator, changes);
+                    Put(resource, item, session, changes);
                 break;
             case WatchBatchKind.Delete:
-                foreach (var item in batch.Events)
-                    Delete(resource, item.Key[prefix.Length..], changes);
+                Delete(resource, batch.Events, session, changes);
                 break;
             case WatchBatchKind.ListEnd:
-                DeleteUnlisted(resource, changes);
+                EndList(resource, batch.Revision, canary, session, changes);
                 _synced.Add(resource);
                 changes.Synced.Add(resource);
                 break;
         }
+        Of(resource).ReadUpTo(session.StoreId(), batch.Revision);
+        FollowNodes(session, changes);
     }
 
-    private void Put(RemoteResource resource, string key, KeyValue item, RecordValidator validator, RemoteChanges changes)
+    private ResourceRecords Of(RemoteResource resource) => _all[(int)resource];
+
+    private void Put(RemoteResource resource, in KeyValue item, ImportSession session, RemoteChanges changes)
     {
-        if (TryPut(resource, key, item.Value.Span, validator, changes) is not { } rejection)
+        if (TryPut(resource, item, session, changes) is not { } refusal)
+        {
+            Quarantine.Remove(resource, item.Key);
+            if (_awaitingNode.Count > 0)
+                _awaitingNode.Remove(item.Key);
             return;
-        Rejected++;
-        LastRejection = $"{Wire.Json.Quoted.Text(item.Key)}: {rejection}";
+        }
+        Quarantine.Add(resource, item.Key, refusal, item.ModRevision);
+        if (refusal.AwaitsNode && item.Value.Length <= LargestAwaiting && _awaitingNode.Count < MostAwaiting)
+            _awaitingNode[item.Key] = item;
+        else
+            _awaitingNode.Remove(item.Key);
     }
 
     // Null when the record was accepted, otherwise why not.
-    private string? TryPut(RemoteResource resource, string key, ReadOnlySpan<byte> value, RecordValidator validator, RemoteChanges changes)
+    private Refusal? TryPut(RemoteResource resource, in KeyValue item, ImportSession session, RemoteChanges changes)
     {
-        string? rejection;
+        var key = item.Key[session.Layout.Prefix(resource).Length..];
+        var value = item.Value.Span;
+        var validator = session.Validator;
+        string? fault;
+        ServiceName name;
+        IpPrefix prefix;
+        uint identity;
+        if (value.Length > session.Policy.Quotas.ValueBytes)
+            return new Refusal(RefusalReason.Oversize, $"{value.Length} bytes, allowed are {session.Policy.Quotas.ValueBytes}");
         switch (resource)
         {
             case RemoteResource.Nodes:
-                if (!validator.TryNode(key, value, out var node, out rejection))
-                    return rejection;
-                _nodes.Add(key);
-                changes.Nodes.Add(new(key, node));
-                return null;
+                return validator.TryNode(key, value, out var node, out fault)
+                    ? Accept(_nodes, key, node, session.Judge.Node(node), 1, item, session, changes)
+                    : Spoilt(_nodes, true, key, validator, fault);
             case RemoteResource.Services:
-                if (!validator.TryService(key, value, out var name, out var service, out rejection))
-                    return rejection;
+                if (!validator.TryService(key, value, out name, out var service, out fault))
+                    return Spoilt(_services, RecordValidator.TryServiceKey(key, out name), name, validator, fault);
                 if (service is null)
                 {
-                    DeleteService(name, changes);
+                    _services.Stand(name);
+                    Withdraw(_services, [(name, item.ModRevision)], session, changes);
                     return null;
                 }
-                _services.Add(name);
-                changes.Services.Add(new(name, service));
-                return null;
+                return Accept(_services, name, service, session.Judge.Service(name, service), service.Backends?.Count ?? 0, item, session, changes);
             case RemoteResource.IpEntries:
-                if (!validator.TryIp(key, value, out var prefix, out var pair, out rejection))
-                    return rejection;
-                _ipEntries.Add(prefix);
-                changes.IpEntries.Add(new(prefix, pair));
-                return null;
+                return validator.TryIp(key, value, out prefix, out var pair, out fault)
+                    ? Accept(_ipEntries, prefix, pair, session.Judge.Ip(prefix, pair), 1, item, session, changes)
+                    : Spoilt(_ipEntries, RecordValidator.TryIpKey(key, out prefix), prefix, validator, fault);
             case RemoteResource.Identities:
-                if (!validator.TryIdentity(key, value, out var identity, out var labels, out rejection))
-                    return rejection;
-                _identities.Add(identity);
-                changes.Identities.Add(new(identity, labels));
-                return null;
+                return validator.TryIdentity(key, value, out identity, out var labels, out fault)
+                    ? Accept(_identities, identity, labels, session.Judge.Identity(labels), 1, item, session, changes)
+                    : Spoilt(_identities, RecordValidator.TryIdentityKey(key, out identity), identity, validator, fault);
             default:
-                throw new InvalidOperationException($"{cluster}: no such resource {resource}");
+                throw new InvalidOperationException($"no such resource {resource}");
         }
     }
 
-    private void Delete(RemoteResource resource, string key, RemoteChanges changes)
-    {
-        switch (resource)
-        {
-            case RemoteResource.Nodes when _nodes.Remove(key):
-                changes.Nodes.Add(new(key, null));
-                break;
-            case RemoteResource.Services when RecordValidator.TryServiceKey(key, out var name):
-                DeleteService(name, changes);
-                break;
-            case RemoteResource.IpEntries when RecordValidator.TryIpKey(key, out var prefix) && _ipEntries.Remove(prefix):
-                changes.IpEntries.Add(new(prefix, null));
-                break;
-            case RemoteResource.Identities when RecordValidator.TryIdentityKey(key, out var identity) && _identities.Remove(identity):
-                changes.Identities.Add(new(identity, null));
-                break;
-        }
-    }
-
-    private void DeleteService(ServiceName name, RemoteChanges changes)
-    {
-        if (_services.Remove(name))
-            changes.Services.Add(new(name, null));
-    }
-
-    private void BeginList(RemoteResource resource)
-    {
-        switch (resource)
-        {
-            case RemoteResource.Nodes: _nodes.BeginList(); break;
-            case RemoteResource.Services: _services.BeginList(); break;
-            case RemoteResource.IpEntries: _ipEntries.BeginList(); break;
-            case RemoteResource.Identities: _identities.BeginList(); break;
-        }
-    }
-
-    private void DeleteUnlisted(RemoteResource resource, RemoteChanges changes)
-    {
-        switch (resource)
-        {
-            case RemoteResource.Nodes: changes.Nodes.AddRange(Deletions<string, NodeRecord>(_nodes)); break;
-            case RemoteResource.Services: changes.Services.AddRange(Deletions<ServiceName, ClusterService>(_services)); break;
-            case RemoteResource.IpEntries: changes.IpEntries.AddRange(Deletions<IpPrefix, IpIdentityPair>(_ipEntries)); break;
-            case RemoteResource.Identities: changes.Identities.AddRange(Deletions<uint, string>(_identities)); break;
-        }
-    }
-
-    private static IEnumerable<KeyValuePair<TKey, TRecord?>> Deletions<TKey, TRecord>(KnownKeys<TKey> known)
+    /// <summary>A record that says nothing any more. In a list its key counts as missing, although the store has it.</summary>
+    private Refusal Spoilt<TKey, TRecord>(
+        ResourceRecords<TKey, TRecord> records, bool isKey, TKey key, RecordValidator validator, string fault)
         where TKey : notnull
-        where TRecord : class =>
-        known.TakeUnlisted().Select(key => new KeyValuePair<TKey, TRecord?>(key, null));
+        where TRecord : class
+    {
+        if (isKey && _listing[(int)records.Resource])
+            records.Stand(key);
+        return new Refusal(validator.Reason, fault);
+    }
+
+    private Refusal? Accept<TKey, TRecord>(ResourceRecords<TKey, TRecord> records, TKey key, TRecord record, Refusal? refusal, int weight,
+        in KeyValue item, ImportSession session, RemoteChanges changes)
+        where TKey : notnull
+        where TRecord : class
+    {
+        var bytes = item.Key.Length + item.Value.Length;
+        refusal ??= OverQuota(records.Known.Contains(key), bytes - records.Known.BytesOf(key), session.Policy.Quotas);
+        if (refusal is not null)
+        {
+            // The policy has been narrowed since the record was accepted: that is our own will, and nothing to be confirmed.
+            if (_listing[(int)records.Resource])
+                records.Refuse(key, changes);
+            return refusal;
+        }
+        ulong? listedIn = _listing[(int)records.Resource] ? session.StoreId() : null;
+        records.Put(key, record, item.Lease, item.ModRevision, bytes, weight, listedIn, session.Policy.Breaker, changes);
+        if (key is IpPrefix prefix && record is IpIdentityPair { ID: > NumericIdentity.Unknown and < NumericIdentity.FirstAllocatable })
+            _reserved.Add(prefix);
+        return null;
+    }
+
+    private Refusal? OverQuota(bool known, long more, ImportQuotas quotas)
+    {
+        var (keys, bytes) = (0L, more);
+        foreach (var records in _all)
+            (keys, bytes) = (keys + records.Count, bytes + records.Bytes);
+        if (!known && keys >= quotas.Keys)
+            return new Refusal(RefusalReason.Quota, $"the peer already has {keys} records here, its quota is {quotas.Keys}");
+        return more > 0 && bytes > quotas.Bytes
+            ? new Refusal(RefusalReason.Quota, $"the peer's records would take {bytes} bytes, its quota is {quotas.Bytes}")
+            : null;
+    }
+
+    private void Delete(RemoteResource resource, IReadOnlyList<KeyValue> items, ImportSession session, RemoteChanges changes)
+    {
+        var prefix = session.Layout.Prefix(resource).Length;
+        foreach (var item in items)
+        {
+            Quarantine.Remove(resource, item.Key);
+            if (_awaitingNode.Count > 0)
+                _awaitingNode.Remove(item.Key);
+        }
+        switch (resource)
+        {
+            case RemoteResource.Nodes:
+                Withdraw(_nodes, [.. items.Select(item => (item.Key[prefix..], item.ModRevision))], session, changes);
+                break;
+            case RemoteResource.Services:
+                Withdraw(_services, Parsed<ServiceName>(RecordValidator.TryServiceKey), session, changes);
+                break;
+            case RemoteResource.IpEntries:
+                Withdraw(_ipEntries, Parsed<IpPrefix>(RecordValidator.TryIpKey), session, changes);
+                break;
+            case RemoteResource.Identities:
+                Withdraw(_identities, Parsed<uint>(RecordValidator.TryIdentityKey), session, changes);
+                break;
+        }
+
+        List<(TKey, long)> Parsed<TKey>(TryParse<TKey> parse)
+        {
+            var parsed = new List<(TKey, long)>(items.Count);
+            foreach (var item in items)
+            {
+                if (parse(item.Key[prefix..], out var key))
+                    parsed.Add((key, item.ModRevision));
+            }
+            return parsed;
+        }
+    }
+
+    private delegate bool TryParse<TKey>(string text, out TKey key);
+
+    private void FollowNodes(ImportSession session, RemoteChanges changes)
+    {
+        if (!ReferenceEquals(changes, _followed))
+            (_followed, _nodesFollowed) = (changes, 0);
+        // What goes to the sink, not what was heard: a node whose deletion is held is still one.
+        var changed = false;
+        for (; _nodesFollowed < changes.Nodes.Count; _nodesFollowed++)
+            changed |= NodeAddresses.Set(changes.Nodes[_nodesFollowed].Key, changes.Nodes[_nodesFollowed].Value);
+        if (!changed)
+            return;
+        foreach (var item in _awaitingNode.Values.ToList())
+            Put(RemoteResource.IpEntries, item, session, changes);
+        if (!session.Policy.FromFile)
+            return;
+        foreach (var prefix in _reserved.Where(prefix => !prefix.IsHost || !NodeAddresses.Contains(prefix.Address)).ToList())
+        {
+            _reserved.Remove(prefix);
+            if (!_ipEntries.Known.Contains(prefix))
+                continue;
+            Quarantine.Add(RemoteResource.IpEntries, session.Layout.Prefix(RemoteResource.IpEntries) + Keys.IpSuffix(prefix),
+                new Refusal(RefusalReason.ReservedIdentity, $"reserved identity on {prefix}, which is an address of its nodes no more"), 0);
+            _ipEntries.Refuse(prefix, changes);
+        }
+    }
 }

@@ -1,6 +1,7 @@
 using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Text;
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire.Json;
 using Mesh.Model;
 
@@ -38,20 +39,24 @@ public sealed class RecordValidator
     /// <summary>Records rejected for carrying another cluster ID than the advertised one: the peer may have changed its ID.</summary>
     public int WrongClusterIds { get; private set; }
 
+    /// <summary>What kind of fault the last rejection was.</summary>
+    public RefusalReason Reason { get; private set; }
+
     public bool TryNode(
         string key, ReadOnlySpan<byte> value, [NotNullWhen(true)] out NodeRecord? node, [NotNullWhen(false)] out string? rejection)
     {
+        Reason = RefusalReason.Malformed;
         if (!NodeRecordCodec.TryDecode(value, out node, out rejection))
             return false;
-        rejection = Reason(node);
+        rejection = FaultOf(node);
         return rejection is null;
 
-        string? Reason(NodeRecord read)
+        string? FaultOf(NodeRecord read)
         {
             if (key.Length == 0 || read.Name != key || key.Contains('/'))
                 return $"Name {Quoted.Text(read.Name)} differs from its key";
             if (read.Cluster != _cluster)
-                return $"Cluster {Quoted.Text(read.Cluster)} is not {_cluster}";
+                return Foreign($"Cluster {Quoted.Text(read.Cluster)} is not {_cluster}");
             return read.ClusterID == _clusterId ? null : WrongClusterId(read.ClusterID);
         }
     }
@@ -64,6 +69,7 @@ public sealed class RecordValidator
         out ClusterService? service,
         [NotNullWhen(false)] out string? rejection)
     {
+        Reason = RefusalReason.Malformed;
         if (!TryServiceKey(key, out name))
         {
             service = null;
@@ -72,17 +78,17 @@ public sealed class RecordValidator
         }
         if (!ClusterServiceCodec.TryDecode(value, _strings, out service, out rejection))
             return false;
-        rejection = Reason(service, name);
+        rejection = FaultOf(service, name);
         if (rejection is not null)
             return false;
         service = service.Shared ? Normalised(service) : null;
         return true;
     }
 
-    private string? Reason(ClusterService service, ServiceName name)
+    private string? FaultOf(ClusterService service, ServiceName name)
     {
         if (service.Cluster != _cluster)
-            return $"cluster {Quoted.Text(service.Cluster)} is not {_cluster}";
+            return Foreign($"cluster {Quoted.Text(service.Cluster)} is not {_cluster}");
         if (service.Namespace != name.Namespace || service.Name != name.Name)
             return $"{Quoted.Text($"{service.Namespace}/{service.Name}")} differs from its key";
         if (service.ClusterId != _clusterId && !(service.ClusterId == 0 && _mayOmitServiceClusterId))
@@ -124,6 +130,7 @@ public sealed class RecordValidator
         [NotNullWhen(false)] out string? rejection)
     {
         prefix = default;
+        Reason = RefusalReason.Malformed;
         if (!IpIdentityPairCodec.TryDecode(value, _strings, out pair, out rejection))
             return false;
         // What nearly every entry is. The decoded IP is canonical, so an equal key is too.
@@ -173,6 +180,7 @@ public sealed class RecordValidator
         [NotNullWhen(false)] out string? rejection)
     {
         labels = null;
+        Reason = RefusalReason.Malformed;
         if (!TryIdentityKey(key, out identity))
             rejection = "the key is not a decimal identity";
         else if (!_numbering.InRange(_clusterId, identity) || identity < NumericIdentity.FirstAllocatable)
@@ -180,7 +188,7 @@ public sealed class RecordValidator
         else if (value.IsEmpty)
             rejection = "it has no labels";
         else if (!IdentityLabels.BelongsTo(labels = Encoding.UTF8.GetString(value), _cluster))
-            rejection = $"it lacks the label {IdentityLabels.KubernetesSource}:{IdentityLabels.ClusterKey}={_cluster}";
+            rejection = Foreign($"it lacks the label {IdentityLabels.KubernetesSource}:{IdentityLabels.ClusterKey}={_cluster}");
         else
             rejection = null;
         return rejection is null && labels is not null;
@@ -189,11 +197,20 @@ public sealed class RecordValidator
     private string WrongClusterId(uint found)
     {
         WrongClusterIds++;
-        return $"cluster ID {found} is not the advertised {_clusterId}";
+        return Foreign($"cluster ID {found} is not the advertised {_clusterId}");
     }
 
-    private string OutOfRange(uint identity) =>
-        $"identity {identity} is outside the cluster's range {_numbering.MinOf(_clusterId)}-{_numbering.MaxOf(_clusterId)}";
+    private string Foreign(string text)
+    {
+        Reason = RefusalReason.ForeignKey;
+        return text;
+    }
+
+    private string OutOfRange(uint identity)
+    {
+        Reason = RefusalReason.IdentityRange;
+        return $"identity {identity} is outside the cluster's range {_numbering.MinOf(_clusterId)}-{_numbering.MaxOf(_clusterId)}";
+    }
 
     /// <summary>Exactly NAMESPACE/NAME.</summary>
     public static bool TryServiceKey(string key, out ServiceName name)

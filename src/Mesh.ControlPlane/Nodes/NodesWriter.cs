@@ -1,3 +1,4 @@
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire;
 using Mesh.ControlPlane.IPCache;
 using Mesh.Kubernetes;
@@ -21,6 +22,7 @@ public sealed class NodesWriter
     private readonly NodeName _localName;
     private readonly TaskCompletionSource<Node> _local = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private HashSet<IpAddr> _localAddresses = [];
+    private volatile OwnGround _ownGround = OwnGround.Unknown;
     private bool _underlayV6;
 
     public NodesWriter(Table<NodeName, Node> nodes, IPCacheWriter ipcache, ClusterIdentity self, string localNodeName)
@@ -33,6 +35,9 @@ public sealed class NodesWriter
 
     /// <summary>The node this agent runs on; completes when its CiliumNode object has an underlay address.</summary>
     public Task<Node> LocalNode => _local.Task;
+
+    /// <summary>What this cluster's nodes are and own, which no peer can have.</summary>
+    public OwnGround OwnGround => _ownGround;
 
     /// <summary>True for an address of this node: whatever lives there needs no tunnel.</summary>
     public bool IsLocalAddress(IpAddr address)
@@ -52,7 +57,18 @@ public sealed class NodesWriter
                 var name = new NodeName(_self.Name, node.Metadata.Name ?? "");
                 changes.Add(new(name, change.Type == ObjectEventType.Upsert ? NodeOf.Object(node, _self, name == _localName) : null));
             }
-        return Apply(changes);
+        var moved = Apply(changes);
+        if (changes.Count > 0)
+            _ownGround = Survey();
+        return moved;
+    }
+
+    private OwnGround Survey()
+    {
+        var nodes = _nodes.Snapshot().Where(pair => pair.Key.Cluster == _self.Name).Select(pair => pair.Value.Row).ToList();
+        return new OwnGround(
+            nodes.SelectMany(node => node.Addresses.Items.Select(address => address.Address)).ToHashSet(),
+            new PrefixSet(nodes.SelectMany(node => node.PodCidrs.Items)));
     }
 
     /// <summary>Applies one remote cluster's changed records; null deletes.</summary>

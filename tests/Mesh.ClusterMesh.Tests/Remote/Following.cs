@@ -1,4 +1,5 @@
 using System.Runtime.CompilerServices;
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Remote;
 using Mesh.KVStore;
 using Mesh.Model;
@@ -20,6 +21,10 @@ internal sealed class Following : IAsyncDisposable
         ReconnectBackoff = TimeSpan.FromMilliseconds(10),
         ReconnectBackoffMax = TimeSpan.FromMilliseconds(50),
         ConfigRefresh = TimeSpan.FromMilliseconds(50),
+        DefaultImports = ImportPolicy.Default with
+        {
+            Breaker = new() { Settle = TimeSpan.FromMilliseconds(100), ConfirmAfter = TimeSpan.FromMilliseconds(300) },
+        },
     };
 
     public Following(

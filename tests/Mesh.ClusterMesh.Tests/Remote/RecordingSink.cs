@@ -30,6 +30,11 @@ internal sealed class RecordingSink : IRemoteClusterSink
     /// <summary>Deletions handed on since the start, drains aside.</summary>
     public int Deletions { get; private set; }
 
+    /// <summary>Backends taken out of services since the start, by whatever message.</summary>
+    public int BackendsLost { get; private set; }
+
+    public int Backends => Services.Values.Sum(service => service.Backends?.Count ?? 0);
+
     public int SyncedMessages { get; private set; }
 
     /// <summary>While reset, Apply waits: a sink that has much to do.</summary>
@@ -46,7 +51,11 @@ internal sealed class RecordingSink : IRemoteClusterSink
         foreach (var (name, node) in changes.Nodes)
             Set(Nodes, (changes.Cluster, name), node);
         foreach (var (name, service) in changes.Services)
+        {
+            var before = Services.TryGetValue((changes.Cluster, name), out var known) ? known.Backends?.Keys ?? [] : [];
+            BackendsLost += before.Except(service?.Backends?.Keys ?? []).Count();
             Set(Services, (changes.Cluster, name), service);
+        }
         foreach (var (prefix, pair) in changes.IpEntries)
             Set(IpEntries, (changes.Cluster, prefix), pair);
         foreach (var (identity, labels) in changes.Identities)

@@ -1,0 +1,313 @@
+using System.Globalization;
+using Mesh.ClusterMesh.Imports;
+using Mesh.KVStore;
+
+namespace Mesh.ClusterMesh.Remote;
+
+/// <summary>What a second look at the store found about one resource with a hold.</summary>
+/// <param name="StillThere">Ends of held keys that the store has.</param>
+internal sealed record Inspection(
+    RemoteResource Resource, ulong StoreId, KeyValue? Config, KeyValue? Canary, bool HasCanaries, IReadOnlySet<string> StillThere);
+
+/// <content>
+/// The breaker: nothing is withdrawn without proof. A withdrawal is believed at once while it is small. One that takes more than the
+/// allowed share is held and looked at again after a second:
+/// <para>
+/// It was the owner's will when what no delete of its own ever touches is untouched: cluster-config and canary are there and older
+/// than the withdrawal, nothing of it came back, no other resource lost keys in the same transaction (producers write one resource
+/// at a time), no transaction was larger than etcd allows a producer, and the lease of the keys still carries others. Then it is
+/// believed. So a service scaled to zero is gone within two seconds.
+/// </para>
+/// <para>
+/// Otherwise the store lost its data: leases revoked, keys deleted wholesale, an etcd wiped, restored or exchanged. Then only the
+/// owner settles it, by writing again what it means to keep and its canary after that; what it left out goes if that is little.
+/// More goes only when a complete list still says so a configured time later and the owner has written something meanwhile: its
+/// heartbeat at the least.
+/// </para>
+/// </content>
+internal sealed partial class RemoteRecords
+{
+    private const int DeletionsRemembered = 4_096;
+    private static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(1);
+
+    private readonly bool[] _listing = new bool[Enum.GetValues<RemoteResource>().Length];
+
+    /// <summary>Revision of a transaction that deleted → the resources it took from, one bit each.</summary>
+    private readonly Dictionary<long, int> _deletions = [];
+    private readonly Queue<long> _deletionOrder = [];
+    private volatile bool _release;
+
+    /// <summary>Holds since the start.</summary>
+    public long Holds => _all.Sum(records => records.Holds);
+
+    /// <summary>Records whose withdrawal is held.</summary>
+    public int Held
+    {
+        get
+        {
+            var held = 0;
+            foreach (var records in _all)
+                held += records.HeldCount;
+            return held;
+        }
+    }
+
+    /// <summary>When the next hold wants to be looked at; null without one.</summary>
+    public DateTimeOffset? NextInspection
+    {
+        get
+        {
+            DateTimeOffset? next = null;
+            foreach (var records in _all)
+            {
+                if (records.Hold is { BeingInspected: false } hold && (next is null || hold.Due < next))
+                    next = hold.Due;
+            }
+            return next;
+        }
+    }
+
+    public DateTimeOffset? HeldSince => _all.Where(records => records.Hold is not null).Min(records => records.Hold?.Since);
+
+    /// <summary>One line for people: what is held, since when, why, and when it is let go. Null without a hold.</summary>
+    public string? HeldText(BreakerPolicy policy)
+    {
+        var parts = _all.Where(records => records.Hold is not null).Select(records => Text(records, records.Hold!, policy)).ToList();
+        return parts.Count == 0 ? null : string.Join("; ", parts);
+    }
+
+    /// <summary>An operator has looked and means it: everything held goes at the next turn. From any thread.</summary>
+    public void ReleaseHeld() => _release = true;
+
+    /// <summary>Something was written while we watched, a heartbeat or anything else: the owner is alive.</summary>
+    public void SeenAlive()
+    {
+        foreach (var records in _all)
+        {
+            if (records.Hold is not { SeenAlive: false } hold)
+                continue;
+            hold.SeenAlive = true;
+            if (!hold.Settling)
+                hold.Due = _time.GetUtcNow();
+        }
+    }
+
+    public void CanaryDeleted(RemoteResource resource) => Of(resource).CanaryLost = true;
+
+    public void CanaryWritten(RemoteResource resource)
+    {
+        var records = Of(resource);
+        records.CanaryLost = false;
+        if (records.Hold is { Settling: false } hold)
+            hold.Due = _time.GetUtcNow();
+    }
+
+    /// <summary>Resources whose holds are to be looked at now, each with the held keys' ends; the caller answers with
+    /// <see cref="Judge"/> or <see cref="NotInspected"/>.</summary>
+    public IReadOnlyList<(RemoteResource Resource, IReadOnlyList<string> Deletions)> TakeDue()
+    {
+        var due = new List<(RemoteResource, IReadOnlyList<string>)>();
+        foreach (var records in _all)
+        {
+            if (records.Hold is not { BeingInspected: false } hold || hold.Due > _time.GetUtcNow())
+                continue;
+            hold.BeingInspected = true;
+            due.Add((records.Resource, records.HeldDeletions));
+        }
+        return due;
+    }
+
+    public void NotInspected(RemoteResource resource)
+    {
+        if (Of(resource).Hold is not { } hold)
+            return;
+        hold.BeingInspected = false;
+        hold.Due = _time.GetUtcNow() + LookAgain;
+    }
+
+    public void ReleaseIfTold(ImportSession session, RemoteChanges changes)
+    {
+        if (!_release)
+            return;
+        _release = false;
+        foreach (var records in _all)
+            records.LetGo(changes);
+        FollowNodes(session, changes);
+    }
+
+    public void Judge(Inspection found, ImportSession session, RemoteChanges changes)
+    {
+        var records = Of(found.Resource);
+        if (records.Hold is not { } hold)
+            return;
+        hold.Returned += found.StillThere.Count;
+        records.Keep(found.StillThere);
+        hold.BeingInspected = false;
+        var now = _time.GetUtcNow();
+        if (records.Hold is null)
+            return;
+        var policy = session.Policy.Breaker;
+        if (hold.Settling && Doubt(records, hold, found) is { } doubt)
+        {
+            hold.Settling = false;
+            hold.Reason = $"{hold.Reason}: {doubt}";
+        }
+        if (!hold.Settling && !WrittenAnew(records, hold, found, policy) && !ConfirmedLater(hold, found, policy, now))
+        {
+            var confirm = hold.Since + policy.ConfirmAfter;
+            hold.Due = confirm > now ? confirm : now + LookAgain;
+            return;
+        }
+        records.LetGo(changes);
+        FollowNodes(session, changes);
+    }
+
+    /// <summary>Why a mass withdrawal does not look like its owner's will; null when it does.</summary>
+    private string? Doubt(ResourceRecords records, Hold hold, Inspection found)
+    {
+        if (found.StoreId != records.StoreId)
+            return "another etcd answers";
+        if (found.Config is not { } config)
+            return "the cluster-config is gone too";
+        if (config.ModRevision >= hold.FirstRevision)
+            return "the cluster-config was written anew since";
+        if (found.HasCanaries && found.Canary is null)
+            return "its canary is gone too";
+        if (found.Canary is { } canary && canary.ModRevision >= hold.FirstRevision)
+            return "its canary was written anew since";
+        if (hold.Returned > 0)
+            return $"{hold.Returned} of them came back";
+        if (hold.ForeignHand is { } hand)
+            return hand;
+        if (hold.Revisions.Any(revision => _deletions.TryGetValue(revision, out var taken) && (taken & (taken - 1)) != 0))
+            return "other resources lost keys in the same transaction, which no producer does";
+        return hold.Lease != 0 && !_all.Any(other => other != records && other.CountOfLeaseId(hold.Lease) > 0)
+            ? $"lease {hold.Lease:x} has lost all its keys"
+            : null;
+    }
+
+    /// <summary>The owner has published itself anew after the loss, and leaves out only what may go at once.</summary>
+    private static bool WrittenAnew(ResourceRecords records, Hold hold, Inspection found, BreakerPolicy policy)
+    {
+        if (found.Canary is not { } canary || found.Config is null)
+            return false;
+        // In another store the canary alone is no proof: it may be a copy that nobody writes any more.
+        var anew = found.StoreId == records.StoreId && !hold.OtherHistory
+            ? canary.ModRevision >= hold.FirstRevision
+            : hold.SeenAlive && records.Canary is { } before && !Same(before, canary);
+        return anew && !records.Exceeds(policy, records.HeldWeight);
+    }
+
+    private static bool ConfirmedLater(Hold hold, Inspection found, BreakerPolicy policy, DateTimeOffset now) =>
+        now >= hold.Since + policy.ConfirmAfter && hold.SeenAlive && found.Config is not null && (found.Canary is not null || !found.HasCanaries);
+
+    private void BeginList(RemoteResource resource)
+    {
+        _listing[(int)resource] = true;
+        Quarantine.BeginList(resource);
+        switch (resource)
+        {
+            case RemoteResource.Nodes: _nodes.BeginList(); break;
+            case RemoteResource.Services: _services.BeginList(); break;
+            case RemoteResource.IpEntries:
+                _ipEntries.BeginList();
+                _awaitingNode.Clear();
+                break;
+            case RemoteResource.Identities: _identities.BeginList(); break;
+        }
+    }
+
+    private void EndList(RemoteResource resource, long revision, KeyValue? canary, ImportSession session, RemoteChanges changes)
+    {
+        _listing[(int)resource] = false;
+        Quarantine.EndList(resource);
+        switch (resource)
+        {
+            case RemoteResource.Nodes: EndList(_nodes, revision, canary, session, changes); break;
+            case RemoteResource.Services: EndList(_services, revision, canary, session, changes); break;
+            case RemoteResource.IpEntries: EndList(_ipEntries, revision, canary, session, changes); break;
+            case RemoteResource.Identities: EndList(_identities, revision, canary, session, changes); break;
+        }
+    }
+
+    /// <summary>What a complete list leaves out is withdrawn, by the proof the list itself gives.</summary>
+    private static void EndList<TKey, TRecord>(ResourceRecords<TKey, TRecord> records, long revision, KeyValue? canary, ImportSession session,
+        RemoteChanges changes)
+        where TKey : notnull
+        where TRecord : class
+    {
+        records.CanaryLost = false;
+        var policy = session.Policy.Breaker;
+        var storeId = session.StoreId();
+        // A record older than the one in force proves that the store was put back, even when its revisions have caught up since.
+        var sameHistory = records.StoreId == storeId && revision >= records.LastRevision && records.Backwards == 0;
+        var writtenAnew = canary is { } present && records.Canary is { } before
+            && (sameHistory ? present.ModRevision > records.LastRevision : !Same(before, present));
+        var since = sameHistory ? records.LastRevision + 1 : 1;
+        List<(TKey Key, long)> gone = [.. records.Known.Unlisted().Select(key => (key, since))];
+        string? doubt = null;
+        if (policy.IsOn && gone.Count + records.Backwards > 0 && records.StoreId != 0)
+        {
+            var what = $"{gone.Count} of {records.Count} missing, {records.Backwards} maybe older";
+            if (!sameHistory)
+            {
+                doubt = writtenAnew
+                    ? $"{what} in another store, whose owner has not been seen alive there"
+                    : $"{what} in a store that went back, or is another with the canary of before";
+            }
+            else if (writtenAnew && records.ExceedsBy(policy, gone.Select(one => one.Key)))
+                doubt = $"{what} in a list that its owner began anew";
+        }
+        if (doubt is null)
+            records.TakeBackwards(changes);
+        else
+            records.HoldBackwards(policy, doubt);
+        // One list is one step: what its transactions were is not known.
+        records.Withdraw(gone, policy, changes, doubt, listed: true);
+        if (records.Hold is { } hold && doubt is not null)
+        {
+            hold.OtherHistory |= !sameHistory;
+            records.BelieveLater(storeId, revision, Remember(canary));
+        }
+        else
+        {
+            records.Believe(storeId, revision, Remember(canary));
+        }
+    }
+
+    private void Withdraw<TKey, TRecord>(ResourceRecords<TKey, TRecord> records, IReadOnlyList<(TKey Key, long Revision)> gone,
+        ImportSession session, RemoteChanges changes)
+        where TKey : notnull
+        where TRecord : class
+    {
+        foreach (var (key, revision) in gone)
+        {
+            if (!records.Known.Contains(key))
+                continue;
+            if (!_deletions.ContainsKey(revision))
+            {
+                _deletionOrder.Enqueue(revision);
+                if (_deletionOrder.Count > DeletionsRemembered)
+                    _deletions.Remove(_deletionOrder.Dequeue());
+            }
+            _deletions[revision] = _deletions.GetValueOrDefault(revision) | 1 << (int)records.Resource;
+        }
+        records.Withdraw(gone, session.Policy.Breaker, changes);
+    }
+
+    private static bool Same((long Revision, byte[] Value) before, in KeyValue canary) =>
+        before.Revision == canary.ModRevision && before.Value.AsSpan().SequenceEqual(canary.Value.Span);
+
+    private static (long Revision, byte[] Value)? Remember(KeyValue? canary) =>
+        canary is { } present ? (present.ModRevision, present.Value.ToArray()) : null;
+
+    private static string Text(ResourceRecords records, Hold hold, BreakerPolicy policy)
+    {
+        var until = hold.Settling ? "being confirmed"
+            : $"let go when the cluster has written itself anew, or a list still lacks them after {Time(hold.Since + policy.ConfirmAfter)} "
+                + "with its heartbeat alive";
+        return $"{records.HeldCount} of {records.Count} {records.Resource} held since {Time(hold.Since)}: {hold.Reason}; {until}";
+    }
+
+    private static string Time(DateTimeOffset time) => time.ToString("HH:mm:ss'Z'", CultureInfo.InvariantCulture);
+}

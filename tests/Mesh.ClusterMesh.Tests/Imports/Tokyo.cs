@@ -1,0 +1,108 @@
+using System.Text;
+using Mesh.ClusterMesh.ApiServer;
+using Mesh.Model;
+using Mesh.TestKit;
+
+namespace Mesh.ClusterMesh.Tests.Imports;
+
+/// <summary>Cluster tokyo/1 as it really is: manifests, an API server that writes, and its etcd.</summary>
+internal sealed class Tokyo : IAsyncDisposable
+{
+    private readonly string _home = Directory.CreateTempSubdirectory("mesh-tokyo-").FullName;
+    private CancellationTokenSource? _stop;
+    private ApiServer.ApiServer? _server;
+    private Task _running = Task.CompletedTask;
+
+    private Tokyo(EtcdServer etcd) => Etcd = etcd;
+
+    public EtcdServer Etcd { get; }
+
+    /// <param name="backends">Of service shop/cart, half of them, and shop/till.</param>
+    public static async Task<Tokyo> StartAsync(int backends = 40)
+    {
+        var tokyo = new Tokyo(await EtcdServer.StartAsync());
+        Directory.CreateDirectory(tokyo.Manifests);
+        tokyo.Serve("cart", 0, backends / 2);
+        tokyo.Serve("till", backends / 2, backends);
+        tokyo.Write("node.yaml", """
+            {apiVersion: cilium.io/v2, kind: CiliumNode, metadata: {name: tokyo-1},
+             spec: {addresses: [{type: InternalIP, ip: 172.30.1.11}], ipam: {podCIDRs: [10.1.0.0/24]}}}
+            ---
+            {apiVersion: cilium.io/v2, kind: CiliumIdentity, metadata: {name: "65537"},
+             security-labels: {"k8s:app": cart, "k8s:io.cilium.k8s.policy.cluster": tokyo}}
+            """);
+        await tokyo.StartWriterAsync();
+        return tokyo;
+    }
+
+    private string Manifests => Path.Combine(_home, "manifests");
+
+    /// <summary>Gives the service backends 10.1.0.(10 + from) up to, not including, 10.1.0.(10 + to), and each a pod.</summary>
+    public void Serve(string service, int from, int to)
+    {
+        var endpoints = string.Join(", ", Enumerable.Range(from, to - from).Select(i => $"{{addresses: [10.1.0.{10 + i}]}}"));
+        var text = new StringBuilder("""
+            {apiVersion: v1, kind: Service, metadata: {name: NAME, namespace: shop, annotations: {service.cilium.io/global: "true"}},
+             spec: {ports: [{name: http, port: 80}]}}
+            ---
+            {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice,
+             metadata: {name: NAME-1, namespace: shop, labels: {kubernetes.io/service-name: NAME}}, addressType: IPv4,
+             ports: [{name: http, port: 8080}], endpoints: [ENDPOINTS]}
+
+            """.Replace("NAME", service, StringComparison.Ordinal).Replace("ENDPOINTS", endpoints, StringComparison.Ordinal));
+        for (var i = from; i < to; i++)
+        {
+            text.AppendLine("---").AppendLine("{apiVersion: cilium.io/v2, kind: CiliumEndpoint, metadata: {name: NAME, namespace: shop}, status: "
+                .Replace("NAME", $"{service}-{i}", StringComparison.Ordinal)
+                + $"{{identity: {{id: 65537}}, networking: {{node: 172.30.1.11, addressing: [{{ipv4: 10.1.0.{10 + i}}}]}}}}}}");
+        }
+        Write($"{service}.yaml", text.ToString());
+    }
+
+    /// <summary>Deletes the Service and its pods.</summary>
+    public void Withdraw(string service) => File.Delete(Path.Combine(Manifests, $"{service}.yaml"));
+
+    public async Task StartWriterAsync()
+    {
+        _stop = new CancellationTokenSource();
+        _server = new ApiServer.ApiServer(new ApiServerOptions
+        {
+            Self = new ClusterSelf("tokyo", 1, IdentityNumbering.Max255),
+            ManifestDirectory = Manifests,
+            GivenEtcd = Etcd.Options,
+            HeartbeatInterval = TimeSpan.FromSeconds(1),
+        });
+        _running = _server.RunAsync(_stop.Token);
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(20));
+        while (!_server.IsReady && !_running.IsCompleted)
+            await Task.Delay(10, deadline.Token);
+        if (_running.IsCompleted)
+            await _running;
+    }
+
+    /// <summary>The API server ends; what it wrote stays for as long as its leases.</summary>
+    public async Task StopWriterAsync()
+    {
+        if (_server is null)
+            return;
+        await _stop!.CancelAsync();
+        await _running.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await _server.DisposeAsync();
+        _stop.Dispose();
+        _server = null;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopWriterAsync();
+        await Etcd.DisposeAsync();
+        Directory.Delete(_home, recursive: true);
+    }
+
+    private void Write(string file, string yaml)
+    {
+        var temporary = Path.Combine(Manifests, ".tmp");
+        File.WriteAllText(temporary, yaml);
+        File.Move(temporary, Path.Combine(Manifests, file), overwrite: true);
+    }
+}
