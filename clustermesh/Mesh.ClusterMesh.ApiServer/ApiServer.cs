@@ -1,8 +1,7 @@
 using Mesh.ClusterMesh.ApiServer.Etcd;
 using Mesh.ClusterMesh.ApiServer.Observability;
 using Mesh.ClusterMesh.ApiServer.Serving;
-using Mesh.ClusterMesh.Remote;
-using Mesh.ClusterMesh.Wire;
+using Mesh.ClusterMesh.ApiServer.Writing;
 using Mesh.Joining.Listening;
 using Mesh.Kubernetes;
 using Mesh.KVStore;
@@ -10,8 +9,8 @@ using Mesh.KVStore;
 namespace Mesh.ClusterMesh.ApiServer;
 
 /// <summary>
-/// The stages in pipe order, started one after the other and stopped in reverse. Config first, then data, then canaries: a peer that
-/// reads at any moment finds what it needs to judge the rest. Stopping leaves every key: the leases keep them until we are back.
+/// The stages in pipe order, started one after the other and stopped in reverse: objects, etcd, the door, and the publisher between.
+/// Stopping leaves every key: the leases keep them until we are back.
 /// </summary>
 public sealed class ApiServer : IAsyncDisposable
 {
@@ -19,8 +18,7 @@ public sealed class ApiServer : IAsyncDisposable
     private readonly TimeProvider _time;
     private readonly Action<string> _log;
     private readonly ServerMetrics _metrics;
-    private readonly Reflector _reflector;
-    private readonly Dictionary<RemoteResource, SyncStore> _stores = [];
+    private readonly Publisher _publisher;
 
     // Disposed from the last to the first.
     private readonly Stack<IAsyncDisposable> _started = new();
@@ -33,11 +31,14 @@ public sealed class ApiServer : IAsyncDisposable
         _time = time ?? TimeProvider.System;
         _log = log ?? (_ => { });
         _metrics = new ServerMetrics(options.Self.Name, _time);
-        _reflector = new Reflector(options.Self, options.NamespacesAreGlobal);
+        _publisher = new Publisher(options, _time, _log);
     }
 
-    /// <summary>Every resource has been written once, canaries included, and the door is open.</summary>
+    /// <summary>Every resource has been written once, canaries included, by us or by the replica that writes, and the door is open.</summary>
     public bool IsReady => _ready;
+
+    /// <summary>Of several replicas on one etcd, this one writes.</summary>
+    public bool IsWriter => _publisher.IsWriter;
 
     /// <summary>The etcd child; null when one was given.</summary>
     public EtcdSupervisor? Etcd { get; private set; }
@@ -49,23 +50,25 @@ public sealed class ApiServer : IAsyncDisposable
     internal JoinListener? Join { get; private set; }
 
     /// <summary>Runs until cancelled.</summary>
-    /// <exception cref="IOException">A port or directory cannot be used; the message names it.</exception>
+    /// <exception cref="IOException">A port, file or directory cannot be used; the message names it.</exception>
     public async Task RunAsync(CancellationToken cancellation)
     {
         await StartedAsync(await StatusPages.StartAsync(_options, () => IsReady, Page, Problems, cancellation));
         if (_options.Join is { } join)
             Join = await StartedAsync(JoinListener.Start(join with { Time = _time, Log = _log }));
+        using var name = ReplicaName.Of(_options.StateDirectory);
         _source = await StartedAsync(new ManifestDirectory(_options.ManifestDirectory, _time, _log));
         var etcd = await OpenEtcdAsync(cancellation);
         if (_options.Door is { } door)
             Door = await StartedAsync(new DoorKeeper(door, etcd, _time, _log));
-        var store = await StartedAsync(new MeasuredKVStore(new EtcdKVStore(etcd, _time), _metrics, _time));
-        var leases = await StartedAsync(new LeasePool(store, _options.LeaseTtl));
-        await StartedAsync(await Announcements.StartAsync(store, leases, _options, _time, _log, cancellation));
-        _log($"etcd {string.Join(' ', etcd.Endpoints)}: cluster-config of {_options.Self.Name} (id {_options.Self.Id}) is written");
-        foreach (var publication in _reflector.All)
-            _stores[publication.Resource] = await StartedAsync(SyncStore.Start(store, OptionsFor(publication.Resource, leases), _time));
-        await Task.WhenAll(ReflectAsync(cancellation), ReportReadyAsync(cancellation));
+        var store = await StartedAsync(new EtcdKVStore(etcd, _time));
+        _log($"etcd at {string.Join(' ', etcd.Endpoints)}");
+        await AllAsync(
+            [
+                stop => _publisher.ReflectAsync(_source, stop),
+                stop => _publisher.WriteAsync(store, Measured, _options.EmbeddedEtcdDirectory is null ? name.Value : null, stop),
+                stop => ReportReadyAsync(store, stop),
+            ], cancellation);
     }
 
     public async ValueTask DisposeAsync()
@@ -74,6 +77,25 @@ public sealed class ApiServer : IAsyncDisposable
             await stage.DisposeAsync();
     }
 
+    /// <summary>The first that fails ends the others, and is what is told.</summary>
+    private static async Task AllAsync(IEnumerable<Func<CancellationToken, Task>> stages, CancellationToken cancellation)
+    {
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var running = stages.Select(stage => Task.Run(() => stage(end.Token), CancellationToken.None)).ToList();
+        while (running.Count > 0)
+        {
+            var done = await Task.WhenAny(running);
+            running.Remove(done);
+            if (done.IsCompletedSuccessfully)
+                continue;
+            await end.CancelAsync();
+            await Task.WhenAll(running).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await done;
+        }
+    }
+
+    private MeasuredKVStore Measured(EtcdKVStore store) => new(store, _metrics, _time);
+
     private async Task<EtcdOptions> OpenEtcdAsync(CancellationToken cancellation)
     {
         if (_options.EmbeddedEtcdDirectory is not { } directory)
@@ -81,94 +103,36 @@ public sealed class ApiServer : IAsyncDisposable
         Etcd = await StartedAsync(EtcdSupervisor.Start(directory, _time, _log));
         await Etcd.WaitForStartAsync(0, cancellation);
         await Etcd.WaitUntilReadyAsync(cancellation);
-        _log($"etcd: process {Etcd.ChildProcessId} serves this process at {Etcd.ClientOptions.Endpoints[0]}");
+        _log($"etcd: process {Etcd.ChildProcessId} serves this process alone");
         return Etcd.ClientOptions;
     }
 
-    private SyncStoreOptions OptionsFor(RemoteResource resource, LeasePool leases) => new()
+    private async Task ReportReadyAsync(EtcdKVStore store, CancellationToken cancellation)
     {
-        Prefix = Layout.State(_options.Self.Name).Prefix(resource),
-        CanaryKey = Keys.Canary(_options.Self.Name, resource),
-        Leases = leases,
-    };
-
-    private async Task ReflectAsync(CancellationToken cancellation)
-    {
-        var problems = new Dictionary<string, string>(StringComparer.Ordinal);
-        await foreach (var batch in _source!.WatchAsync(Reflector.Kinds, cancellation))
-        {
-            bool synced;
-            lock (_reflector)
-                synced = _reflector.Apply(batch);
-            foreach (var publication in _reflector.All)
-                Hand(publication, synced);
-            LogProblems(problems);
-        }
-    }
-
-    private void Hand(Publication publication, bool synced)
-    {
-        var store = _stores[publication.Resource];
-        foreach (var (key, value) in publication.TakeChanges())
-        {
-            if (value is null)
-                store.Remove(key);
-            else
-                store.Set(key, value);
-        }
-        if (synced)
-            store.MarkSynced();
-    }
-
-    private void LogProblems(Dictionary<string, string> known)
-    {
-        foreach (var (subject, message) in _reflector.Problems)
-        {
-            if (known.GetValueOrDefault(subject) != message)
-                _log($"{subject}: {message}");
-            known[subject] = message;
-        }
-        foreach (var subject in known.Keys.Except(_reflector.Problems.Keys).ToArray())
-        {
-            known.Remove(subject);
-            _log($"{subject}: mended");
-        }
-    }
-
-    private async Task ReportReadyAsync(CancellationToken cancellation)
-    {
-        foreach (var store in _stores.Values)
-            await store.WaitForSyncedAsync(cancellation);
+        await _publisher.WaitUntilPublishedAsync(store, cancellation);
         if (Door is not null)
             await Door.WaitUntilOpenAsync(cancellation);
         _ready = true;
         _metrics.BootstrapCompleted();
-        _log($"ready: {string.Join(", ", _reflector.All.Select(publication => $"{publication.Count} {publication.Resource}"))}");
+        _log($"ready: {_publisher.Summary}{(IsWriter ? "" : ", written by another replica")}");
     }
 
     private string Page()
     {
-        lock (_reflector)
-        {
-            var problems = (_source?.Problems.Count ?? 0) + _reflector.Problems.Count;
-            var page = _metrics.Page(_stores.ToDictionary(pair => pair.Key, pair => pair.Value.Status), problems, Etcd?.Restarts);
-            page += Join?.Counters.Page("cilium_clustermesh_apiserver_");
-            return Door is null ? page : page + DoorMetrics.Page(Door.Status, _options.Self.Name, _time.GetUtcNow());
-        }
+        var problems = (_source?.Problems.Count ?? 0) + _publisher.Problems.Count;
+        var page = _metrics.Page(_publisher.Stores, problems, Etcd?.Restarts, IsWriter);
+        page += Join?.Counters.Page("cilium_clustermesh_apiserver_");
+        return Door is null ? page : page + DoorMetrics.Page(Door.Status, _options.Self.Name, _time.GetUtcNow());
     }
 
     private string Problems()
     {
-        lock (_reflector)
-        {
-            var source = (_source?.Problems ?? []).Select(problem => $"{problem.Where}: {problem.Message}");
-            var objects = _reflector.Problems.Select(problem => $"{problem.Key}: {problem.Value}");
-            var stores = _stores.Values.Select(store => store.Status.LastError).OfType<string>();
-            var etcd = Etcd?.Error is { } error ? [$"etcd: {error}"] : Array.Empty<string>();
-            var door = Door?.Problems ?? [];
-            var join = Join?.Problem is { } closed ? [closed] : Array.Empty<string>();
-            return string.Concat(source.Concat(objects).Concat(stores).Concat(etcd).Concat(door).Concat(join).Select(line => line + "\n"));
-        }
+        var source = (_source?.Problems ?? []).Select(problem => $"{problem.Where}: {problem.Message}");
+        var stores = _publisher.Stores.Values.Select(status => status.LastError).OfType<string>();
+        var etcd = Etcd?.Error is { } error ? [$"etcd: {error}"] : Array.Empty<string>();
+        var join = Join?.Problem is { } closed ? [closed] : Array.Empty<string>();
+        return string.Concat(
+            new[] { source, _publisher.Problems, stores, etcd, Door?.Problems ?? [], join }.SelectMany(lines => lines).Select(line => line + "\n"));
     }
 
     private ValueTask<T> StartedAsync<T>(T stage)

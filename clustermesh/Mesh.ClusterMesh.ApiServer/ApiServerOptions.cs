@@ -25,6 +25,8 @@ public sealed record ApiServerOptions
 
     /// <summary>Where other clusters join by a token; null for nowhere.</summary>
     public JoinListenerOptions? Join { get; init; }
+    /// <summary>What this replica remembers over a restart; null for nothing.</summary>
+    public string? StateDirectory { get; init; }
 
     /// <summary>Where /readyz answers; null for nowhere.</summary>
     public IPEndPoint? Health { get; init; }
@@ -37,6 +39,9 @@ public sealed record ApiServerOptions
 
     /// <summary>How long peers keep seeing our keys after we died. Whole seconds, 25 s to 24 h.</summary>
     public TimeSpan LeaseTtl { get; init; } = TimeSpan.FromMinutes(15);
+
+    /// <summary>Of several replicas on a given etcd one writes; this long after it died another does. Whole seconds.</summary>
+    public TimeSpan WriterLease { get; init; } = TimeSpan.FromSeconds(5);
 
     /// <summary>Peers reconnect when they saw no heartbeat for two minutes.</summary>
     public TimeSpan HeartbeatInterval { get; init; } = TimeSpan.FromMinutes(1);

@@ -24,6 +24,10 @@ internal sealed class Publication(RemoteResource resource)
     /// <summary>Keys that ought to be there.</summary>
     public int Count => _holders.Count;
 
+    /// <summary>All of them with their values, for whoever begins to write now.</summary>
+    public IEnumerable<KeyValuePair<string, byte[]?>> Wanted =>
+        _holders.Select(pair => KeyValuePair.Create<string, byte[]?>(pair.Key, pair.Value.Value));
+
     /// <summary>Says all that one object wants published, in place of what it wanted before.</summary>
     public void Set(ObjectKey owner, IReadOnlyList<EtcdRecord> records)
     {

@@ -116,4 +116,7 @@ public sealed class KVStoreException : Exception
 
     /// <summary>The store answered that this very request is impossible (a value too large): the same request fails again.</summary>
     public bool Refused { get; init; }
+
+    /// <summary>Nothing was written, because the fence of the store has fallen: somebody else was elected.</summary>
+    public bool Fenced { get; init; }
 }

@@ -5,7 +5,7 @@ namespace Mesh.ClusterMesh.ApiServer.Tests;
 /// <summary>Waiting for a condition, never for a time.</summary>
 internal static class Deadline
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(20);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(60);
 
     public static async Task Until(Func<Task<bool>> condition, string what, Func<string>? state = null)
     {

@@ -28,7 +28,7 @@ public class DoorTests
     public async Task A_remote_certificate_reads_the_state_and_nothing_else_and_nobody_writes()
     {
         await using var tokyo = new TestCluster();
-        await using var program = new Ending(await StartAsync(tokyo));
+        await using var program = new RunningProgram(await StartAsync(tokyo));
         await using (var own = tokyo.OwnEtcd())
         {
             await own.WriteAsync([new("cilium/cluster-config/osaka", "{}"u8.ToArray()), new("cilium/cache/nodes/v1/osaka/n1", "{}"u8.ToArray()),
@@ -80,7 +80,7 @@ public class DoorTests
         await using var tokyo = new TestCluster();
         var users = Path.Combine(tokyo.Home, "users.yaml");
         await File.WriteAllTextAsync(users, "users:\n- {name: remote-osaka, role: remote}\n- {name: remote-kyoto, role: remote}\n", Cancellation);
-        await using var program = new Ending(await StartAsync(tokyo, "--auth-mode", "cluster", "--cluster-users-config-path", users));
+        await using var program = new RunningProgram(await StartAsync(tokyo, "--auth-mode", "cluster", "--cluster-users-config-path", users));
         await using var osaka = new Watching(tokyo.ReaderOf("remote-osaka"));
         await using var kyoto = new Watching(tokyo.ReaderOf("remote-kyoto"));
         await Deadline.Until(() => osaka.Has("cart") && kyoto.Has("cart"), "both to read");
@@ -109,7 +109,7 @@ public class DoorTests
         await using var tokyo = new TestCluster();
         var revoked = Path.Combine(tokyo.Home, "revoked");
         await File.WriteAllTextAsync(revoked, "# none yet\n", Cancellation);
-        await using var program = new Ending(await StartAsync(tokyo, "--door-revoked-file", revoked));
+        await using var program = new RunningProgram(await StartAsync(tokyo, "--door-revoked-file", revoked));
         await using var stolen = new Watching(tokyo.ReaderOf("remote"));
         await using var sound = new Watching(tokyo.ReaderOf("remote", "sound"));
         await Deadline.Until(() => stolen.Has("cart") && sound.Has("cart"), "both to read");
@@ -135,7 +135,7 @@ public class DoorTests
         await using var tokyo = new TestCluster();
         var users = Path.Combine(tokyo.Home, "users.yaml");
         await File.WriteAllTextAsync(users, "users:\n- {name: remote-osaka, role: remote}\n", Cancellation);
-        await using var program = new Ending(await StartAsync(tokyo, "--auth-mode", mode, "--cluster-users-config-path", users));
+        await using var program = new RunningProgram(await StartAsync(tokyo, "--auth-mode", mode, "--cluster-users-config-path", users));
         Assert.Equal(named, (await tokyo.EtcdctlAsync("remote-osaka", "get", CartKey)).Code == 0);
         Assert.Equal(shared, (await tokyo.EtcdctlAsync("remote", "get", CartKey)).Code == 0);
     }
@@ -147,7 +147,7 @@ public class DoorTests
         using var squatter = new TcpListener(IPAddress.Loopback, tokyo.Port);
         squatter.Start();
         tokyo.Write("cart.yaml", Yaml.Service("cart"));
-        await using var program = new Ending(Process.Start(
+        await using var program = new RunningProgram(Process.Start(
             new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), tokyo.Arguments()))!);
         await Deadline.Until(
             async () => (await tokyo.TryPageAsync("/problems"))?.Contains("door: shut: cannot listen on", StringComparison.Ordinal) == true,
@@ -185,15 +185,4 @@ public class DoorTests
     }
 
     private static int Lines(string output) => output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length;
-
-    /// <summary>Ends the program with the test.</summary>
-    private sealed class Ending(Process program) : IAsyncDisposable
-    {
-        public async ValueTask DisposeAsync()
-        {
-            program.Kill();
-            await program.WaitForExitAsync(CancellationToken.None);
-            program.Dispose();
-        }
-    }
 }

@@ -125,13 +125,13 @@ public class PublishingTests
         await store.WriteAsync([new(NodeKey, "{}"u8.ToArray())], Cancellation);
         Directory.Delete(tokyo.Manifests);
         var starting = tokyo.StartOverAsync(etcd);
-        await UntilText(store, "cilium/cluster-config/tokyo", "\"id\":1");
         await Deadline.Until(async () => (await tokyo.PageAsync("/problems")).Text.Contains("does not exist", StringComparison.Ordinal), "the problem");
 
         Assert.Equal((HttpStatusCode.InternalServerError, "NotReady"), await tokyo.PageAsync("/readyz"));
         // Nothing is known of the cluster: a key from a former life stays, and no canary calls it complete.
         Assert.Equal("{}", await store.TextAsync(NodeKey));
         Assert.Empty(await store.DumpAsync("cilium/synced/"));
+        Assert.False(tokyo.Server.IsWriter);
 
         Directory.CreateDirectory(tokyo.Manifests);
         await starting;

@@ -15,12 +15,16 @@ namespace Mesh.ClusterMesh.ApiServer.Tests;
 internal sealed class TestCluster : IAsyncDisposable
 {
     private readonly ConcurrentQueue<string> _log = new();
-    private readonly CertificateAuthority _authority = CertificateAuthority.Create("test CA", TimeSpan.FromDays(1));
+    private readonly CertificateAuthority _authority;
+    private readonly TestCluster? _first;
     private CancellationTokenSource _stop = new();
     private Task _running = Task.CompletedTask;
 
-    public TestCluster()
+    /// <param name="first">Another replica of the same cluster: it shares the manifests and the certificates.</param>
+    public TestCluster(TestCluster? first = null)
     {
+        _first = first;
+        _authority = first?._authority ?? CertificateAuthority.Create("test CA", TimeSpan.FromDays(1));
         Directory.CreateDirectory(Manifests);
         File.WriteAllText(CaFile, _authority.CertificatePem);
     }
@@ -29,7 +33,7 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public string Home { get; } = Directory.CreateTempSubdirectory("mesh-apiserver-").FullName;
 
-    public string Manifests => Path.Combine(Home, "manifests");
+    public string Manifests => _first?.Manifests ?? Path.Combine(Home, "manifests");
 
     public string EtcdData => Path.Combine(Home, "etcd");
 
@@ -67,6 +71,14 @@ internal sealed class TestCluster : IAsyncDisposable
         return (cert, key);
     }
 
+    /// <summary>Over an etcd of several members, behind a door.</summary>
+    public Task StartOverAsync(EtcdCluster etcd) => StartAsync(Options() with
+    {
+        GivenEtcd = etcd.Options,
+        StateDirectory = Path.Combine(Home, "state"),
+        Door = DoorOptions() with { ConfirmReads = true },
+    });
+
     public Task StartOverAsync(EtcdServer etcd) => StartAsync(Options() with { GivenEtcd = etcd.Options });
 
     public Task StartWithOwnEtcdAsync() => StartAsync(Options() with { EmbeddedEtcdDirectory = EtcdData, Door = DoorOptions() });
@@ -94,12 +106,18 @@ internal sealed class TestCluster : IAsyncDisposable
     };
 
     /// <summary>The program's own words for the same cluster with an etcd of its own.</summary>
-    public string[] Arguments(params string[] more)
+    public string[] Arguments(params string[] more) => ArgumentsOver(["--etcd-data-dir", EtcdData], more);
+
+    /// <summary>The program's own words for the same cluster over a given etcd.</summary>
+    public string[] ArgumentsOver(EtcdOptions etcd) =>
+        ArgumentsOver(["--kvstore-opt", $"etcd.address={string.Join(',', etcd.Endpoints)}", "--state-dir", Path.Combine(Home, "state")], []);
+
+    private string[] ArgumentsOver(string[] etcd, string[] more)
     {
         var server = Certificate("server");
         return
         [
-            "clustermesh", "--cluster-name", "tokyo", "--cluster-id", "1", "--source", $"manifests:{Manifests}", "--etcd-data-dir", EtcdData,
+            "clustermesh", "--cluster-name", "tokyo", "--cluster-id", "1", "--source", $"manifests:{Manifests}", .. etcd,
             "--door-listen-addr", $"127.0.0.1:{Port}", "--door-trusted-ca-file", CaFile, "--door-cert-file", server.Cert,
             "--door-key-file", server.Key, "--health-port", HealthPort.ToString(CultureInfo.InvariantCulture), .. more,
         ];
@@ -178,7 +196,8 @@ internal sealed class TestCluster : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await StopAsync();
-        _authority.Dispose();
+        if (_first is null)
+            _authority.Dispose();
         Directory.Delete(Home, recursive: true);
     }
 }

@@ -20,9 +20,13 @@ internal sealed class DoorFlags
     private readonly Option<string> _users = Flag("--cluster-users-config-path", "", $"Users of other clusters, followed live ({DefaultUsers}).");
     private readonly Option<bool> _usersEnabled = new("--cluster-users-enabled") { Description = "Read the users file at its usual place." };
     private readonly Option<string> _revoked = Flag("--door-revoked-file", "", "SHA-256 fingerprints of refused certificates, followed live.");
-    private readonly Option<string> _stateDir = Flag("--state-dir", "", "Where the door remembers which etcd it followed.");
+    private readonly Option<string> _stateDir = Flag("--state-dir", "", "What this replica remembers over a restart: its name, and which etcd its door followed.");
 
     public IEnumerable<Option> All => [_listen, _ca, _cert, _key, _mode, _users, _usersEnabled, _revoked, _stateDir];
+
+    /// <returns>Null when none was given.</returns>
+    public string? StateDirectory(ParseResult parsed) =>
+        parsed.GetValue(_stateDir) is { Length: > 0 } directory ? Path.GetFullPath(directory) : null;
 
     /// <returns>Null for no door, which is a fault of nobody; faults are told.</returns>
     public DoorOptions? Read(ParseResult parsed, string clusterName, Action<string> fault)
@@ -74,7 +78,6 @@ internal sealed class DoorFlags
             Mode = mode.Value,
             UsersFile = users,
             RevokedFile = Value(_revoked).Length > 0 ? Value(_revoked) : null,
-            StateDir = Value(_stateDir).Length > 0 ? Path.GetFullPath(Value(_stateDir)) : null,
         };
 
         void Require(Option<string> flag, string? file)

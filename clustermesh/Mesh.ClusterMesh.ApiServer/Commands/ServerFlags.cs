@@ -73,6 +73,7 @@ internal sealed class ServerFlags
         var etcdDirectory = Path.GetFullPath(Value(_dataDir));
         var door = _door.Read(parsed, Value(_clusterName), Fault);
         var join = _join.Read(parsed, Fault);
+        var stateDirectory = _door.StateDirectory(parsed) ?? (given is null ? Path.Combine(etcdDirectory, "state") : null);
         var health = ReadEndPoint(_healthPort, Value(_healthPort), IPAddress.Loopback);
         var metrics = ReadEndPoint(_metrics, Value(_metrics), IPAddress.IPv6Any);
         if (_faults.Count > 0)
@@ -84,10 +85,11 @@ internal sealed class ServerFlags
             GivenEtcd = given,
             EmbeddedEtcdDirectory = given is null ? etcdDirectory : null,
             // Beside a given etcd there may be other replicas: a reader that comes from one must not be shown less here.
+            StateDirectory = stateDirectory,
             Door = door is null ? null : door with
             {
                 ConfirmReads = given is not null,
-                StateDir = door.StateDir ?? (given is null ? Path.Combine(etcdDirectory, "door") : null),
+                StateDir = stateDirectory,
             },
             Join = join,
             Health = health,

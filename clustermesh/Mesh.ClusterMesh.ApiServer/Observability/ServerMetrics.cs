@@ -33,7 +33,7 @@ internal sealed class ServerMetrics(string cluster, TimeProvider time)
     }
 
     /// <param name="etcdRestarts">Null when etcd is not ours.</param>
-    public string Page(IReadOnlyDictionary<RemoteResource, SyncStoreStatus> stores, int problems, int? etcdRestarts)
+    public string Page(IReadOnlyDictionary<RemoteResource, SyncStoreStatus> stores, int problems, int? etcdRestarts, bool writes)
     {
         var page = new StringBuilder();
         Header(page, "bootstrap_seconds", "gauge", "Duration in seconds to complete bootstrap");
@@ -50,6 +50,8 @@ internal sealed class ServerMetrics(string cluster, TimeProvider time)
             "Number of keys that somebody else changed and that were put right", "", status => status.Repaired);
         Header(page, "problems", "gauge", "Number of manifests and objects that could not be taken over; /problems lists them");
         Sample(page, "problems", $"source_cluster=\"{cluster}\"", problems);
+        Header(page, "writer", "gauge", "Whether this replica is the one that writes");
+        Sample(page, "writer", $"source_cluster=\"{cluster}\"", writes ? 1 : 0);
         if (etcdRestarts is { } restarts)
         {
             Header(page, "etcd_restarts_total", "counter", "Number of times the embedded etcd had to be started again");

@@ -104,8 +104,8 @@ public sealed class ConfigDirectory
 
     private async Task WaitAsync(ChannelReader<bool> wake, TimeSpan atMost, CancellationToken cancellation)
     {
-        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        using var timer = _time.CreateTimer(state => ((CancellationTokenSource)state!).Cancel(), timeout, atMost, Timeout.InfiniteTimeSpan);
+        using var poll = new CancellationTokenSource(atMost, _time);
+        using var timeout = CancellationTokenSource.CreateLinkedTokenSource(cancellation, poll.Token);
         try
         {
             await wake.ReadAsync(timeout.Token);

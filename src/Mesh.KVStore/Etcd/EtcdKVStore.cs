@@ -14,13 +14,25 @@ public sealed class EtcdKVStore : IKVStore
     private const int TransactionsInFlight = 8;
 
     private readonly EtcdClient _client;
-    private readonly EtcdCounters _counters = new();
+    private readonly WriteFence? _fence;
+    private readonly EtcdCounters _counters;
     private readonly Lock _lock = new();
     private readonly HashSet<EtcdLease> _leases = [];
 
     /// <exception cref="ArgumentException">The options are impossible; the message names each fault.</exception>
-    public EtcdKVStore(EtcdOptions options, TimeProvider? time = null, Random? random = null) =>
+    public EtcdKVStore(EtcdOptions options, TimeProvider? time = null, Random? random = null)
+    {
         _client = new EtcdClient(options, time ?? TimeProvider.System, random ?? new Random());
+        _counters = new EtcdCounters();
+    }
+
+    private EtcdKVStore(EtcdKVStore of, WriteFence fence) => (_client, _counters, _fence) = (of._client, of._counters, fence);
+
+    internal EtcdClient Client => _client;
+
+    /// <summary>The same store over the same connections, whose writes happen only while the fence stands. Disposing it ends its
+    /// leases' keepalives and leaves this store as it is.</summary>
+    public EtcdKVStore Behind(WriteFence fence) => new(this, fence);
 
     public KVStoreStatus Status => _counters.AddTo(_client.Status);
 
@@ -92,10 +104,11 @@ public sealed class EtcdKVStore : IKVStore
     public async Task DeletePrefixAsync(string prefix, CancellationToken cancellation)
     {
         var range = PrefixRange.Of(prefix);
-        await _client.CallAsync($"delete {prefix}", _client.Options.ListDeadline,
-            (endpoint, options) => endpoint.KV.DeleteRangeAsync(
-                new DeleteRangeRequest { Key = range.Key, RangeEnd = range.End }, options),
-            cancellation).ConfigureAwait(false);
+        var request = new TxnRequest
+        {
+            Success = { new RequestOp { RequestDeleteRange = new DeleteRangeRequest { Key = range.Key, RangeEnd = range.End } } },
+        };
+        await TransactAsync($"delete {prefix}", request, _client.Options.ListDeadline, cancellation).ConfigureAwait(false);
     }
 
     public async Task<KVLease> CreateLeaseAsync(TimeSpan ttl, CancellationToken cancellation)
@@ -124,7 +137,8 @@ public sealed class EtcdKVStore : IKVStore
             leases = [.. _leases];
         foreach (var lease in leases)
             await lease.DisposeAsync().ConfigureAwait(false);
-        _client.Dispose();
+        if (_fence is null)
+            _client.Dispose();
     }
 
     private void Forget(EtcdLease lease)
@@ -170,16 +184,25 @@ public sealed class EtcdKVStore : IKVStore
                 request.Success.Add(ToRequest(operation, leases));
             try
             {
-                var answer = await _client.CallAsync(what, _client.Options.CallDeadline,
-                    (endpoint, options) => endpoint.KV.TxnAsync(request, options), cancellation).ConfigureAwait(false);
-                _client.Observed(answer.Header);
-                return answer.Header.Revision;
+                return await TransactAsync(what, request, _client.Options.CallDeadline, cancellation).ConfigureAwait(false);
             }
             catch (KVStoreException e) when (attempt < 3 && e.InnerException is RpcException rpc && EtcdCause.IsLeaseNotFound(rpc))
             {
                 await RenewAsync(leases, cancellation).ConfigureAwait(false);
             }
         }
+    }
+
+    /// <summary>All of it or, behind a fence that has fallen, nothing.</summary>
+    private async Task<long> TransactAsync(string what, TxnRequest request, TimeSpan deadline, CancellationToken cancellation)
+    {
+        if (_fence is { } fence)
+            request.Compare.Add(fence.Compare());
+        var answer = await _client.CallAsync(what, deadline, (endpoint, options) => endpoint.KV.TxnAsync(request, options), cancellation)
+            .ConfigureAwait(false);
+        _client.Observed(answer.Header);
+        return answer.Succeeded ? answer.Header.Revision
+            : throw new KVStoreException($"etcd {_client.Current.Address}: {what}: somebody else writes now") { Fenced = true };
     }
 
     /// <summary>A lease of the transaction is gone: have its owner ask the server at once, and wait for a change.</summary>

@@ -89,10 +89,8 @@ public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
     private async Task<Batch> NextAsync()
     {
         var batch = new Batch();
-        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token);
-        using var timer = _time.CreateTimer(
-            static state => ((CancellationTokenSource)state!).Cancel(), deadline,
-            _rootProblem is null ? SafetyPoll : MissingPoll, Timeout.InfiniteTimeSpan);
+        using var poll = new CancellationTokenSource(_rootProblem is null ? SafetyPoll : MissingPoll, _time);
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token, poll.Token);
         try
         {
             await _inotify.Notices.WaitToReadAsync(deadline.Token);

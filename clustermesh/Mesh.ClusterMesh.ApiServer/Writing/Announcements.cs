@@ -1,7 +1,7 @@
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 
-namespace Mesh.ClusterMesh.ApiServer;
+namespace Mesh.ClusterMesh.ApiServer.Writing;
 
 /// <summary>
 /// What a cluster says of itself before and beside its data: cluster-config, which peers read first of all, the mark for consumers of

@@ -1,0 +1,220 @@
+using System.Collections.Concurrent;
+using System.Diagnostics;
+using System.Globalization;
+using System.Text;
+using Etcdserverpb;
+using Google.Protobuf;
+using Mesh.KVStore;
+using Mesh.TestKit;
+using Xunit;
+
+namespace Mesh.ClusterMesh.ApiServer.Tests;
+
+/// <summary>More than one of everything: etcd members, and API servers on one etcd.</summary>
+public class ReplicaTests
+{
+    private const string CartKey = "cilium/state/services/v1/tokyo/shop/cart";
+
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
+    private static async Task<bool> WritesAsync(TestCluster replica) =>
+        (await replica.TryPageAsync("/metrics"))?.Contains("cilium_clustermesh_apiserver_writer{source_cluster=\"tokyo\"} 1", StringComparison.Ordinal)
+        == true;
+
+    [Fact]
+    public async Task When_the_writer_is_killed_the_other_takes_over_and_nothing_is_withdrawn()
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var direct = new Watching(etcd.NewStore());
+        await using var one = new TestCluster();
+        await using var two = new TestCluster(one);
+        one.Write("cart.yaml", Yaml.Service("cart") + Yaml.Service("till"));
+        await using var writer = RunningProgram.Start(one.ArgumentsOver(etcd.Options));
+        await Deadline.Until(one.TryReadyAsync, "the first to be ready");
+        await using var standby = RunningProgram.Start(two.ArgumentsOver(etcd.Options));
+        await Deadline.Until(two.TryReadyAsync, "the second to be ready");
+        Assert.True(await WritesAsync(one) && !await WritesAsync(two));
+        await using var readerOfTwo = new Watching(two.ReaderOf("remote"));
+        await Deadline.Until(() => readerOfTwo.Has("cart") && readerOfTwo.Has("till"), "the standby's door to serve");
+
+        var clock = Stopwatch.StartNew();
+        writer.Signal(RunningProgram.SigKill);
+        one.Write("stall.yaml", Yaml.Service("stall"));
+        await Deadline.Until(() => readerOfTwo.Has("stall"), "the other to write");
+        Assert.True(clock.Elapsed < TimeSpan.FromSeconds(10), $"after {clock.Elapsed}; the lease has 5 s, and etcd looks every half second");
+        Assert.True(await WritesAsync(two));
+        Assert.Empty(direct.Deleted);
+        Assert.Empty(readerOfTwo.Deleted);
+
+        // It knows what the first wrote as its own: a deletion that comes now is made, and by itself.
+        File.Delete(Path.Combine(one.Manifests, "stall.yaml"));
+        await Deadline.Until(() => readerOfTwo.Deleted.Contains("stall") && direct.Deleted.Contains("stall"), "the deletion");
+        Assert.True(readerOfTwo.Has("cart") && readerOfTwo.Has("till"));
+    }
+
+    [Fact]
+    public async Task A_writer_that_was_paused_stands_by_when_it_wakes()
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var store = etcd.NewStore();
+        await using var one = new TestCluster();
+        await using var two = new TestCluster(one);
+        one.Write("cart.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.1"));
+        await using var paused = RunningProgram.Start(one.ArgumentsOver(etcd.Options));
+        await Deadline.Until(one.TryReadyAsync, "the first to be ready");
+        await using var other = RunningProgram.Start(two.ArgumentsOver(etcd.Options));
+        await Deadline.Until(two.TryReadyAsync, "the second to be ready");
+
+        paused.Signal(RunningProgram.SigStop);
+        await Deadline.Until(() => WritesAsync(two), "the second to be elected");
+        one.Write("cart.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.2"));
+        await Deadline.Until(async () => (await store.TextAsync(CartKey))?.Contains("10.1.0.2", StringComparison.Ordinal) == true, "a change");
+        var written = (await store.GetAsync(CartKey, Cancellation))!.Value.ModRevision;
+
+        paused.Signal(RunningProgram.SigCont);
+        await Deadline.Until(async () => await one.TryPageAsync("/metrics") is not null && !await WritesAsync(one), "the first to stand by");
+        Assert.True(await WritesAsync(two));
+        Assert.Equal(written, (await store.GetAsync(CartKey, Cancellation))!.Value.ModRevision);
+
+        // An orderly end of the writer needs no waiting for a lease.
+        other.Signal(RunningProgram.SigTerm);
+        await other.EndedAsync();
+        await Deadline.Until(() => WritesAsync(one), "the first to write again");
+    }
+
+    [Fact]
+    public async Task Any_member_of_etcd_is_killed_and_all_are_restarted_one_by_one_and_no_event_is_lost()
+    {
+        await using var etcd = await EtcdCluster.StartAsync();
+        await using var tokyo = new TestCluster();
+        tokyo.Write("cart.yaml", Yaml.Service("cart"));
+        await tokyo.StartOverAsync(etcd);
+        await using var reader = tokyo.ReaderOf("admin-tokyo");
+        await using var services = new Watching(tokyo.ReaderOf("remote"));
+        await using var store = etcd.NewStore();
+        await using var traffic = new Traffic(store, reader);
+        await traffic.SeesAsync(50);
+
+        // The leader first, without warning.
+        var leader = await etcd.LeaderAsync();
+        etcd.Kill(leader);
+        await traffic.SeesAsync(50);
+        await etcd.StartAsync(leader);
+        // One that stands and does not answer.
+        var mute = (leader + 1) % 3;
+        etcd.Pause(mute);
+        await traffic.SeesAsync(50);
+        etcd.Continue(mute);
+        for (var member = 0; member < 3; member++)
+        {
+            etcd.Stop(member);
+            await traffic.SeesAsync(20);
+            await etcd.StartAsync(member);
+        }
+        tokyo.Write("till.yaml", Yaml.Service("till"));
+        await Deadline.Until(() => services.Has("till"), "a change after it", () => tokyo.Logged);
+
+        await traffic.StopAsync();
+        await Deadline.Until(() => traffic.Missing.Count == 0, "every acknowledged write to be seen",
+            () => $"missing {string.Join(' ', traffic.Missing.Take(20))}\n{tokyo.Logged}");
+        // Not one more, not one less, not in another order than etcd's own history has them.
+        var history = await HistoryAsync(etcd, "load/number");
+        Assert.Equal(history.SkipWhile(version => version != traffic.Seen[0]), traffic.Seen);
+        Assert.Empty(services.Deleted);
+        Assert.Equal(0, reader.Status.Relists);
+        Assert.Equal(0, tokyo.Server.Door!.Status.Etcd.Reloads);
+    }
+
+    /// <summary>Every version that the key ever had, from etcd itself.</summary>
+    private static async Task<List<(string, long)>> HistoryAsync(EtcdCluster etcd, string key)
+    {
+        using var channel = EtcdChannel.Open(etcd.Options);
+        var name = ByteString.CopyFromUtf8(key);
+        var last = (await new KV.KVClient(channel).RangeAsync(new RangeRequest { Key = name })).Kvs[0].ModRevision;
+        using var call = new Watch.WatchClient(channel).Watch(cancellationToken: Cancellation);
+        await call.RequestStream.WriteAsync(new WatchRequest { CreateRequest = new WatchCreateRequest { Key = name, StartRevision = 1 } });
+        var history = new List<(string, long)>();
+        while ((history.Count == 0 || history[^1].Item2 < last) && await call.ResponseStream.MoveNext(Cancellation))
+            history.AddRange(call.ResponseStream.Current.Events.Select(e => (e.Kv.Value.ToStringUtf8(), e.Kv.ModRevision)));
+        return history;
+    }
+
+    /// <summary>Numbers written to one key as fast as etcd takes them, and the numbers that a reader at the door saw.</summary>
+    private sealed class Traffic : IAsyncDisposable
+    {
+        private readonly CancellationTokenSource _stop = new();
+        private readonly CancellationTokenSource _stopReading = new();
+        private readonly ConcurrentQueue<(int Number, long Revision)> _seen = new();
+        private readonly ConcurrentQueue<int> _written = new();
+        private readonly Task _writing;
+        private readonly Task _reading;
+
+        public Traffic(EtcdKVStore store, EtcdKVStore reader)
+        {
+            _reading = Task.Run(() => ReadAsync(reader));
+            _writing = Task.Run(() => WriteAsync(store));
+        }
+
+        /// <summary>From the one that the reader's list began with.</summary>
+        public IReadOnlyCollection<int> Missing =>
+            [.. _written.Except(_seen.Select(item => item.Number)).Where(number => number > (_seen.TryPeek(out var first) ? first.Number : 0))];
+
+        /// <summary>What the reader saw: text and revision.</summary>
+        public IReadOnlyList<(string, long)> Seen => [.. _seen.Select(item => (item.Number.ToString(CultureInfo.InvariantCulture), item.Revision))];
+
+        public async Task SeesAsync(int more)
+        {
+            var before = _seen.Count;
+            await Deadline.Until(() => _seen.Count >= before + more, $"{more} more events",
+                () => $"{_written.Count} written, {_seen.Count} seen; {_writing.Exception?.InnerException?.Message}");
+        }
+
+        public async Task StopAsync()
+        {
+            await _stop.CancelAsync();
+            await _writing;
+        }
+
+        public async ValueTask DisposeAsync()
+        {
+            await _stop.CancelAsync();
+            await _writing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await _stopReading.CancelAsync();
+            await _reading.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            _stop.Dispose();
+            _stopReading.Dispose();
+        }
+
+        private async Task WriteAsync(EtcdKVStore store)
+        {
+            for (var number = 1; !_stop.IsCancellationRequested; number++)
+            {
+                var text = number.ToString(CultureInfo.InvariantCulture);
+                for (var written = false; !written && !_stop.IsCancellationRequested;)
+                {
+                    try
+                    {
+                        await store.WriteAsync([new("load/number", Encoding.UTF8.GetBytes(text))], CancellationToken.None);
+                        written = true;
+                    }
+                    catch (KVStoreException)
+                    {
+                        // Its retries ended while etcd elected: the same number again.
+                        continue;
+                    }
+                    _written.Enqueue(number);
+                }
+                await Task.Delay(5);
+            }
+        }
+
+        private async Task ReadAsync(EtcdKVStore reader)
+        {
+            await foreach (var batch in reader.ListWatchAsync("load/", _stopReading.Token))
+            {
+                foreach (var item in batch.Events)
+                    _seen.Enqueue((int.Parse(Encoding.UTF8.GetString(item.Value.Span), CultureInfo.InvariantCulture), item.ModRevision));
+            }
+        }
+    }
+}
