@@ -209,13 +209,20 @@ public sealed class TokenJoin(ClusterDescription own, JoinToken token, JoinEnvir
         Journal journal, ClusterDescription own, JoinEnvironment environment, CancellationToken cancellation)
     {
         var notes = new List<string>();
-        if (journal is { Operation: Journal.Connect, Token: { } text, Key: { } key })
+        if (journal.PeerCancelled)
+        {
+            // An earlier rollback came so far.
+        }
+        else if (journal is { Operation: Journal.Connect, Token: { } text, Key: { } key })
         {
             try
             {
                 environment.Step("cancel");
-                await using var client = await JoinClient.ConnectAsync(JoinToken.Parse(text), environment.OpenSocket, environment.Time, cancellation);
+                await using var client = await JoinClient.ConnectAsync(
+                    JoinToken.Parse(text), environment.OpenSocket, environment.Time, cancellation, patient: false);
                 await client.CancelAsync(key, cancellation);
+                environment.Step("journal cancelled");
+                (journal = journal with { PeerCancelled = true }).Save(own.JoinDirectory);
             }
             catch (JoinException e) when (e.Code == "not-begun")
             {

@@ -39,8 +39,9 @@ internal sealed class TestCluster : IAsyncDisposable
     {
         var number = Interlocked.Increment(ref _next);
         var address = IPAddress.Parse($"127.7.{Environment.ProcessId % 200 + 1}.{number % 250 + 1}");
-        var root = Directory.CreateTempSubdirectory($"mesh-joining-{name}-").FullName;
-        foreach (var directory in new[] { "agent", "relay", "etcd-config" })
+        // In memory where there is such a place: every step of a join is synced to disk.
+        var root = Path.Combine(Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), $"mesh-joining-{Environment.ProcessId}-{name}-{number}");
+        foreach (var directory in new[] { "", "agent", "relay", "etcd-config" })
             Directory.CreateDirectory($"{root}/{directory}");
         var settings = new PkiSettings { Cluster = name, ServerNames = [$"{address}"] };
         if (lifetime is { } limited)
@@ -119,7 +120,7 @@ internal sealed class TestCluster : IAsyncDisposable
         var text = new StringBuilder();
         foreach (var file in new[] { "agent", "relay", "etcd-config", "extra" }.Select(d => $"{Root}/{d}").Where(Directory.Exists)
             .SelectMany(d => Directory.EnumerateFileSystemEntries(d, "*", SearchOption.AllDirectories).Append(d)).Order(StringComparer.Ordinal))
-            text.AppendLine($"{file} {(int)File.GetUnixFileMode(file):o} "
+            text.AppendLine($"{file} {Convert.ToString((int)File.GetUnixFileMode(file), 8)} "
                 + (Directory.Exists(file) ? "" : Convert.ToHexString(SHA256.HashData(File.ReadAllBytes(file)))));
         return text.ToString();
     }

@@ -23,6 +23,9 @@ public sealed record FileChange(string Path, ChangeStage Stage, byte[]? Before, 
     /// <summary>This cluster's users file is shared with other peers: undone by its entry when somebody else has changed it since.</summary>
     public string? User { get; init; }
 
+    /// <summary>Peer files of other clusters may name it too: it is not taken away while one does.</summary>
+    public bool Shared { get; init; }
+
     [JsonIgnore]
     public bool Changes => !(Before is null ? After is null : After is not null && Before.AsSpan().SequenceEqual(After));
 
@@ -40,6 +43,8 @@ public sealed record FileChange(string Path, ChangeStage Stage, byte[]? Before, 
         File.Delete(DurableFile.TemporaryName(Path));
         var now = Content(Path);
         if (Same(now, Before))
+            return null;
+        if (Shared && Before is null && PeerFiles.IsNamed(Path))
             return null;
         if (Same(now, After))
         {

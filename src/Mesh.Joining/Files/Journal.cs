@@ -58,6 +58,9 @@ public sealed record Journal
 
     public bool Direct { get; init; }
 
+    /// <summary>We go back, and the peer has gone back.</summary>
+    public bool PeerCancelled { get; init; }
+
     public IReadOnlyList<FileChange> Changes { get; init; } = [];
 
     /// <summary>Directories that were made for the files, outermost first.</summary>

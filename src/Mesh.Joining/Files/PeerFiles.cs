@@ -78,6 +78,13 @@ internal static class PeerFiles
         return [.. peers.Values];
     }
 
+    /// <summary>Whether a peer file beside a certificate or key names it.</summary>
+    public static bool IsNamed(string companion) =>
+        Directory.EnumerateFiles(Path.GetDirectoryName(companion)!)
+            .Where(file => Model.ClusterName.Validate(Path.GetFileName(file)) is null && FileChange.Content(file) is { Length: < 1 << 20 })
+            .Any(file => File.ReadAllText(file) is var text && text.Contains("endpoints:", StringComparison.Ordinal)
+                && text.Contains($"/{Path.GetFileName(companion)}", StringComparison.Ordinal));
+
     private static IEnumerable<string> Directories(ClusterDescription own) =>
         own.RelayConfig is null ? own.AgentConfigs : own.AgentConfigs.Prepend(own.RelayConfig);
 
@@ -103,9 +110,10 @@ internal static class PeerFiles
 
     private static void Local(List<FileChange> changes, ClusterDescription own, string directory, ClusterFacts peer)
     {
-        changes.Add(Text(directory, $"{LocalPrefix}-ca.crt", OwnPki.Text(OwnPki.AuthorityFile(own.Pki))));
-        changes.Add(Text(directory, $"{LocalPrefix}.crt", OwnPki.Text(Path.Combine(own.Pki, "local.crt"))));
-        changes.Add(Text(directory, $"{LocalPrefix}.key", OwnPki.Text(Path.Combine(own.Pki, "local.key")), DurableFile.OwnerOnly));
+        changes.Add(Text(directory, $"{LocalPrefix}-ca.crt", OwnPki.Text(OwnPki.AuthorityFile(own.Pki))) with { Shared = true });
+        changes.Add(Text(directory, $"{LocalPrefix}.crt", OwnPki.Text(Path.Combine(own.Pki, "local.crt"))) with { Shared = true });
+        changes.Add(Text(directory, $"{LocalPrefix}.key", OwnPki.Text(Path.Combine(own.Pki, "local.key")), DurableFile.OwnerOnly)
+            with { Shared = true });
         changes.Add(Imports(directory, peer));
         changes.Add(Text(directory, peer.Name, ClientFile(own, directory, own.DoorAddresses, LocalPrefix)));
         // From the time when this peer was read directly.

@@ -37,6 +37,7 @@ public sealed class JoinListener : IAsyncDisposable
     private FileSystemWatcher? _watcher;
     private volatile string? _problem;
     private volatile bool _open;
+    private int _disposed;
 
     private JoinListener(JoinListenerOptions options)
     {
@@ -68,6 +69,8 @@ public sealed class JoinListener : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        if (Interlocked.Exchange(ref _disposed, 1) != 0)
+            return;
         await _stop.CancelAsync();
         await _loop.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         _watcher?.Dispose();

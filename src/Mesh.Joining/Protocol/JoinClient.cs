@@ -48,14 +48,16 @@ internal sealed class JoinClient : IAsyncDisposable
 
     /// <exception cref="JoinException">No address can be reached, or what answers is not the issuer: the code is join-unreachable or the
     /// class of the certificate's fault with "certificate-" before it.</exception>
-    public static async Task<JoinClient> ConnectAsync(JoinToken token, OpenSocket open, TimeProvider time, CancellationToken cancellation)
+    /// <param name="patient">Whether a listener that is shut may be about to open.</param>
+    public static async Task<JoinClient> ConnectAsync(
+        JoinToken token, OpenSocket open, TimeProvider time, CancellationToken cancellation, bool patient = true)
     {
         JoinException? failure = null;
         foreach (var address in token.Addresses)
         {
             try
             {
-                return await ConnectAsync(token, IPEndPoint.Parse(address), open, time, cancellation);
+                return await ConnectAsync(token, IPEndPoint.Parse(address), open, time, patient, cancellation);
             }
             catch (JoinException e)
             {
@@ -66,11 +68,11 @@ internal sealed class JoinClient : IAsyncDisposable
     }
 
     private static async Task<JoinClient> ConnectAsync(
-        JoinToken token, IPEndPoint address, OpenSocket open, TimeProvider time, CancellationToken cancellation)
+        JoinToken token, IPEndPoint address, OpenSocket open, TimeProvider time, bool patient, CancellationToken cancellation)
     {
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         patience.CancelAfter(ConnectTimeout);
-        var socket = await DialAsync(token, address, open, time, patience.Token, cancellation);
+        var socket = await DialAsync(token, address, open, time, patient, patience.Token, cancellation);
         SslStream? tls = null;
         var verdict = new Verdict("tls", "it ended the handshake before it showed a certificate");
         try
@@ -102,7 +104,7 @@ internal sealed class JoinClient : IAsyncDisposable
         }
     }
 
-    private static async Task<Socket> DialAsync(JoinToken token, IPEndPoint address, OpenSocket open, TimeProvider time,
+    private static async Task<Socket> DialAsync(JoinToken token, IPEndPoint address, OpenSocket open, TimeProvider time, bool patient,
         CancellationToken patience, CancellationToken cancellation)
     {
         var began = TimeProvider.System.GetTimestamp();
@@ -118,7 +120,7 @@ internal sealed class JoinClient : IAsyncDisposable
             catch (Exception e) when (e is SocketException || e is OperationCanceledException && !cancellation.IsCancellationRequested)
             {
                 socket.Dispose();
-                if (e is SocketException { SocketErrorCode: SocketError.ConnectionRefused }
+                if (patient && e is SocketException { SocketErrorCode: SocketError.ConnectionRefused }
                     && TimeProvider.System.GetElapsedTime(began) < RefusedPatience)
                 {
                     await Task.Delay(RefusedPause, cancellation);
