@@ -75,6 +75,8 @@ public sealed class ClusterDoor : IAsyncDisposable
         [.. _users.Errors, .. _tls.Errors, .. _state?.Lineage.Errors ?? [], .. _mirror?.Problems ?? []], _tls.ServerNotAfter, Address) with
     {
         Cache = _mirror?.Status,
+        AuthorityNotAfter = _tls.AuthorityNotAfter,
+        CertificateExpiry = _tls.Expiry,
     };
 
     /// <summary>Ends when the door is disposed; earlier only by a defect, which it then carries.</summary>

@@ -18,6 +18,12 @@ public sealed record DoorStatus(
     long StreamsCut, long Refusals, long Malformed, long ResetsPunished, long Delayed,
     DateTimeOffset CertificateNotAfter, IReadOnlyList<string> Problems)
 {
+    /// <summary>End of the first to end of the trusted authorities.</summary>
+    public DateTimeOffset AuthorityNotAfter { get; init; }
+
+    /// <summary>Which certificates end soon or have ended, and the mend; null when none.</summary>
+    public string? CertificateExpiry { get; init; }
+
     /// <summary>The view that a relay writes; null when there is none.</summary>
     public MirrorStatus? Cache { get; init; }
 

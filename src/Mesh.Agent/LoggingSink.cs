@@ -10,6 +10,7 @@ internal sealed class LoggingSink : IRemoteClusterSink
     private readonly Action<string> _log;
     private readonly ConcurrentDictionary<string, (bool Ready, bool Connected, string Text)> _said = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, bool> _holding = new(StringComparer.Ordinal);
+    private readonly ConcurrentDictionary<string, (string? Expiry, string? Problem)> _certificates = new(StringComparer.Ordinal);
 
     public LoggingSink(IRemoteClusterSink next, Action<string> log)
     {
@@ -24,6 +25,7 @@ internal sealed class LoggingSink : IRemoteClusterSink
         _next.Drain(cluster, clusterId);
         _said.TryRemove(cluster, out _);
         _holding.TryRemove(cluster, out _);
+        _certificates.TryRemove(cluster, out _);
         _log($"cluster {cluster}: drained, nothing of it is left");
     }
 
@@ -35,11 +37,25 @@ internal sealed class LoggingSink : IRemoteClusterSink
             _holding[status.Name] = status.Held > 0;
             _log(status.Held > 0 ? $"cluster {status.Name}: {status.HeldText}" : $"cluster {status.Name}: nothing is held any more");
         }
+        SayCertificates(status);
         // A healthy line carries counters that change all the time; a sick one says what is wrong, each time anew.
         var now = (status.Ready, status.Connected, status.Connected ? "" : status.Status);
         if (_said.TryGetValue(status.Name, out var before) && before == now)
             return;
         _said[status.Name] = now;
         _log($"cluster {status.Name}: {(status.Ready ? "ready" : status.Connected ? "connected" : "not connected")}: {status.Status}");
+    }
+
+    private void SayCertificates(RemoteClusterStatus status)
+    {
+        var now = (status.CertificateExpiry, status.Tls?.Problem);
+        var before = _certificates.GetValueOrDefault(status.Name);
+        if (before == now)
+            return;
+        _certificates[status.Name] = now;
+        if (before.Expiry != now.CertificateExpiry)
+            _log($"cluster {status.Name}: {now.CertificateExpiry ?? "no certificate expires soon"}");
+        if (before.Problem != now.Problem)
+            _log($"cluster {status.Name}: {(now.Problem is { } problem ? $"error: {problem}" : "the certificate files are in order again")}");
     }
 }

@@ -24,6 +24,9 @@ public sealed record MeshStatus
     /// <summary>Peers that published records which had to be rejected.</summary>
     [JsonPropertyName("rejections")] public IReadOnlyList<PeerRejections>? Rejections { get; init; }
 
+    /// <summary>Certificates towards the peers that are read over TLS.</summary>
+    [JsonPropertyName("certificates")] public IReadOnlyList<PeerCertificates>? Certificates { get; init; }
+
     /// <summary>IDs of clusters of which the kernel has entries from before this run that nobody has confirmed yet; 0 = unknown.</summary>
     [JsonPropertyName("unconfirmed-clusters")] public IReadOnlyList<long>? Unconfirmed { get; init; }
 
@@ -84,4 +87,36 @@ public sealed record PeerRejections
     [JsonPropertyName("rejected")] public long Rejected { get; init; }
 
     [JsonPropertyName("last")] public string? Last { get; init; }
+}
+
+/// <summary>The certificates of a connection to a peer. The year 1 means not known (yet).</summary>
+public sealed record PeerCertificates
+{
+    [JsonPropertyName("name")] public string Name { get; init; } = "";
+
+    /// <summary>Common name of what we show.</summary>
+    [JsonPropertyName("client-name")] public string? ClientName { get; init; }
+
+    /// <summary>End of the certificate that we show at the next handshake.</summary>
+    [JsonPropertyName("client-not-after")]
+    [JsonConverter(typeof(GoTimeConverter))]
+    public DateTimeOffset ClientNotAfter { get; init; }
+
+    /// <summary>Subject of what the peer showed last.</summary>
+    [JsonPropertyName("server-name")] public string? ServerName { get; init; }
+
+    [JsonPropertyName("server-not-after")]
+    [JsonConverter(typeof(GoTimeConverter))]
+    public DateTimeOffset ServerNotAfter { get; init; }
+
+    /// <summary>End of the authority by which the peer was verified last.</summary>
+    [JsonPropertyName("authority-not-after")]
+    [JsonConverter(typeof(GoTimeConverter))]
+    public DateTimeOffset AuthorityNotAfter { get; init; }
+
+    /// <summary>What ends soon or has ended, and the mend; null when nothing does.</summary>
+    [JsonPropertyName("expiry")] public string? Expiry { get; init; }
+
+    /// <summary>Files that cannot be used as they are; the last good ones stay in use. Null when all is well.</summary>
+    [JsonPropertyName("problem")] public string? Problem { get; init; }
 }

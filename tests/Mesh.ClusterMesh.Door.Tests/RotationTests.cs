@@ -183,6 +183,22 @@ public sealed class RotationTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task The_door_warns_of_a_certificate_that_ends_soon_until_there_is_a_new_one()
+    {
+        var etcd = await EtcdAsync();
+        var pki = PkiDirectory.Init(Path.Combine(_directory, "door"), new PkiSettings { Cluster = DoorUnderTest.Cluster });
+        pki.Issue([PkiLeaf.Server], lifetime: TimeSpan.FromDays(12.5));
+        await using var door = await OpenAsync(etcd, pki);
+        await Wait.UntilAsync(() => !door.Log.IsEmpty && door.Log.Any(line => line.Contains("expires in 12 days", StringComparison.Ordinal)), "the warning");
+        Assert.Contains("mesh ca issue server", door.Door.Status.CertificateExpiry, StringComparison.Ordinal);
+        Assert.InRange(door.Door.Status.AuthorityNotAfter, DateTimeOffset.UtcNow.AddDays(1094), DateTimeOffset.UtcNow.AddDays(1096));
+        pki.Issue([PkiLeaf.Server]);
+        await Wait.UntilAsync(() => door.Door.Status.CertificateExpiry is null, "the end of the warning");
+        await Wait.UntilAsync(() => door.Log.Last().Contains("no certificate expires soon", StringComparison.Ordinal), "the line that ends it");
+        Assert.Single(door.Log, line => line.Contains("expires in 12 days", StringComparison.Ordinal));
+    }
+
+    [Fact]
     public async Task Clients_below_an_authority_get_in_with_the_chain_that_they_send_and_stay_when_the_bundle_changes()
     {
         var etcd = await EtcdAsync();

@@ -36,6 +36,7 @@ internal static class DoorMetrics
         Counter("delayed_total", "Number of requests delayed because their connection asked too often", door.Delayed);
         Gauge("problems", "Number of the door's problems; /problems lists them", door.Problems.Count);
         Gauge("certificate_days_left", "Days until the door's certificate ends", Math.Round((door.CertificateNotAfter - now).TotalDays, 2));
+        Gauge("authority_days_left", "Days until the first of the trusted authorities ends", Math.Round((door.AuthorityNotAfter - now).TotalDays, 2));
         return page.ToString();
     }
 }

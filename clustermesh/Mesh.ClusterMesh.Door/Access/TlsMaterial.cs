@@ -15,6 +15,8 @@ internal sealed class TlsMaterial
 {
     private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
 
+    private const int WarningDays = 30;
+
     /// <summary>Certificates that a client may send besides its own.</summary>
     private const int LongestChain = 8;
 
@@ -22,6 +24,8 @@ internal sealed class TlsMaterial
     private readonly WatchedFile<X509Certificate2Collection> _trusted;
     private readonly X509Certificate2Collection _alsoTrusted;
     private readonly TimeProvider _time;
+    private readonly Action<string> _log;
+    private string? _expiry;
 
     /// <summary>What came with a client's certificate in its handshake: needed again whenever the bundle changes. Lives as long as the
     /// certificate, which is the connection's.</summary>
@@ -30,7 +34,7 @@ internal sealed class TlsMaterial
     /// <exception cref="InvalidDataException">A file cannot be used at start.</exception>
     public TlsMaterial(DoorOptions options, TimeProvider time, Action<string> log)
     {
-        _time = time;
+        (_time, _log) = (time, log);
         _alsoTrusted = [];
         _server = new([options.CertFile, options.KeyFile], contents => ParseServer(contents[0], contents[1], time), log);
         _trusted = new([options.TrustedCaFile], contents => ParseBundle(contents[0]), log);
@@ -38,7 +42,8 @@ internal sealed class TlsMaterial
 
     private TlsMaterial(TlsMaterial of, X509Certificate2 alsoTrusted)
     {
-        _time = of._time;
+        // Its own life is short, and the files are the same: one of the two does the talking.
+        (_time, _log) = (of._time, _ => { });
         _server = of._server;
         _trusted = of._trusted;
         _alsoTrusted = [alsoTrusted];
@@ -51,6 +56,23 @@ internal sealed class TlsMaterial
     /// <summary>End of the server certificate's life.</summary>
     public DateTimeOffset ServerNotAfter => _server.Value.TargetCertificate.NotAfter;
 
+    /// <summary>End of the first to end of the trusted authorities.</summary>
+    public DateTimeOffset AuthorityNotAfter => _trusted.Value.Min(authority => authority.NotAfter.ToUniversalTime());
+
+    /// <summary>What ends soon or has ended, with the mend; null when nothing does. Changes once a day.</summary>
+    public string? Expiry
+    {
+        get
+        {
+            var said = new[]
+            {
+                Say("the door's certificate", ServerNotAfter, "issue a new one: `mesh ca issue server`"),
+                Say("an authority that clients are trusted by", AuthorityNotAfter, "replace it: `mesh ca rotate`"),
+            }.OfType<string>().ToList();
+            return said.Count == 0 ? null : string.Join("; ", said);
+        }
+    }
+
     public X509Certificate2 Server => _server.Value.TargetCertificate;
 
     /// <summary>The same files, and one more authority: for the self-test, which has no peer's key.</summary>
@@ -60,6 +82,9 @@ internal sealed class TlsMaterial
     {
         _server.Refresh();
         _trusted.Refresh();
+        var expiry = Expiry;
+        if (Interlocked.Exchange(ref _expiry, expiry) != expiry)
+            _log($"door: {expiry ?? "no certificate expires soon"}");
     }
 
     public SslServerAuthenticationOptions ForHandshake()
@@ -105,6 +130,14 @@ internal sealed class TlsMaterial
         chain.ChainPolicy.VerificationTimeIgnored = false;
         chain.ChainPolicy.VerificationTime = _time.GetUtcNow().UtcDateTime;
         return chain.Build(client);
+    }
+
+    private string? Say(string what, DateTimeOffset end, string mend)
+    {
+        var left = end - _time.GetUtcNow();
+        return left.TotalDays >= WarningDays ? null
+            : left <= TimeSpan.Zero ? $"error: {what} expired on {end:u}: {mend}"
+            : $"warning: {what} expires in {(int)left.TotalDays} days, on {end:u}: {mend}";
     }
 
     private static SslStreamCertificateContext ParseServer(byte[] certificate, byte[] key, TimeProvider time)

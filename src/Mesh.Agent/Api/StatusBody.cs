@@ -72,6 +72,18 @@ internal static class StatusBody
             },
     };
 
+    private static PeerCertificates Certificates(RemoteClusterStatus peer) => new()
+    {
+        Name = peer.Name,
+        ClientName = peer.Tls!.ClientName,
+        ClientNotAfter = peer.Tls.ClientNotAfter ?? default,
+        ServerName = peer.Tls.ServerName,
+        ServerNotAfter = peer.Tls.ServerNotAfter ?? default,
+        AuthorityNotAfter = peer.Tls.AuthorityNotAfter ?? default,
+        Expiry = peer.CertificateExpiry,
+        Problem = peer.Tls.Problem,
+    };
+
     private static Status Agent(AgentView view, IReadOnlyList<TableStatus> tables)
     {
         var name = $"mesh-agent {AgentView.Version}";
@@ -108,6 +120,7 @@ internal static class StatusBody
             : Enumerable.Empty<Problem>()),
         Rejections = OrNull(peers.Where(peer => peer.Rejected > 0)
             .Select(peer => new PeerRejections { Name = peer.Name, Rejected = peer.Rejected, Last = peer.LastRejection })),
+        Certificates = OrNull(peers.Where(peer => peer.Tls is not null).Select(Certificates)),
         Unconfirmed = OrNull(view.RemoteSource.Unconfirmed.Select(id => (long)id)),
         Drops = view.Datapath is { } datapath ? Drops(datapath) : null,
     };

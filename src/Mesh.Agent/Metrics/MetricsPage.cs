@@ -16,6 +16,7 @@ internal static class MetricsPage
     {
         var page = new StringBuilder();
         Peers(page, view);
+        Certificates(page, view);
         Tables(page, view);
         if (view.Datapath is { } datapath)
             Kernel(page, datapath);
@@ -51,6 +52,22 @@ internal static class MetricsPage
         Family(page, "mesh_clustermesh_refused_records_total", "counter", "Records refused, by reason.",
             (view.Peers?.Clusters ?? []).SelectMany(peer => peer.Refused.Select(pair =>
                 ($"{source},target_cluster=\"{peer.Name}\",reason=\"{pair.Key.Word()}\"", (double)pair.Value))));
+    }
+
+    private static void Certificates(StringBuilder page, AgentView view)
+    {
+        var peers = (view.Peers?.Statuses ?? []).Where(peer => peer.Tls is not null).ToList();
+        var ends = from peer in peers
+                   from one in new[]
+                   {
+                       ("client", peer.Tls!.ClientNotAfter), ("server", peer.Tls.ServerNotAfter), ("authority", peer.Tls.AuthorityNotAfter),
+                   }
+                   where one.Item2 is not null
+                   select ($"target_cluster=\"{peer.Name}\",certificate=\"{one.Item1}\"", (double)one.Item2!.Value.ToUnixTimeSeconds());
+        Family(page, "mesh_clustermesh_certificate_not_after", "gauge",
+            "End of a certificate towards a remote cluster, seconds since 1970: ours, its server's, its server's authority.", ends);
+        Family(page, "mesh_clustermesh_certificate_problem", "gauge", "1 while a certificate file cannot be used and the last good one is.",
+            peers.Select(peer => ($"target_cluster=\"{peer.Name}\"", peer.Tls!.Problem is null ? 0.0 : 1.0)));
     }
 
     private static void Tables(StringBuilder page, AgentView view)

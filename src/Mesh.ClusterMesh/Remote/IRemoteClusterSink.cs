@@ -1,4 +1,5 @@
 using Mesh.ClusterMesh.Wire;
+using Mesh.KVStore;
 using Mesh.Model;
 
 namespace Mesh.ClusterMesh.Remote;
@@ -91,6 +92,12 @@ public sealed record RemoteClusterStatus
 
     /// <summary>Null when it never failed.</summary>
     public DateTimeOffset? LastFailure { get; init; }
+
+    /// <summary>The certificates towards the peer, ours and its own; null without TLS, or before there was a connection to try.</summary>
+    public TlsStatus? Tls { get; init; }
+
+    /// <summary>Which of them end soon or have ended; null when none. Changes once a day.</summary>
+    public string? CertificateExpiry { get; init; }
 
     /// <summary>Records rejected as malformed or not the peer's to publish, since the start; with the latest reason.</summary>
     public long Rejected { get; init; }

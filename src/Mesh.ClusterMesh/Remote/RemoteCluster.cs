@@ -280,6 +280,8 @@ public sealed class RemoteCluster
             Identities = _records.Count(RemoteResource.Identities),
             Failures = _failures,
             LastFailure = _lastFailure,
+            Tls = store?.Tls,
+            CertificateExpiry = store?.Tls?.Expiry(_time.GetUtcNow()),
             Rejected = _records.Quarantine.Total,
             LastRejection = _records.Quarantine.Last,
             Quarantined = _records.Quarantine.Count,

@@ -16,7 +16,7 @@ internal sealed class ClientTls
     private readonly EtcdOptions _options;
     private readonly string _host;
     private readonly TimeProvider _time;
-    private readonly LastGood<SslStreamCertificateContext>? _identity;
+    private readonly LastGood<Identity>? _identity;
     private readonly LastGood<X509Certificate2Collection>? _trusted;
     private long _checked;
     private volatile Presented? _server;
@@ -33,6 +33,9 @@ internal sealed class ClientTls
             _trusted = new([bundle], ParseBundle);
     }
 
+    /// <summary>What we show: the certificate with its key, and the chain behind it.</summary>
+    private sealed record Identity(SslStreamCertificateContext Context, string Name, DateTimeOffset NotAfter);
+
     /// <summary>What the server showed at its last handshake.</summary>
     private sealed record Presented(string Subject, DateTimeOffset NotAfter, DateTimeOffset? AuthorityNotAfter);
 
@@ -48,9 +51,9 @@ internal sealed class ClientTls
                 _identity?.Refresh();
                 _trusted?.Refresh();
             }
-            var client = _identity?.Value?.TargetCertificate;
-            return new TlsStatus(client?.GetNameInfo(X509NameType.SimpleName, forIssuer: false), client?.NotAfter.ToUniversalTime(),
-                _server?.Subject, _server?.NotAfter, _server?.AuthorityNotAfter, Problem);
+            var client = _identity?.Value;
+            var server = _server;
+            return new TlsStatus(client?.Name, client?.NotAfter, server?.Subject, server?.NotAfter, server?.AuthorityNotAfter, Problem);
         }
     }
 
@@ -87,7 +90,7 @@ internal sealed class ClientTls
                 EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
                 // A resumed session would keep the old client certificate after a rotation.
                 AllowTlsResume = false,
-                ClientCertificateContext = identity,
+                ClientCertificateContext = identity?.Context,
                 RemoteCertificateValidationCallback = (_, presented, chain, errors) => Verify(presented, chain, errors, trusted),
             }, cancellation).ConfigureAwait(false);
             return stream;
@@ -140,7 +143,7 @@ internal sealed class ClientTls
             $"{_options.TrustedCaFile}: {string.Join(", ", check.ChainStatus.Select(s => s.Status))}");
     }
 
-    private SslStreamCertificateContext ParseIdentity(byte[][] files)
+    private Identity ParseIdentity(byte[][] files)
     {
         var pem = Encoding.UTF8.GetString(files[0]);
         var certificate = X509Certificate2.CreateFromPem(pem, Encoding.UTF8.GetString(files[1]));
@@ -150,7 +153,8 @@ internal sealed class ClientTls
             throw new CryptographicException($"it expired on {certificate.NotAfter.ToUniversalTime():u}");
         var chain = new X509Certificate2Collection();
         chain.ImportFromPem(pem);
-        return SslStreamCertificateContext.Create(certificate, chain, offline: true);
+        return new Identity(SslStreamCertificateContext.Create(certificate, chain, offline: true),
+            certificate.GetNameInfo(X509NameType.SimpleName, forIssuer: false), certificate.NotAfter.ToUniversalTime());
     }
 
     private static X509Certificate2Collection ParseBundle(byte[][] files)
