@@ -131,7 +131,8 @@ public sealed partial class PkiDirectory
         return [.. content.Peers.Where(peer => peer.IssuerKeyId != issuing && peer.NotAfter > now)
             .OrderBy(peer => peer.CommonName, StringComparer.Ordinal)
             .Select(peer => $"{peer.CommonName} got its last certificate from the previous authority on {peer.IssuedAt:u} (valid until "
-                + $"{peer.NotAfter:u}): have that cluster join again, which brings it a new one and the new bundle")];
+                + $"{peer.NotAfter:u}): have that cluster join again, which brings it a new one and the new bundle "
+                + "(`mesh clustermesh token` here, `mesh clustermesh connect` there)")];
     }
 
     private static string Without(string bundle, Func<string, bool> goes) =>

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Text.Json;
+using Mesh.Joining;
 using Mesh.Pki;
 using Xunit;
 
@@ -109,6 +110,38 @@ public sealed class CaTests : IDisposable
     }
 
     [Fact]
+    public async Task A_cluster_s_description_says_where_its_certificates_are_and_who_has_copies()
+    {
+        var agents = Directory.CreateDirectory(Path.Combine(_scratch, "agents")).FullName;
+        var direct = Directory.CreateDirectory(Path.Combine(_scratch, "direct")).FullName;
+        new ClusterDescription
+        {
+            Name = "tokyo",
+            Id = 1,
+            PodCIDRs = ["10.1.0.0/16"],
+            NodeCIDRs = ["172.30.1.0/24"],
+            DoorAddresses = ["https://172.30.1.100:2379"],
+            Pki = "pki",
+            AgentConfigs = ["agents", "direct"],
+            JoinDirectory = "join",
+        }.Save(_scratch);
+        Assert.Equal(0, (await RunAsync("init", "--cluster-dir", _scratch)).Code);
+        Assert.Equal("tokyo", PkiDirectory.Open(Dir).Settings.Cluster);
+        // As a join left it: plain files.
+        foreach (var (copy, source) in new[] { ("-ca.crt", "ca.crt"), (".crt", "local.crt"), (".key", "local.key") })
+            File.Copy(Path.Combine(Dir, source), Path.Combine(agents, "local-etcd-client" + copy));
+        Assert.Equal(0, (await RunAsync("rotate", "--cluster-dir", _scratch, "--to", "reissued")).Code);
+        foreach (var (copy, source) in new[] { ("-ca.crt", "ca.crt"), (".crt", "local.crt"), (".key", "local.key") })
+        {
+            Assert.Equal(
+                await File.ReadAllTextAsync(Path.Combine(Dir, source), TestContext.Current.CancellationToken),
+                await File.ReadAllTextAsync(Path.Combine(agents, "local-etcd-client" + copy), TestContext.Current.CancellationToken));
+        }
+        Assert.Empty(Directory.EnumerateFileSystemEntries(direct));
+        Assert.Contains("calls it tokyo", (await RunAsync("init", "--cluster-dir", _scratch, "--cluster-name", "osaka")).Error, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public async Task Show_as_JSON_is_public_and_has_the_days_left()
     {
         await GoodAsync("init", "--cluster-name", "tokyo", "--lifetime", "20d");
@@ -144,6 +177,7 @@ public sealed class CaTests : IDisposable
         Assert.Contains("cluster tokyo", await BadAsync("init", "--cluster-name", "osaka"), StringComparison.Ordinal);
         Assert.Contains("remote-CLUSTER", await BadAsync("issue", "--request", "x", "--common-name", "admin-tokyo"), StringComparison.Ordinal);
         Assert.Contains("no rotation", await BadAsync("rotate", "--cancel"), StringComparison.Ordinal);
+        Assert.Contains("give one of them", await BadAsync("show", "--cluster-dir", _scratch), StringComparison.Ordinal);
         Assert.Contains("no such directory", await BadAsync("rotate", "--copy-to", "/nonexistent"), StringComparison.Ordinal);
         Assert.Contains("365d", await BadAsync("issue", "--lifetime", "soon"), StringComparison.Ordinal);
         Assert.Equal(RotationStage.Settled, PkiDirectory.Open(Dir).Settings.Stage);

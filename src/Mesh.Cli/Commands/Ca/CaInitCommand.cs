@@ -27,7 +27,7 @@ internal static class CaInitCommand
         {
             var settings = new PkiSettings
             {
-                Cluster = parsed.GetValue(cluster) ?? throw new CliException("whose certificates? give --cluster-name NAME"),
+                Cluster = Name(parsed.GetValue(cluster), options.Cluster(parsed)?.Name),
                 ServerNames = parsed.GetValue(names) ?? [],
             };
             settings = settings with
@@ -42,6 +42,10 @@ internal static class CaInitCommand
         });
         return command;
     }
+
+    private static string Name(string? given, string? described) => given is null || described is null || given == described
+        ? given ?? described ?? throw new CliException("whose certificates? give --cluster-name NAME")
+        : throw new CliException($"--cluster-name {given}: the cluster's own description calls it {described}");
 
     private static PkiAuthorityFiles? TakeOver(string? certificate, string? key, string? bundle)
     {
