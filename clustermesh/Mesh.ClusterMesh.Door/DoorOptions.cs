@@ -93,6 +93,10 @@ public sealed record DoorOptions
     /// </summary>
     public bool ConfirmReads { get; init; }
 
+    /// <summary>True: etcd itself keeps the name of its history (one key outside of what peers read), so that all doors before it
+    /// advertise the same cluster ID and change it together. Takes a channel that may write.</summary>
+    public bool SharesEra { get; init; }
+
     /// <summary>Directory where the door writes which etcd it followed; null makes every start a new cluster ID.</summary>
     public string? StateDir { get; init; }
 

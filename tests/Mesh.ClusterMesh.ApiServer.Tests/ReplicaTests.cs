@@ -125,6 +125,103 @@ public class ReplicaTests
         Assert.Equal(0, tokyo.Server.Door!.Status.Etcd.Reloads);
     }
 
+    [Fact]
+    public async Task Two_doors_advertise_one_cluster_and_a_reader_that_moves_between_them_loses_nothing()
+    {
+        await using var etcd = await EtcdCluster.StartAsync();
+        await using var one = new TestCluster();
+        await using var two = new TestCluster(one);
+        one.Write("cart.yaml", Yaml.Service("cart"));
+        await one.StartOverAsync(etcd);
+        await two.StartOverAsync(etcd);
+        Assert.True(one.Server.IsWriter && !two.Server.IsWriter);
+        var advertised = one.Server.Door!.Status.ClusterId;
+        Assert.Equal(advertised, two.Server.Door!.Status.ClusterId);
+        Assert.NotEqual(one.Server.Door.Status.Etcd.EtcdClusterId, advertised);
+
+        await using var reader = one.ReaderOf("admin-tokyo", replicas: two);
+        await using var store = etcd.NewStore();
+        await using var traffic = new Traffic(store, reader);
+        for (var turn = 0; turn < 4; turn++)
+        {
+            await traffic.SeesAsync(30);
+            // The one that the reader is at goes away, and comes back.
+            var (leaving, staying) = reader.Status.Endpoint == one.Url ? (one, two) : (two, one);
+            await leaving.StopAsync();
+            await traffic.SeesAsync(30);
+            await Deadline.Until(() => staying.Server.IsWriter, "the one that stays to write", () => staying.Logged);
+            await leaving.StartOverAsync(etcd);
+            Assert.Equal(advertised, leaving.Server.Door!.Status.ClusterId);
+        }
+        await traffic.StopAsync();
+        await Deadline.Until(() => traffic.Missing.Count == 0, "every acknowledged write to be seen", () => $"{reader.Status}");
+        var history = await HistoryAsync(etcd, "load/number");
+        Assert.Equal(history.SkipWhile(version => version != traffic.Seen[0]), traffic.Seen);
+    }
+
+    [Fact]
+    public async Task When_etcd_is_wiped_both_doors_change_to_the_same_new_cluster_and_readers_list_again()
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var one = new TestCluster();
+        await using var two = new TestCluster(one);
+        one.Write("cart.yaml", Yaml.Service("cart"));
+        await one.StartOverAsync(etcd, withDoor: true);
+        await two.StartOverAsync(etcd, withDoor: true);
+        await using (var store = etcd.NewStore())
+        {
+            for (var i = 0; i < 200; i++)
+                await store.WriteAsync([new($"load/{i}", new byte[10])], Cancellation);
+        }
+        await using var reader = new Watching(two.ReaderOf("remote"));
+        await Deadline.Until(() => reader.Has("cart"), "the reader to read");
+        var before = one.Server.Door!.Status;
+        Assert.Equal(before.ClusterId, two.Server.Door!.Status.ClusterId);
+
+        // The same etcd ID, and a revision that readers were beyond.
+        await etcd.WipeAsync(sameClusterId: true);
+        await Deadline.Until(() => one.Server.Door.Status is { Etcd.Connected: true } a && two.Server.Door.Status is { Etcd.Connected: true } b
+            && a.ClusterId == b.ClusterId && a.ClusterId != before.ClusterId, "both to advertise another cluster",
+            () => $"{one.Server.Door.Status}\n{two.Server.Door.Status}\n{one.Logged}");
+        Assert.Equal(before.Etcd.EtcdClusterId, one.Server.Door.Status.Etcd.EtcdClusterId);
+        Assert.True(one.Server.Door.Status.Revision < before.Revision);
+        one.Write("till.yaml", Yaml.Service("till"));
+        await Deadline.Until(() => reader.Has("till") && reader.Has("cart"), "the reader to be in the new one", () => two.Logged);
+        Assert.True(reader.Store.Status.Relists > 0);
+
+        // One that knows nothing of either joins them, and keys that somebody deletes by the way do not make them part.
+        var after = one.Server.Door.Status.ClusterId;
+        await two.StopAsync();
+        Directory.Delete(Path.Combine(two.Home, "state"), recursive: true);
+        await two.StartOverAsync(etcd, withDoor: true);
+        Assert.Equal(after, two.Server.Door!.Status.ClusterId);
+        await using (var store = etcd.NewStore())
+        {
+            await store.DeletePrefixAsync("mesh/door/", Cancellation);
+            await Deadline.Until(async () => await store.TextAsync("mesh/door/era") is not null, "the name to be back");
+        }
+        Assert.Equal((after, after), (one.Server.Door.Status.ClusterId, two.Server.Door.Status.ClusterId));
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_door_that_knows_nothing_of_a_wipe_is_told_by_etcd_and_would_otherwise_pass_for_the_old_one(bool shared)
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var one = new TestCluster();
+        await using var two = new TestCluster(one);
+        one.Write("cart.yaml", Yaml.Service("cart"));
+        await one.StartOverAsync(etcd, withDoor: true, shared);
+        var before = one.Server.Door!.Status.ClusterId;
+        await etcd.WipeAsync(sameClusterId: true);
+        await Deadline.Until(() => one.Server.Door.Status.ClusterId != before, "the one that was there to notice", () => one.Logged);
+
+        await two.StartOverAsync(etcd, withDoor: true, shared);
+        // Not shared, it advertises what readers of the old history hold, and these would resume in the new one.
+        Assert.Equal(shared ? one.Server.Door.Status.ClusterId : before, two.Server.Door!.Status.ClusterId);
+    }
+
     /// <summary>Every version that the key ever had, from etcd itself.</summary>
     private static async Task<List<(string, long)>> HistoryAsync(EtcdCluster etcd, string key)
     {

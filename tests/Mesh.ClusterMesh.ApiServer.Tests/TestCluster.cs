@@ -72,14 +72,17 @@ internal sealed class TestCluster : IAsyncDisposable
     }
 
     /// <summary>Over an etcd of several members, behind a door.</summary>
-    public Task StartOverAsync(EtcdCluster etcd) => StartAsync(Options() with
-    {
-        GivenEtcd = etcd.Options,
-        StateDirectory = Path.Combine(Home, "state"),
-        Door = DoorOptions() with { ConfirmReads = true },
-    });
+    public Task StartOverAsync(EtcdCluster etcd) => StartOverAsync(etcd.Options, withDoor: true, sharesEra: true);
 
-    public Task StartOverAsync(EtcdServer etcd) => StartAsync(Options() with { GivenEtcd = etcd.Options });
+    public Task StartOverAsync(EtcdServer etcd, bool withDoor = false, bool sharesEra = true) =>
+        StartOverAsync(etcd.Options, withDoor, sharesEra);
+
+    private Task StartOverAsync(EtcdOptions etcd, bool withDoor, bool sharesEra) => StartAsync(Options() with
+    {
+        GivenEtcd = etcd,
+        StateDirectory = Path.Combine(Home, "state"),
+        Door = withDoor ? DoorOptions() with { StateDir = Path.Combine(Home, "state"), ConfirmReads = true, SharesEra = sharesEra } : null,
+    });
 
     public Task StartWithOwnEtcdAsync() => StartAsync(Options() with { EmbeddedEtcdDirectory = EtcdData, Door = DoorOptions() });
 
@@ -145,10 +148,12 @@ internal sealed class TestCluster : IAsyncDisposable
     }
 
     /// <summary>A reader at the door with a certificate of this common name.</summary>
-    public EtcdKVStore ReaderOf(string commonName, string? file = null)
+    /// <param name="replicas">Another door of the cluster, which the reader may use as well.</param>
+    public EtcdKVStore ReaderOf(string commonName, string? file = null, TestCluster? replicas = null)
     {
         var (cert, key) = Certificate(commonName, file);
-        return new EtcdKVStore(new EtcdOptions { Endpoints = [Url], TrustedCaFile = CaFile, CertFile = cert, KeyFile = key });
+        string[] endpoints = replicas is null ? [Url] : [Url, replicas.Url];
+        return new EtcdKVStore(new EtcdOptions { Endpoints = endpoints, TrustedCaFile = CaFile, CertFile = cert, KeyFile = key });
     }
 
     /// <summary>The cluster's own etcd behind the door, with every right.</summary>

@@ -89,6 +89,7 @@ internal sealed class ServerFlags
             Door = door is null ? null : door with
             {
                 ConfirmReads = given is not null,
+                SharesEra = true,
                 StateDir = stateDirectory,
             },
             Join = join,

@@ -99,6 +99,7 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
             {
                 seen = await WaitForStartAsync(seen, _stopWatching.Token);
                 await WaitUntilReadyAsync(_stopWatching.Token);
+                Mark();
             }
         }
         catch (OperationCanceledException) when (_stopWatching.IsCancellationRequested)
@@ -106,6 +107,32 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
             return;
         }
     }
+
+    /// <summary>Notes, within etcd's data, that they have served: an etcd that is killed while it makes them can be left without a
+    /// member to elect, and would then wait for ever.</summary>
+    private void Mark()
+    {
+        try
+        {
+            File.WriteAllText(ServedMark, "");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            _log($"etcd: {ServedMark} cannot be written, so the next start begins with empty data: {e.Message}");
+        }
+    }
+
+    private void RemoveUnserved()
+    {
+        if (!Directory.Exists(MemberDirectory) || File.Exists(ServedMark))
+            return;
+        _log("etcd: its data were not finished when it ended: it begins with empty ones");
+        Directory.Delete(MemberDirectory, recursive: true);
+    }
+
+    private string MemberDirectory => Path.Combine(_directory, "member");
+
+    private string ServedMark => Path.Combine(MemberDirectory, "served");
 
     /// <summary>Completes once etcd has been started more often than the caller has seen; returns how often.</summary>
     public async Task<int> WaitForStartAsync(int seen, CancellationToken cancellation)
@@ -192,6 +219,7 @@ public sealed partial class EtcdSupervisor : IAsyncDisposable
     {
         try
         {
+            RemoveUnserved();
             _certificates.Make();
             using var child = Process.Start(StartInfo())!;
             _child = child;

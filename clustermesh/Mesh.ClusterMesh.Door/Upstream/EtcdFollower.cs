@@ -37,6 +37,7 @@ internal sealed class EtcdFollower
     private readonly Watch.WatchClient _watch;
     private readonly WatchCache _cache;
     private readonly Lineage _lineage;
+    private readonly SharedEra? _era;
     private readonly DoorLimits _limits;
     private readonly TimeProvider _time;
     private readonly Action<string> _log;
@@ -49,12 +50,14 @@ internal sealed class EtcdFollower
     private long _distrusted;
     private UpstreamStatus _status;
 
-    public EtcdFollower(CallInvoker etcd, WatchCache cache, Lineage lineage, DoorLimits limits, TimeProvider time, Action<string> log)
+    public EtcdFollower(
+        CallInvoker etcd, WatchCache cache, Lineage lineage, DoorLimits limits, TimeProvider time, Action<string> log, bool sharesEra = false)
     {
         _kv = new KV.KVClient(etcd);
         _watch = new Watch.WatchClient(etcd);
         _cache = cache;
         _lineage = lineage;
+        _era = sharesEra ? new SharedEra(_kv, lineage) : null;
         _limits = limits;
         _time = time;
         _log = log;
@@ -184,6 +187,7 @@ internal sealed class EtcdFollower
             CreateRequest = new WatchCreateRequest { Key = ZeroByte, RangeEnd = ZeroByte, StartRevision = history.Head.Revision },
         }, cancellation);
         long target = 0;
+        _era?.Begin();
         while (await call.ResponseStream.MoveNext(cancellation))
         {
             var response = call.ResponseStream.Current;
@@ -205,8 +209,16 @@ internal sealed class EtcdFollower
             }
             if (Take(history, response.Events) is { } fault)
                 return fault;
-            if (history.Head.Revision >= target)
-                Reached(history, response.Header);
+            if (history.Head.Revision < target)
+                continue;
+            if (_era is not null)
+            {
+                if (_published && SharedEra.Of(history.Head) is { } era && era != _lineage.Era)
+                    return Reload("another door found that etcd had been wiped, restored or exchanged");
+                if (!await _era.SettleAsync(history.Head, _published || _continues, cancellation))
+                    continue;
+            }
+            Reached(history, response.Header);
         }
         return "etcd ended the watch";
     }
@@ -249,7 +261,9 @@ internal sealed class EtcdFollower
     {
         if (!_published)
         {
-            var id = _lineage.Adopt(_etcdClusterId, _continues, history.Head);
+            var id = _era is null
+                ? _lineage.Adopt(_etcdClusterId, _continues, history.Head)
+                : _lineage.Adopt(_etcdClusterId, SharedEra.Of(history.Head)!, history.Head);
             _ids = new HeaderIds(id, header.MemberId, header.RaftTerm);
             _cache.Publish(history, _ids);
             _published = true;

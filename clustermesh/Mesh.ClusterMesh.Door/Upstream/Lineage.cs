@@ -1,4 +1,5 @@
 using System.Security.Cryptography;
+using System.Text;
 using System.Text.Json;
 using System.Text.Json.Serialization;
 using Mesh.ClusterMesh.Door.Cache;
@@ -8,7 +9,10 @@ namespace Mesh.ClusterMesh.Door.Upstream;
 /// <summary>What the door wrote down about the etcd it last followed.</summary>
 /// <param name="Revision">Newest revision that readers may have seen.</param>
 /// <param name="Digest">SHA-256 of that revision's events, upper-case hex; empty when they were not known.</param>
-internal sealed record LineageRecord(ulong EtcdClusterId, uint Epoch, long Revision, string Digest);
+/// <param name="Era">Name of the history as etcd itself had it; null without a <see cref="SharedEra"/>.</param>
+/// <param name="Former">Names it had before, newest last: an etcd that comes up under one of them was restored.</param>
+internal sealed record LineageRecord(
+    ulong EtcdClusterId, uint Epoch, long Revision, string Digest, string? Era = null, IReadOnlyList<string>? Former = null);
 
 [JsonSerializable(typeof(LineageRecord))]
 [JsonSourceGenerationOptions(WriteIndented = true)]
@@ -18,12 +22,15 @@ internal sealed partial class LineageJson : JsonSerializerContext;
 /// Decides whether the etcd behind the door is the one readers know, and names it accordingly. An etcd that was wiped or restored
 /// starts its revisions anew, often under the same cluster ID (the ID is a hash of its configuration), and a reader that resumed a
 /// watch there would wait for ever or miss changes. So each such break begins a new epoch, and the advertised cluster ID is made of
-/// etcd's ID and the epoch: readers pin it, see it change and list again. Epoch 0 advertises etcd's own ID.
+/// etcd's ID and the epoch: readers pin it, see it change and list again. Epoch 0 advertises etcd's own ID. Where several doors stand
+/// before one etcd the name of the era takes the place of the epoch, for that one they share.
 /// With a file the epoch outlives the door; without one each start is an epoch of its own. The file is written at each new epoch,
 /// once a second while revisions grow, and at the end, so a crash leaves at most one second in which a restore could go unseen.
 /// </summary>
 internal sealed class Lineage
 {
+    private const int FormerMax = 32;
+
     private readonly string? _file;
     private readonly Lock _gate = new();
     private LineageRecord? _record;
@@ -51,6 +58,30 @@ internal sealed class Lineage
 
     public IEnumerable<string> Errors => _error is { } error ? [error] : [];
 
+    /// <summary>Name of the era that we last served; null when there was none.</summary>
+    public string? Era => _record?.Era;
+
+    /// <summary>True when an etcd of that era is not the history that readers know by its name.</summary>
+    public bool IsOutdated(string era, bool unbroken) => _record switch
+    {
+        null => false,
+        { Era: { } known } when known != era => _record.Former?.Contains(era) == true,
+        _ => !unbroken,
+    };
+
+    /// <summary>Serves an etcd under the name that it has.</summary>
+    public ulong Adopt(ulong etcdClusterId, string era, RevisionEntry head)
+    {
+        lock (_gate)
+        {
+            var former = _record?.Former ?? [];
+            if (_record?.Era is { } known && known != era)
+                former = [.. former.Append(known).TakeLast(FormerMax)];
+            Write(new LineageRecord(etcdClusterId, _record?.Epoch ?? 0, head.Revision, Digest(head), era, former));
+            return Advertised(_record!);
+        }
+    }
+
     /// <summary>Carries the epoch on when etcd is the same one, begins another when not. Returns the ID to advertise.</summary>
     public ulong Adopt(ulong etcdClusterId, bool unbroken, RevisionEntry head)
     {
@@ -71,18 +102,21 @@ internal sealed class Lineage
     {
         lock (_gate)
         {
-            if (_record is { } record && record.Revision < head.Revision && Advertised(record.EtcdClusterId, record.Epoch) == advertised)
+            if (_record is { } record && record.Revision < head.Revision && Advertised(record) == advertised)
                 Write(record with { Revision = head.Revision, Digest = Digest(head) });
         }
     }
 
-    public static ulong Advertised(ulong etcdClusterId, uint epoch)
+    public static ulong Advertised(ulong etcdClusterId, uint epoch) =>
+        epoch == 0 ? etcdClusterId : Hash(etcdClusterId, BitConverter.GetBytes(epoch));
+
+    private static ulong Advertised(LineageRecord record) => record.Era is { } era
+        ? Hash(record.EtcdClusterId, Encoding.UTF8.GetBytes(era))
+        : Advertised(record.EtcdClusterId, record.Epoch);
+
+    private static ulong Hash(ulong etcdClusterId, byte[] name)
     {
-        if (epoch == 0)
-            return etcdClusterId;
-        Span<byte> input = stackalloc byte[12];
-        BitConverter.TryWriteBytes(input, etcdClusterId);
-        BitConverter.TryWriteBytes(input[8..], epoch);
+        byte[] input = [.. BitConverter.GetBytes(etcdClusterId), .. name];
         Span<byte> hash = stackalloc byte[32];
         SHA256.HashData(input, hash);
         var id = BitConverter.ToUInt64(hash);

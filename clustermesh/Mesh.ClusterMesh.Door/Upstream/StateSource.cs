@@ -24,7 +24,7 @@ internal sealed class StateSource
         _time = time;
         _maintenance = new Maintenance.MaintenanceClient(etcd);
         Lineage = new Lineage(options.StateDir is { } dir ? Path.Combine(dir, LineageFile) : null);
-        Follower = new EtcdFollower(etcd, Cache, Lineage, options.Limits, time, log);
+        Follower = new EtcdFollower(etcd, Cache, Lineage, options.Limits, time, log, options.SharesEra);
         var confirmation = options.ConfirmReads ? new ReadConfirmation(Follower.ConfirmedRevisionAsync, Cache, ConfirmTimeout) : null;
         View = new DoorView(Cache, confirmation, EtcdStatus);
     }
