@@ -261,7 +261,8 @@ public sealed class ListenerTests : IAsyncLifetime
         var number = 0;
         foreach (var wrong in new[]
         {
-            facts with { Name = "../../etc" }, facts with { Id = 0 }, facts with { Id = 4711 }, facts with { PodCIDRs = [] }, facts with { PodCIDRs = ["10.0.0.0/99"] },
+            facts with { Name = "../../etc" }, facts with { Id = 0 }, facts with { Id = 4711 },
+            facts with { PodCIDRs = [] }, facts with { PodCIDRs = ["10.0.0.0/99"] },
             facts with { DoorAddresses = ["https://1.2.3.4:2379\n- evil: true"] }, facts with { Authorities = "no PEM" }, facts with { TunnelPort = 0 },
             facts with { PodCIDRs = [.. Enumerable.Repeat("10.2.0.0/16", 65)] },
         })

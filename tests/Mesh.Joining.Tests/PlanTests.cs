@@ -71,7 +71,8 @@ public sealed class PlanTests : IAsyncDisposable
     [Fact]
     public async Task The_id_of_a_peer_of_the_other_side()
     {
-        var (tokyo, osaka, kyoto) = (Cluster("tokyo", 1), Cluster("osaka", 2), Cluster("kyoto", 2, own => own with { PodCIDRs = ["10.3.0.0/16"], NodeCIDRs = ["172.30.3.0/24"] }));
+        var (tokyo, osaka) = (Cluster("tokyo", 1), Cluster("osaka", 2));
+        var kyoto = Cluster("kyoto", 2, own => own with { PodCIDRs = ["10.3.0.0/16"], NodeCIDRs = ["172.30.3.0/24"] });
         tokyo.Listen();
         await osaka.Join(tokyo.Token()).ConnectAsync(ConnectRequest.Plain, Cancel);
         await NamesAsync("cluster-id", "kyoto and osaka (a peer of tokyo) have the same ID 2", tokyo, kyoto, tokyo.Token());
@@ -86,7 +87,8 @@ public sealed class PlanTests : IAsyncDisposable
         kyoto.Listen();
         await osaka.Join(tokyo.Token()).ConnectAsync(ConnectRequest.Plain, Cancel);
         await second.Join(kyoto.Token()).ConnectAsync(ConnectRequest.Plain, Cancel);
-        await NamesAsync("cluster-name", "osaka (a peer of kyoto) and osaka (a peer of tokyo) have the same name and different IDs", tokyo, kyoto, tokyo.Token());
+        await NamesAsync("cluster-name", "osaka (a peer of kyoto) and osaka (a peer of tokyo) have the same name and different IDs",
+            tokyo, kyoto, tokyo.Token());
     }
 
     [Fact]

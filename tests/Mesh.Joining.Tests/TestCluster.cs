@@ -89,7 +89,8 @@ internal sealed class TestCluster : IAsyncDisposable
     }
 
     public JoinToken Token(TokenRequest? request = null, TimeProvider? time = null) =>
-        new TokenLedger(Description.JoinDirectory, time ?? TimeProvider.System).Create(Description, Root, request ?? new TokenRequest(TimeSpan.FromMinutes(10)));
+        new TokenLedger(Description.JoinDirectory, time ?? TimeProvider.System)
+            .Create(Description, Root, request ?? new TokenRequest(TimeSpan.FromMinutes(10)));
 
     /// <summary>As if it were another host: sockets come from this cluster's own address.</summary>
     public JoinEnvironment Environment_(Action<string>? step = null, TimeProvider? time = null) => new()

@@ -52,7 +52,8 @@ internal sealed class JoinPlan(ClusterDescription own, JoinToken token, JoinEnvi
             return;
         }
         Add(Finding.Ok(Finding.Names.Token, $"{token.Id} of {issuer.Name} (id {issuer.Id}), unused, valid until {answer.Expires:yyyy-MM-dd HH:mm:ss}Z"));
-        Expiry(Finding.Names.JoinTls, $"the certificate of {issuer.Name}'s join listener {client.Remote}", client.Certificate.DaysLeft ?? 0, $"`mesh ca issue` on {issuer.Name}");
+        Expiry(Finding.Names.JoinTls, $"the certificate of {issuer.Name}'s join listener {client.Remote}", client.Certificate.DaysLeft ?? 0,
+            $"`mesh ca issue` on {issuer.Name}");
         _findings.AddRange(MeshChecks.Compare(facts, issuer));
         Add(MeshChecks.Clock(answer.Now - (now - half), half, issuer.Name));
         Authority(issuer);

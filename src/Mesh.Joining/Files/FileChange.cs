@@ -35,7 +35,15 @@ public sealed record FileChange(string Path, ChangeStage Stage, byte[]? Before, 
         return new FileChange(path, stage, before, before is null ? 0 : (int)File.GetUnixFileMode(path), after, mode);
     }
 
-    public void Apply() => Put(After, AfterMode);
+    /// <summary>Only this peer's entry of a users file is brought to what it shall be: others may have changed theirs since.</summary>
+    public void Apply()
+    {
+        if (User is null || Content(Path) is not { } now || Same(now, Before))
+            Put(After, AfterMode);
+        else
+            Put(After is not null && UsersFile.Has(After, User) ? UsersFile.With(now, User, Path) : UsersFile.Without(now, User, Path),
+                (int)File.GetUnixFileMode(Path));
+    }
 
     /// <returns>Null, or why the file was left as somebody else made it meanwhile.</returns>
     public string? Undo()

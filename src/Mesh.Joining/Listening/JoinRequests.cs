@@ -142,7 +142,8 @@ internal sealed class JoinRequests(JoinListenerOptions options, TokenLedger ledg
             && !(finding.CanBeForced && record.Allowed.Contains(finding.Check))).ToList();
         if (refused.Count > 0)
             throw new JoinException("refused", $"{facts.Name} refuses: {string.Join("; ", refused.Select(f => $"{f.Check}: {f.Text}"))}"
-                + (refused.All(f => f.CanBeForced) ? $" (a token made with {string.Join(' ', refused.Select(f => $"--allow {f.Check}").Distinct())} would pass)" : ""));
+                + (refused.All(f => f.CanBeForced)
+                    ? $" (a token made with {string.Join(' ', refused.Select(f => $"--allow {f.Check}").Distinct())} would pass)" : ""));
         var ownKey = record.OwnKey ?? Pki.CertificateRequests.Create(PeerFiles.UserOf(own.Name)).KeyPem;
         var certificate = OwnPki.Sign(options.PkiDirectory ?? own.Pki, request.Request, PeerFiles.UserOf(taker.Name), options.Time);
         options.Step("bind token");

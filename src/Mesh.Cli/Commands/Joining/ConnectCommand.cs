@@ -14,9 +14,16 @@ internal static class ConnectCommand
         var token = new TokenArgument();
         var forced = new Option<string[]>("--force") { Description = "A fault of the plan that shall not stop it, by its name", DefaultValueFactory = _ => [] };
         var direct = new Option<bool>("--direct") { Description = "Agents here read the peer's door themselves, although there is a relay" };
-        var rollback = new Option<bool>("--rollback") { Description = "Put every file back as it was before the join of --peer, or of the only interrupted one" };
+        var rollback = new Option<bool>("--rollback")
+        {
+            Description = "Put every file back as it was before the join of --peer, or of the only interrupted one",
+        };
         var peer = new Option<string?>("--peer") { Description = "With --rollback: whose join" };
-        var wait = new Option<string>("--wait-duration") { Description = "How long to wait for agents to see the peer; 0s for not at all", DefaultValueFactory = _ => "1m" };
+        var wait = new Option<string>("--wait-duration")
+        {
+            Description = "How long to wait for agents to see the peer; 0s for not at all",
+            DefaultValueFactory = _ => "1m",
+        };
         var command = choice.AddTo(new Command("connect", "Join the cluster that made a token. Run again after an interruption, it goes on where it ended.")
         {
             forced, direct, rollback, peer, wait,
@@ -66,8 +73,10 @@ internal static class ConnectCommand
         {
             foreach (var finding in outcome.Plan?.Findings.Where(finding => finding.Mend is not null) ?? [])
                 output.WriteLine($"⚠️  {finding.Check}: {finding.Text}");
-            output.WriteLine(outcome.State == JoinState.AlreadyConnected ? $"✅ {outcome.Cluster} and {outcome.Peer} were connected by this token already"
-                : string.Create(CultureInfo.InvariantCulture, $"✅ {outcome.Cluster} ⇄ {outcome.Peer}: written on both sides in {outcome.Took.TotalSeconds:0.00} s"));
+            var seconds = outcome.Took.TotalSeconds.ToString("0.00", CultureInfo.InvariantCulture);
+            output.WriteLine(outcome.State == JoinState.AlreadyConnected
+                ? $"✅ {outcome.Cluster} and {outcome.Peer} were connected by this token already"
+                : $"✅ {outcome.Cluster} ⇄ {outcome.Peer}: written on both sides in {seconds} s");
             if (watchers.Count == 0)
                 output.WriteLine($"ℹ️  no agent can be asked from here: see `mesh clustermesh status` on both sides");
         }

@@ -11,7 +11,11 @@ internal static class DisconnectCommand
     {
         var choice = new ClusterChoice();
         var peer = new Argument<string>("PEER") { Description = "Name of the cluster to leave" };
-        var wait = new Option<string>("--wait-duration") { Description = "How long to wait for agents to let go of it; 0s for not at all", DefaultValueFactory = _ => "30s" };
+        var wait = new Option<string>("--wait-duration")
+        {
+            Description = "How long to wait for agents to let go of it; 0s for not at all",
+            DefaultValueFactory = _ => "30s",
+        };
         var command = choice.AddTo(new Command("disconnect", "Leave a peer; it need not be reachable. Run again, it does what is left.") { peer, wait });
         command.SetAction(async (parsed, cancel) =>
         {
@@ -26,9 +30,10 @@ internal static class DisconnectCommand
                 own, false, patience, line => output.WriteLine($"⌛ waiting for {line}"), choice.Json(parsed), cancel);
             if (missing is not null)
                 throw new CliException($"the files of {name} are removed, but after {GoText.Duration(patience)} still waiting for {missing}");
-            output.WriteLine(choice.Json(parsed) ? $$"""{"cluster":"{{cluster.Description.Name}}","peer":"{{name}}","changed":{{(done ? "true" : "false")}}}"""
-                : done ? $"✅ {cluster.Description.Name} has left {name}; on the other side `mesh clustermesh disconnect {cluster.Description.Name}` does the same"
-                : $"✅ {cluster.Description.Name} was not connected to {name}: nothing to do");
+            var self = cluster.Description.Name;
+            output.WriteLine(choice.Json(parsed) ? $$"""{"cluster":"{{self}}","peer":"{{name}}","changed":{{(done ? "true" : "false")}}}"""
+                : done ? $"✅ {self} has left {name}; on the other side `mesh clustermesh disconnect {self}` does the same"
+                : $"✅ {self} was not connected to {name}: nothing to do");
             return 0;
         });
         return command;

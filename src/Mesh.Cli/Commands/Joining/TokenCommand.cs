@@ -18,8 +18,16 @@ internal static class TokenCommand
         var choice = new ClusterChoice();
         var lifetime = new Option<string>("--ttl") { Description = "How long it may be used, 1s to 168h", DefaultValueFactory = _ => "10m" };
         var taker = new Option<string?>("--for") { Description = "The only cluster that may take it" };
-        var addresses = new Option<string[]>("--address") { Description = "IP:PORT of the join listener as the taker reaches it", DefaultValueFactory = _ => [] };
-        var allowed = new Option<string[]>("--allow") { Description = "A finding of the taker's plan that this side puts up with", DefaultValueFactory = _ => [] };
+        var addresses = new Option<string[]>("--address")
+        {
+            Description = "IP:PORT of the join listener as the taker reaches it",
+            DefaultValueFactory = _ => [],
+        };
+        var allowed = new Option<string[]>("--allow")
+        {
+            Description = "A finding of the taker's plan that this side puts up with",
+            DefaultValueFactory = _ => [],
+        };
         var direct = new Option<bool>("--direct") { Description = "Agents here read the taker's door themselves, although there is a relay" };
         var command = choice.AddTo(new Command("create", "Make a token: one line, a secret, for one join.") { lifetime, taker, addresses, allowed, direct });
         command.SetAction(async (parsed, cancel) =>
