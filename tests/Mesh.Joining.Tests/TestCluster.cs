@@ -5,6 +5,7 @@ using System.Security.Cryptography;
 using System.Text;
 using Mesh.Joining.Listening;
 using Mesh.Joining.Tokens;
+using Mesh.Lab.Native;
 using Mesh.Pki;
 
 namespace Mesh.Joining.Tests;
@@ -17,13 +18,16 @@ internal sealed class TestCluster : IAsyncDisposable
     private readonly CancellationTokenSource _stop = new();
     private readonly List<IAsyncDisposable> _owned = [];
     private Task _door = Task.CompletedTask;
-    private TcpListener? _doorSocket;
+    private Socket? _doorSocket;
 
-    private TestCluster(string root, ClusterDescription description, IPAddress address)
+    private readonly string? _namespace;
+
+    private TestCluster(string root, ClusterDescription description, IPAddress address, string? ns)
     {
         Root = root;
         Description = description;
         Address = address;
+        _namespace = ns;
     }
 
     public string Root { get; }
@@ -35,17 +39,15 @@ internal sealed class TestCluster : IAsyncDisposable
     public List<string> Log { get; } = [];
 
     public static TestCluster Create(string name, uint id, Func<ClusterDescription, ClusterDescription>? change = null,
-        TimeSpan? lifetime = null, TimeProvider? time = null, bool relay = true)
+        TimeProvider? time = null, string? ns = null, IPAddress? at = null)
     {
         var number = Interlocked.Increment(ref _next);
-        var address = IPAddress.Parse($"127.7.{Environment.ProcessId % 200 + 1}.{number % 250 + 1}");
+        var address = at ?? IPAddress.Parse($"127.7.{Environment.ProcessId % 200 + 1}.{number % 250 + 1}");
         // In memory where there is such a place: every step of a join is synced to disk.
         var root = Path.Combine(Directory.Exists("/dev/shm") ? "/dev/shm" : Path.GetTempPath(), $"mesh-joining-{Environment.ProcessId}-{name}-{number}");
         foreach (var directory in new[] { "", "agent", "relay", "etcd-config" })
             Directory.CreateDirectory($"{root}/{directory}");
         var settings = new PkiSettings { Cluster = name, ServerNames = [$"{address}"] };
-        if (lifetime is { } limited)
-            settings = settings with { LeafLifetime = limited };
         PkiDirectory.Init($"{root}/pki", settings, time: time);
         File.WriteAllText($"{root}/etcd-config/users.yaml", "# who may read here\nusers: []\n");
         var description = new ClusterDescription
@@ -54,18 +56,18 @@ internal sealed class TestCluster : IAsyncDisposable
             Id = id,
             PodCIDRs = [$"10.{id}.0.0/16", $"fd00:10:{id}::/48"],
             NodeCIDRs = [$"172.30.{id}.0/24"],
-            DoorAddresses = [$"https://{address}:{FreePort(address)}"],
-            JoinListen = $"{address}:{FreePort(address)}",
+            DoorAddresses = [$"https://{address}:{(ns is null ? FreePort(address) : 2379)}"],
+            JoinListen = $"{address}:{(ns is null ? FreePort(address) : 4443)}",
             Pki = "pki",
             AgentConfigs = ["agent"],
-            RelayConfig = relay ? "relay" : null,
+            RelayConfig = "relay",
             UsersFile = "etcd-config/users.yaml",
             JoinDirectory = "join",
             TunnelPort = 18472,
         };
         description = change?.Invoke(description) ?? description;
         description.Save(root);
-        var cluster = new TestCluster(root, ClusterDescription.Load(root), address);
+        var cluster = new TestCluster(root, ClusterDescription.Load(root), address, ns);
         cluster.OpenDoor();
         return cluster;
     }
@@ -83,6 +85,7 @@ internal sealed class TestCluster : IAsyncDisposable
                     Log.Add(line);
             },
             Step = step ?? (_ => { }),
+            OpenSocket = OpenSocket,
         });
         _owned.Add(listener);
         return listener;
@@ -97,7 +100,7 @@ internal sealed class TestCluster : IAsyncDisposable
     {
         OpenSocket = (family, type, protocol) =>
         {
-            var socket = new Socket(family, type, protocol);
+            var socket = OpenSocket(family, type, protocol);
             if (type == SocketType.Stream)
                 socket.Bind(new IPEndPoint(Address, 0));
             return socket;
@@ -130,15 +133,19 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public bool Has(string path) => File.Exists($"{Root}/{path}");
 
-    public void CloseDoor() => _doorSocket!.Stop();
+    public void CloseDoor() => _doorSocket!.Dispose();
+
+    private Socket OpenSocket(AddressFamily family, SocketType type, ProtocolType protocol) =>
+        _namespace is null ? new Socket(family, type, protocol) : NetworkNamespace.OpenSocket(_namespace, family, type, protocol);
 
     private void OpenDoor()
     {
         var uri = new Uri(Description.DoorAddresses[0]);
         if (!IPAddress.TryParse(uri.Host, out var host) || !host.Equals(Address))
             return;
-        _doorSocket = new TcpListener(host, uri.Port);
-        _doorSocket.Start();
+        _doorSocket = OpenSocket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+        _doorSocket.Bind(new IPEndPoint(host, uri.Port));
+        _doorSocket.Listen();
         _door = Task.Run(DoorAsync);
     }
 
@@ -148,7 +155,7 @@ internal sealed class TestCluster : IAsyncDisposable
         {
             try
             {
-                using var socket = await _doorSocket!.AcceptSocketAsync(_stop.Token);
+                using var socket = await _doorSocket!.AcceptAsync(_stop.Token);
                 using var certificate = OwnPki.Pair(Description.Pki, "server");
                 await using var tls = new SslStream(new NetworkStream(socket));
                 await tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions { ServerCertificate = certificate }, _stop.Token);
@@ -169,7 +176,7 @@ internal sealed class TestCluster : IAsyncDisposable
         foreach (var owned in _owned)
             await owned.DisposeAsync();
         await _stop.CancelAsync();
-        _doorSocket?.Stop();
+        _doorSocket?.Dispose();
         await _door;
         _stop.Dispose();
         Directory.Delete(Root, recursive: true);
