@@ -6,7 +6,7 @@
 # empty cgroups, is removed here. Needs root and what `make build` makes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
-dotnet build tests/Mesh.Benchmarks -c Release -v quiet --nologo
+[ -n "${MESH_BENCH_BUILT:-}" ] || dotnet build tests/Mesh.Benchmarks -c Release -v quiet --nologo
 
 TMPDIR=$(mktemp -d)
 export TMPDIR

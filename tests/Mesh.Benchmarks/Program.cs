@@ -1,23 +1,35 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
 using Mesh.Benchmarks;
+using Mesh.Benchmarks.Surroundings;
 
-// Mesh.Benchmarks [NAME…]: runs the benchmarks named, or all, and prints one table. A missed aim is told in the table and is no
-// error; exit code 1 means that something could not be measured. Started by tests/bench.sh, which gives it a network and a mount
-// namespace of its own.
-(string Name, Func<Report, CancellationToken, Task> Run)[] benchmarks =
+// Mesh.Benchmarks [NAME…] [SIZE=NUMBER…]: runs the benchmarks named, or all, and prints one table. A missed aim is told in the table
+// and is no error; exit code 1 means that something could not be measured. Started by tests/bench.sh, which gives it a network and a
+// mount namespace of its own. Some benchmarks start this program again as a server to be measured.
+if (DoorProcess.IsMeant(args))
+    return await DoorProcess.ServeAsync(args);
+
+var settings = new Settings();
+Benchmark[] benchmarks =
 [
-    ("propagation", Propagation.RunAsync),
-    ("burst", Burst.RunAsync),
-    ("ipcache", ColdStart.RunAsync),
-    ("packets", Packets.RunAsync),
-    ("connect", Connect.RunAsync),
+    new("propagation", Propagation.RunAsync),
+    new("burst", Burst.RunAsync),
+    new("ipcache", ColdStart.RunAsync),
+    new("packets", Packets.RunAsync),
+    new("connect", Connect.RunAsync),
+    new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),
 ];
 
-if (args.Except(benchmarks.Select(benchmark => benchmark.Name)).FirstOrDefault() is { } unknown)
+var names = args.Where(argument => !argument.Contains('=')).ToArray();
+var chosen = benchmarks.Where(benchmark => names.Length == 0 || names.Contains(benchmark.Name)).ToArray();
+var faults = args.Except(names).Select(settings.Take).OfType<string>()
+    .Concat(names.Except(benchmarks.Select(benchmark => benchmark.Name))
+        .Select(name => $"{name}: unknown; there are {string.Join(' ', benchmarks.Select(benchmark => benchmark.Name))}")).ToList();
+var sizes = chosen.SelectMany(benchmark => benchmark.Sizes ?? []).ToList();
+faults.AddRange(settings.Unknown(sizes).Select(size => $"{size}: no size of {string.Join(' ', names)}; there are {string.Join(' ', sizes)}"));
+if (faults.Count > 0)
 {
-    var names = string.Join(' ', benchmarks.Select(benchmark => benchmark.Name));
-    Console.Error.WriteLine($"Mesh.Benchmarks: {unknown}: unknown; there are {names}");
+    Console.Error.WriteLine($"Mesh.Benchmarks: {string.Join("; ", faults)}");
     return 1;
 }
 // Devices, routes and settings are made here: never in a namespace that was not made for it.
@@ -28,12 +40,13 @@ if (Environment.GetEnvironmentVariable("MESH_BENCH_OUTSIDE") is not ['n', 'e', '
     return 1;
 }
 
+Node.Shell("ip link set lo up");
 using var stop = new CancellationTokenSource();
 using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, OnSignal);
 using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, OnSignal);
 var report = new Report();
 var failed = false;
-foreach (var (name, run) in benchmarks.Where(benchmark => args.Length == 0 || args.Contains(benchmark.Name)))
+foreach (var (name, run, _) in chosen)
 {
     var clock = Stopwatch.StartNew();
     try
@@ -61,3 +74,6 @@ void OnSignal(PosixSignalContext context)
     context.Cancel = true;
     stop.Cancel();
 }
+
+/// <param name="Sizes">Settings it knows.</param>
+internal sealed record Benchmark(string Name, Func<Report, CancellationToken, Task> Run, string[]? Sizes = null);

@@ -41,7 +41,7 @@ internal sealed class AgentProcess : IAsyncDisposable
 
             """);
         var peers = Directory.CreateDirectory(Path.Combine(node.Directory, "clustermesh")).FullName;
-        File.WriteAllText(Path.Combine(peers, PeerCluster.Name), peer.ClientFile);
+        File.WriteAllText(Path.Combine(peers, PeerCluster.Name), peer.HowToConnect);
         return new AgentProcess(node, Command.Start("mesh-agent", Log(node),
             "--cluster-name", "tokyo", "--cluster-id", "1", "--node-name", "tokyo-1", "--source", $"manifests:{Manifests(node)}",
             "--clustermesh-config", peers, "--bpf-root", node.BpfRoot, "--socket-path", Path.Combine(node.Directory, "agent.sock"),

@@ -1,4 +1,3 @@
-using System.Text;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
@@ -64,18 +63,7 @@ internal sealed class PeerCluster : IAsyncDisposable
     });
 
     /// <summary>How an agent connects: Cilium's etcd client file.</summary>
-    public string ClientFile
-    {
-        get
-        {
-            var options = Etcd.Options;
-            var text = new StringBuilder("endpoints:\n");
-            foreach (var endpoint in options.Endpoints)
-                text.Append("- ").Append(endpoint).Append('\n');
-            return text.Append("trusted-ca-file: ").Append(options.TrustedCaFile).Append("\ncert-file: ").Append(options.CertFile)
-                .Append("\nkey-file: ").Append(options.KeyFile).Append('\n').ToString();
-        }
-    }
+    public string HowToConnect => ClientFile.Of(Etcd.Options);
 
     public async ValueTask DisposeAsync()
     {
