@@ -18,6 +18,7 @@ Benchmark[] benchmarks =
     new("packets", Packets.RunAsync),
     new("connect", Connect.RunAsync),
     new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),
+    new("herd", (report, stopping) => Herd.RunAsync(report, settings, stopping), Herd.Sizes),
 ];
 
 var names = args.Where(argument => !argument.Contains('=')).ToArray();
