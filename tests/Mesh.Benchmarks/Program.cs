@@ -8,6 +8,8 @@ using Mesh.Benchmarks.Surroundings;
 // mount namespace of its own. Some benchmarks start this program again as a server to be measured.
 if (DoorProcess.IsMeant(args))
     return await DoorProcess.ServeAsync(args);
+if (Copier.IsMeant(args))
+    return await Copier.RunAsync(args);
 
 var settings = new Settings();
 Benchmark[] benchmarks =
@@ -19,6 +21,7 @@ Benchmark[] benchmarks =
     new("connect", Connect.RunAsync),
     new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),
     new("herd", (report, stopping) => Herd.RunAsync(report, settings, stopping), Herd.Sizes),
+    new("chain", (report, stopping) => Chain.RunAsync(report, settings, stopping), Chain.Sizes),
 ];
 
 var names = args.Where(argument => !argument.Contains('=')).ToArray();

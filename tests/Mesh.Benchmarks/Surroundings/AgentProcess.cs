@@ -29,7 +29,11 @@ internal sealed class AgentProcess : IAsyncDisposable
     /// <summary>Where further manifests of tokyo may be put before the start.</summary>
     public static string Manifests(Node node) => Directory.CreateDirectory(Path.Combine(node.Directory, "manifests")).FullName;
 
-    public static AgentProcess Start(Node node, PeerCluster peer)
+    public static AgentProcess Start(Node node, PeerCluster peer) =>
+        Start(node, [new(PeerCluster.Name, peer.HowToConnect)], IdentityNumbering.Max255);
+
+    /// <param name="peers">Names, and each one's etcd client file.</param>
+    public static AgentProcess Start(Node node, IReadOnlyCollection<KeyValuePair<string, string>> peers, IdentityNumbering numbering)
     {
         File.WriteAllText(Path.Combine(Manifests(node), "node.yaml"), $$"""
             apiVersion: cilium.io/v2
@@ -40,11 +44,15 @@ internal sealed class AgentProcess : IAsyncDisposable
               ipam: {podCIDRs: ["10.1.0.0/24"]}
 
             """);
-        var peers = Directory.CreateDirectory(Path.Combine(node.Directory, "clustermesh")).FullName;
-        File.WriteAllText(Path.Combine(peers, PeerCluster.Name), peer.HowToConnect);
+        var config = Directory.CreateDirectory(Path.Combine(node.Directory, "clustermesh")).FullName;
+        foreach (var former in Directory.EnumerateFiles(config))
+            File.Delete(former);
+        foreach (var (name, file) in peers)
+            File.WriteAllText(Path.Combine(config, name), file);
         return new AgentProcess(node, Command.Start("mesh-agent", Log(node),
             "--cluster-name", "tokyo", "--cluster-id", "1", "--node-name", "tokyo-1", "--source", $"manifests:{Manifests(node)}",
-            "--clustermesh-config", peers, "--bpf-root", node.BpfRoot, "--socket-path", Path.Combine(node.Directory, "agent.sock"),
+            "--max-connected-clusters", numbering.MaxConnectedClusters.ToString(CultureInfo.InvariantCulture),
+            "--clustermesh-config", config, "--bpf-root", node.BpfRoot, "--socket-path", Path.Combine(node.Directory, "agent.sock"),
             "--state-dir", Directory.CreateDirectory(Path.Combine(node.Directory, "state")).FullName));
     }
 
@@ -58,22 +66,23 @@ internal sealed class AgentProcess : IAsyncDisposable
         return UntilAsync(() => IdentityOf(marker) != 0, "the peer's records in the kernel's ipcache", cancellation);
     }
 
-    /// <summary>Looks every millisecond. Maps that are not there yet are no fault.</summary>
-    public async Task UntilAsync(Func<bool> holds, string what, CancellationToken cancellation)
+    /// <summary>Looks every millisecond, or as said. Maps that are not there yet are no fault.</summary>
+    public async Task UntilAsync(
+        Func<bool> holds, string what, CancellationToken cancellation, TimeSpan? patience = null, int everyMilliseconds = 1)
     {
-        for (var clock = Stopwatch.StartNew(); !Holds(holds); await Task.Delay(1, cancellation))
+        for (var clock = Stopwatch.StartNew(); !Holds(holds); await Task.Delay(everyMilliseconds, cancellation))
         {
             if (_process.HasExited)
                 throw new InvalidOperationException($"mesh-agent ended with exit code {_process.ExitCode}:\n{LogTail()}");
-            if (clock.Elapsed > Patience)
-                throw new TimeoutException($"waited {Patience.TotalSeconds} s for {what}:\n{LogTail()}");
+            if (clock.Elapsed > (patience ?? Patience))
+                throw new TimeoutException($"waited {clock.Elapsed.TotalSeconds:0} s for {what}:\n{LogTail()}");
         }
     }
 
     /// <summary>VmRSS, VmHWM, RssAnon or RssFile of the process, in bytes.</summary>
-    public long Memory(string field) => 1024 * long.Parse(
-        File.ReadLines($"/proc/{_process.Id}/status").First(line => line.StartsWith(field + ":", StringComparison.Ordinal))
-            .Split(' ', StringSplitOptions.RemoveEmptyEntries)[1], CultureInfo.InvariantCulture);
+    public long Memory(string field) => ProcessFacts.Memory(_process.Id, field);
+
+    public TimeSpan Cpu => ProcessFacts.Cpu(_process.Id);
 
     public string LogTail() => string.Join('\n', File.ReadLines(Log(_node)).TakeLast(20));
 
