@@ -22,7 +22,7 @@ internal static class Herd
     private const int ConnectAtOnce = 50;
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(90);
 
-    private sealed record Outcome(TimeSpan Open, Sample Live, long Up, long Down, int Relists, long Resumptions);
+    private sealed record Outcome(TimeSpan Open, Sample Live, long Up, long Down, int Relists, long Resumptions, TimeSpan Cpu);
 
     public static async Task RunAsync(Report report, Settings settings, CancellationToken cancellation)
     {
@@ -33,20 +33,22 @@ internal static class Herd
         await store.WriteAsync([.. Enumerable.Range(0, keys).Select(i =>
             new WriteOperation(string.Create(CultureInfo.InvariantCulture, $"{prefix}{i:d6}"), new byte[SteadyWriter.ValueBytes]))], cancellation);
 
-        var theirs = await MeasureAsync(etcd, store, prefix, new Uri(etcd.Endpoint).Port, readers, keys, async () =>
+        var theirs = await MeasureAsync(etcd, store, prefix, new Uri(etcd.Endpoint).Port, readers, async () =>
         {
             await etcd.KillAsync();
             await etcd.RestartAsync();
+            return etcd.ProcessId;
         }, cancellation);
 
         var port = EtcdServer.FreePort();
         var door = await StartAsync();
         try
         {
-            var ours = await MeasureAsync(etcd, store, prefix, port, readers, keys, async () =>
+            var ours = await MeasureAsync(etcd, store, prefix, port, readers, async () =>
             {
                 await door.DisposeAsync();
                 door = await StartAsync();
+                return door.Id;
             }, cancellation);
             Tell(report, readers, keys, ours, theirs);
         }
@@ -72,12 +74,14 @@ internal static class Herd
             Last(ours) - ours.Open.TotalSeconds <= AimSeconds);
         report.Add("  bytes per reader on the wire, both ways", Bytes(ours), $"etcd: {Bytes(theirs)}", Each(ours) / Each(theirs),
             string.Create(culture, $"≤ {AimKilobytes} KiB"), Each(ours) <= AimKilobytes);
+        report.Add("  processor time of the server from its start until then", string.Create(culture, $"{ours.Cpu.TotalSeconds:0.00} s"),
+            string.Create(culture, $"etcd: {theirs.Cpu.TotalSeconds:0.00} s"), ours.Cpu / theirs.Cpu);
         report.Add("  resumed, and listed again", $"{ours.Resumptions}, {ours.Relists}", $"etcd: {theirs.Resumptions}, {theirs.Relists}",
             aim: "none lists again", met: ours.Relists == 0);
     }
 
-    private static async Task<Outcome> MeasureAsync(EtcdServer etcd, EtcdKVStore writer, string prefix, int port, int count, int keys,
-        Func<Task> restart, CancellationToken cancellation)
+    private static async Task<Outcome> MeasureAsync(EtcdServer etcd, EtcdKVStore writer, string prefix, int port, int count,
+        Func<Task<int>> restart, CancellationToken cancellation)
     {
         var probe = $"{prefix}probe-{Guid.NewGuid():n}";
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -96,13 +100,14 @@ internal static class Herd
             GC.Collect();
             using var bytes = new PortBytes(port);
             var start = Stopwatch.GetTimestamp();
-            await restart();
+            var server = await restart();
             var open = Stopwatch.GetElapsedTime(start);
             await writer.WriteAsync([new WriteOperation(probe, new byte[SteadyWriter.ValueBytes])], cancellation);
             var live = await Task.WhenAll(readers.Select(reader => reader.Live)).WaitAsync(Patience, cancellation);
+            var cpu = ProcessFacts.Cpu(server);
             var (up, down) = bytes.Read();
             return new Outcome(open, new Sample(live.Select(at => Stopwatch.GetElapsedTime(start, at).TotalMicroseconds)), up, down,
-                readers.Sum(reader => reader.Lists - 1), readers.Sum(reader => reader.Resumptions));
+                readers.Sum(reader => reader.Lists - 1), readers.Sum(reader => reader.Resumptions), cpu);
         }
         finally
         {

@@ -22,6 +22,7 @@ Benchmark[] benchmarks =
     new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),
     new("herd", (report, stopping) => Herd.RunAsync(report, settings, stopping), Herd.Sizes),
     new("chain", (report, stopping) => Chain.RunAsync(report, settings, stopping), Chain.Sizes),
+    new("peers", (report, stopping) => Peers.RunAsync(report, settings, stopping), Peers.Sizes),
 ];
 
 var names = args.Where(argument => !argument.Contains('=')).ToArray();

@@ -57,7 +57,9 @@ internal sealed class AgentProcess : IAsyncDisposable
     }
 
     /// <summary>Identity in the kernel's ipcache; 0 when the address is not there. One system call.</summary>
-    public uint IdentityOf(IpAddr address) => Maps.Hosts4.TryGet(IPCache4Key.From(address), out var value) ? value.Identity : 0;
+    public uint IdentityOf(IpAddr address) => address.IsV6
+        ? Maps.Hosts6.TryGet(IPCache6Key.From(address), out var value6) ? value6.Identity : 0
+        : Maps.Hosts4.TryGet(IPCache4Key.From(address), out var value4) ? value4.Identity : 0;
 
     /// <summary>Waits until the peer's records have been listed and are in the kernel.</summary>
     public Task ReadyAsync(CancellationToken cancellation)

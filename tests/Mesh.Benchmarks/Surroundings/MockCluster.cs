@@ -13,7 +13,7 @@ internal sealed record MockCluster(string Name, uint Id, bool Cached, IdentityNu
     /// <summary>All but the records.</summary>
     public IEnumerable<WriteOperation> Announcement()
     {
-        var config = ClusterConfig.SafeProfile(Id, (int)Numbering.MaxConnectedClusters);
+        var config = ClusterConfig.SafeProfile(Id, Numbering.MaxConnectedClusters);
         config = config with { Capabilities = config.Capabilities! with { Cached = Cached } };
         yield return new(Keys.ClusterConfig(Name), ClusterConfigCodec.Encode(config));
         foreach (var resource in Enum.GetValues<RemoteResource>())

@@ -1,0 +1,248 @@
+using System.Diagnostics;
+using System.Globalization;
+using Mesh.Benchmarks.Surroundings;
+using Mesh.KVStore;
+using Mesh.Model;
+using Mesh.TestKit;
+
+namespace Mesh.Benchmarks;
+
+/// <summary>
+/// A mesh as large as its numbering: one agent, and one relay, with up to 510 peers (511 clusters are 510 and oneself), mocked as
+/// prefixes of a few real etcds. The agent reads them directly, then through the relay. Measured are the time from the start of the
+/// process until every address is in the kernel, the memory of agent and relay, and what one event costs: the same number of events at
+/// the same pace, on one peer with nothing else attached, and spread over all peers, with the idle cost of the peers included.
+///
+/// The kernel holds a million addresses of each family; peers have IPv4 addresses first, and IPv6 ones when those do not fit.
+/// </summary>
+internal static class Peers
+{
+    public static readonly string[] Sizes = ["peers", "entries", "etcds", "eventrate", "eventseconds"];
+
+    private const int MapRoom = 1_000_000;
+    private const int KeysPerWrite = 20_000;
+    private const int AddressesPerPeer = 8192;
+    private const int IdentitiesPerRun = 500;
+    private const double AimRatio = 1.15;
+    private static readonly IdentityNumbering Numbering = IdentityNumbering.Max511;
+    private static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan Settling = TimeSpan.FromSeconds(4);
+
+    /// <param name="PerEvent">Processor time of each, idle time included.</param>
+    /// <param name="Idle">Share of one processor while nothing happens.</param>
+    private sealed record Cost(TimeSpan AgentPerEvent, double AgentIdle, TimeSpan RelayPerEvent, double RelayIdle);
+
+    private sealed record Sync(TimeSpan Time, long Rss, long Settled, long Peak, TimeSpan Cpu);
+
+    private sealed record Setting(int Peers, int Entries, EtcdServer[] Etcds, EtcdKVStore[] Stores, int Rate, int Seconds)
+    {
+        public int Total => Peers * Entries;
+
+        /// <summary>The latest identities begin here.</summary>
+        public int Identity { get; set; }
+
+        public EtcdKVStore StoreOf(int peer) => Stores[peer % Stores.Length];
+
+        public KeyValuePair<string, string>[] Files(int peers) => [.. Enumerable.Range(0, peers).Select(peer =>
+            KeyValuePair.Create(ClusterOf(peer).Name, ClientFile.Of(Etcds[peer % Etcds.Length].Options)))];
+    }
+
+    public static async Task RunAsync(Report report, Settings settings, CancellationToken cancellation)
+    {
+        var (peers, entries) = (settings.Of("peers", 510), settings.Of("entries", 200));
+        if (peers > 510 || entries > AddressesPerPeer || (long)peers * entries > 2 * MapRoom)
+            throw new ArgumentException($"{peers} peers of {entries} entries: allowed are 510 peers, {AddressesPerPeer} entries each, "
+                + $"{2 * MapRoom:N0} in all, half of them IPv6: the kernel's maps hold no more");
+        var etcds = new List<EtcdServer>();
+        var stores = new List<EtcdKVStore>();
+        try
+        {
+            for (var i = 0; i < settings.Of("etcds", 2); i++)
+            {
+                etcds.Add(await EtcdServer.StartAsync(tls: true, "--heartbeat-interval", "100", "--election-timeout", "1000",
+                    "--quota-backend-bytes", "8589934592"));
+                stores.Add(etcds[^1].NewStore());
+            }
+            var setting = new Setting(peers, entries, [.. etcds], [.. stores], settings.Of("eventrate", 325), settings.Of("eventseconds", 10));
+            await FillAsync(setting, cancellation);
+            await MeasureAsync(report, setting, cancellation);
+        }
+        finally
+        {
+            foreach (var store in stores)
+                await store.DisposeAsync();
+            foreach (var etcd in etcds)
+                await etcd.DisposeAsync();
+        }
+    }
+
+    private static async Task MeasureAsync(Report report, Setting setting, CancellationToken cancellation)
+    {
+        using var node = new Node();
+        var one = await AgentAsync(setting, 1, setting.Files(1), null, cancellation);
+        var direct = await AgentAsync(setting, setting.Peers, setting.Files(setting.Peers), null, cancellation);
+        Tell(report, setting, "direct", direct.Sync);
+        Tell(report, setting, "agent, direct", one.Cost.AgentPerEvent, direct.Cost.AgentPerEvent, one.Cost.AgentIdle, direct.Cost.AgentIdle);
+
+        var oneRelayed = await RelayedAsync(setting, 1, Path.Combine(node.Directory, "relay-1"), cancellation);
+        var relayed = await RelayedAsync(setting, setting.Peers, Path.Combine(node.Directory, "relay-all"), cancellation);
+        report.Add(string.Create(CultureInfo.InvariantCulture, $"{setting.Peers} peers × {setting.Entries:N0} entries, relay: start → all mirrored"),
+            string.Create(CultureInfo.InvariantCulture, $"{relayed.Relay.Time.TotalSeconds:0.0} s ({relayed.Relay.Cpu.TotalSeconds:0.0} s of CPU)"));
+        Memory(report, setting, "relay", relayed.Relay);
+        Tell(report, setting, "through the relay", relayed.Agent.Sync);
+        Tell(report, setting, "agent, relayed", oneRelayed.Agent.Cost.AgentPerEvent, relayed.Agent.Cost.AgentPerEvent,
+            oneRelayed.Agent.Cost.AgentIdle, relayed.Agent.Cost.AgentIdle);
+        Tell(report, setting, "relay", oneRelayed.Agent.Cost.RelayPerEvent, relayed.Agent.Cost.RelayPerEvent,
+            oneRelayed.Agent.Cost.RelayIdle, relayed.Agent.Cost.RelayIdle);
+    }
+
+    private static void Tell(Report report, Setting setting, string way, Sync sync)
+    {
+        report.Add(string.Create(CultureInfo.InvariantCulture, $"{setting.Peers} peers × {setting.Entries:N0} entries, {way}: agent's start → all in the kernel"),
+            string.Create(CultureInfo.InvariantCulture, $"{sync.Time.TotalSeconds:0.0} s ({sync.Cpu.TotalSeconds:0.0} s of CPU)"));
+        Memory(report, setting, "agent", sync);
+    }
+
+    private static void Memory(Report report, Setting setting, string who, Sync sync) =>
+        report.Add($"  memory of the {who} then, {Settling.TotalSeconds:0} s later, and its peak",
+            string.Create(CultureInfo.InvariantCulture, $"{sync.Rss / 1e6:0} MB, {sync.Settled / 1e6:0} MB ({(double)sync.Settled / setting.Total:0} B/entry), {sync.Peak / 1e6:0} MB"));
+
+    private static void Tell(Report report, Setting setting, string who, TimeSpan one, TimeSpan all, double oneIdle, double allIdle)
+    {
+        var ratio = all / one;
+        var culture = CultureInfo.InvariantCulture;
+        report.Add(string.Create(culture, $"  CPU of the {who} per event at {setting.Peers} peers, {setting.Rate} events/s in all"),
+            string.Create(culture, $"{all.TotalMicroseconds:0} µs"), string.Create(culture, $"at 1 peer: {one.TotalMicroseconds:0} µs"), ratio,
+            string.Create(culture, $"≤ {AimRatio} × at 1 peer"), ratio <= AimRatio);
+        report.Add("    of a processor while nothing happens", string.Create(culture, $"{100 * allIdle:0.0} %"),
+            string.Create(culture, $"at 1 peer: {100 * oneIdle:0.0} %"));
+    }
+
+    private static async Task<(Sync Relay, (Sync Sync, Cost Cost) Agent)> RelayedAsync(
+        Setting setting, int peers, string directory, CancellationToken cancellation)
+    {
+        var clock = Stopwatch.StartNew();
+        await using var relay = await RelayProcess.StartAsync(
+            setting.Etcds[0], Directory.CreateDirectory(directory).FullName, setting.Files(peers), Numbering.MaxConnectedClusters, cancellation);
+        await using var store = new EtcdKVStore(relay.Options);
+        while (await store.CountAsync("cilium/cache/ip/v1/", cancellation) < peers * setting.Entries)
+        {
+            if (clock.Elapsed > Patience)
+                throw new TimeoutException($"the relay has not mirrored everything after {Patience}:\n{relay.LogTail}");
+            await Task.Delay(20, cancellation);
+        }
+        var (time, rss, cpu) = (clock.Elapsed, relay.Memory("VmRSS"), relay.Cpu);
+        await Task.Delay(Settling, cancellation);
+        var sync = new Sync(time, rss, relay.Memory("VmRSS"), relay.Memory("VmHWM"), cpu);
+        var file = ClientFile.Of(relay.Options);
+        var files = setting.Files(peers).Select(pair => KeyValuePair.Create(pair.Key, file)).ToArray();
+        return (sync, await AgentAsync(setting, peers, files, relay, cancellation));
+    }
+
+    private static async Task<(Sync Sync, Cost Cost)> AgentAsync(
+        Setting setting, int peers, KeyValuePair<string, string>[] files, RelayProcess? relay, CancellationToken cancellation)
+    {
+        using var node = new Node();
+        var clock = Stopwatch.StartNew();
+        await using var agent = AgentProcess.Start(node, files, Numbering);
+        await SyncedAsync(setting, agent, peers, cancellation);
+        var (time, rss, cpu) = (clock.Elapsed, agent.Memory("VmRSS"), agent.Cpu);
+        await Task.Delay(Settling, cancellation);
+        var sync = new Sync(time, rss, agent.Memory("VmRSS"), agent.Memory("VmHWM"), cpu);
+        // The first ones run code that has not run before.
+        await EventsAsync(setting, agent, peers, setting.Rate, cancellation);
+        var idle = await MeasureAsync(agent, relay, () => Task.Delay(TimeSpan.FromSeconds(setting.Seconds / 2.0), cancellation));
+        var events = setting.Rate * setting.Seconds;
+        var busy = await MeasureAsync(agent, relay, () => EventsAsync(setting, agent, peers, events, cancellation));
+        return (sync, new Cost(busy.Agent / events, idle.Agent / idle.Time, busy.Relay / events, idle.Relay / idle.Time));
+    }
+
+    private static async Task<(TimeSpan Agent, TimeSpan Relay, TimeSpan Time)> MeasureAsync(AgentProcess agent, RelayProcess? relay, Func<Task> work)
+    {
+        var (ofAgent, ofRelay) = (agent.Cpu, relay?.Cpu ?? TimeSpan.Zero);
+        var clock = Stopwatch.StartNew();
+        await work();
+        return (agent.Cpu - ofAgent, (relay?.Cpu ?? TimeSpan.Zero) - ofRelay, clock.Elapsed);
+    }
+
+    /// <summary>Every entry is looked up, each until it is there.</summary>
+    private static async Task SyncedAsync(Setting setting, AgentProcess agent, int peers, CancellationToken cancellation)
+    {
+        var (peer, entry) = (0, 0);
+        await agent.UntilAsync(() =>
+        {
+            for (; peer < peers; peer++, entry = 0)
+            {
+                for (; entry < setting.Entries; entry++)
+                {
+                    if (agent.IdentityOf(Address(setting, peer, entry)) == 0)
+                        return false;
+                }
+            }
+            return true;
+        }, $"the entries of {peers} peers in the kernel", cancellation, Patience, everyMilliseconds: 10);
+    }
+
+    /// <summary>Single puts at a steady pace, one peer after the other; returns when the kernel has the last of each.</summary>
+    private static async Task EventsAsync(
+        Setting setting, AgentProcess agent, int peers, int events, CancellationToken cancellation)
+    {
+        setting.Identity += IdentitiesPerRun;
+        var began = Stopwatch.GetTimestamp();
+        var puts = new List<Task>();
+        for (var i = 0; i < events; i++)
+        {
+            var wait = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), began + (i * Stopwatch.Frequency / setting.Rate));
+            if (wait > TimeSpan.Zero)
+                await Task.Delay(wait, cancellation);
+            puts.Add(setting.StoreOf(i % peers).WriteAsync([Entry(setting, i % peers, EntryOf(i), IdentityOf(i))], cancellation));
+        }
+        await Task.WhenAll(puts);
+        var last = Enumerable.Range(Math.Max(0, events - Math.Min(peers, setting.Entries)), Math.Min(events, Math.Min(peers, setting.Entries))).ToList();
+        await agent.UntilAsync(() => last.TrueForAll(i => agent.IdentityOf(Address(setting, i % peers, EntryOf(i))) == ClusterOf(i % peers).Identity(IdentityOf(i))),
+            "the last events in the kernel", cancellation, everyMilliseconds: 20);
+
+        int EntryOf(int number) => number / peers % setting.Entries;
+        // Each event changes something, also when entries come round again.
+        int IdentityOf(int number) => setting.Identity + (number / peers / setting.Entries);
+    }
+
+    private static async Task FillAsync(Setting setting, CancellationToken cancellation)
+    {
+        var clock = Stopwatch.StartNew();
+        await Task.WhenAll(setting.Stores.Select((store, number) => Task.Run(async () =>
+        {
+            await store.WriteAsync([.. MockCluster.Heartbeat()], cancellation);
+            var operations = new List<WriteOperation>();
+            for (var peer = number; peer < setting.Peers; peer += setting.Stores.Length)
+            {
+                operations.AddRange(ClusterOf(peer).Announcement());
+                for (var entry = 0; entry < setting.Entries; entry++)
+                    operations.Add(Entry(setting, peer, entry, 0));
+                if (operations.Count >= KeysPerWrite || peer + setting.Stores.Length >= setting.Peers)
+                {
+                    await store.WriteAsync([.. operations], cancellation);
+                    operations.Clear();
+                }
+            }
+        }, cancellation)));
+        Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"bench: {setting.Total:N0} entries written in {clock.Elapsed.TotalSeconds:0} s"));
+    }
+
+    private static MockCluster ClusterOf(int peer) =>
+        new(string.Create(CultureInfo.InvariantCulture, $"c{peer + 2:d3}"), (uint)peer + 2, Cached: true, Numbering);
+
+    private static WriteOperation Entry(Setting setting, int peer, int entry, int identity)
+    {
+        var cluster = ClusterOf(peer);
+        return cluster.Entry(Address(setting, peer, entry), cluster.Identity(identity), IpAddr.V4((172u << 24 | 16u << 16) + ((uint)peer << 8) + 1));
+    }
+
+    private static IpAddr Address(Setting setting, int peer, int entry)
+    {
+        var number = ((uint)peer * AddressesPerPeer) + (uint)entry;
+        return (entry + 1) * setting.Peers <= MapRoom
+            ? IpAddr.V4((10u << 24 | 64u << 16) + number)
+            : IpAddr.V6((UInt128)0xfd64_0000_0000_0000 << 64 | number);
+    }
+}
