@@ -28,8 +28,7 @@ internal static class Peers
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);
     private static readonly TimeSpan Settling = TimeSpan.FromSeconds(4);
 
-    /// <param name="PerEvent">Processor time of each, idle time included.</param>
-    /// <param name="Idle">Share of one processor while nothing happens.</param>
+    /// <summary>Processor time for each event, idle time included, and the share of one processor while nothing happens.</summary>
     private sealed record Cost(TimeSpan AgentPerEvent, double AgentIdle, TimeSpan RelayPerEvent, double RelayIdle);
 
     private sealed record Sync(TimeSpan Time, long Rss, long Settled, long Peak, TimeSpan Cpu);
