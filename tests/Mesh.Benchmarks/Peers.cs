@@ -77,14 +77,13 @@ internal static class Peers
 
     private static async Task MeasureAsync(Report report, Setting setting, CancellationToken cancellation)
     {
-        using var node = new Node();
         var one = await AgentAsync(setting, 1, setting.Files(1), null, cancellation);
         var direct = await AgentAsync(setting, setting.Peers, setting.Files(setting.Peers), null, cancellation);
         Tell(report, setting, "direct", direct.Sync);
         Tell(report, setting, "agent, direct", one.Cost.AgentPerEvent, direct.Cost.AgentPerEvent, one.Cost.AgentIdle, direct.Cost.AgentIdle);
 
-        var oneRelayed = await RelayedAsync(setting, 1, Path.Combine(node.Directory, "relay-1"), cancellation);
-        var relayed = await RelayedAsync(setting, setting.Peers, Path.Combine(node.Directory, "relay-all"), cancellation);
+        var oneRelayed = await RelayedAsync(setting, 1, Path.Combine(setting.Etcds[0].WorkDirectory, "relay-1"), cancellation);
+        var relayed = await RelayedAsync(setting, setting.Peers, Path.Combine(setting.Etcds[0].WorkDirectory, "relay-all"), cancellation);
         report.Add(string.Create(CultureInfo.InvariantCulture, $"{setting.Peers} peers × {setting.Entries:N0} entries, relay: start → all mirrored"),
             string.Create(CultureInfo.InvariantCulture, $"{relayed.Relay.Time.TotalSeconds:0.0} s ({relayed.Relay.Cpu.TotalSeconds:0.0} s of CPU)"));
         Memory(report, setting, "relay", relayed.Relay);
