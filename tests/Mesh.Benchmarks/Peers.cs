@@ -96,14 +96,16 @@ internal static class Peers
 
     private static void Tell(Report report, Setting setting, string way, Sync sync)
     {
-        report.Add(string.Create(CultureInfo.InvariantCulture, $"{setting.Peers} peers × {setting.Entries:N0} entries, {way}: agent's start → all in the kernel"),
-            string.Create(CultureInfo.InvariantCulture, $"{sync.Time.TotalSeconds:0.0} s ({sync.Cpu.TotalSeconds:0.0} s of CPU)"));
+        var culture = CultureInfo.InvariantCulture;
+        report.Add(string.Create(culture, $"{setting.Peers} peers × {setting.Entries:N0} entries, {way}: agent's start → all in the kernel"),
+            string.Create(culture, $"{sync.Time.TotalSeconds:0.0} s ({sync.Cpu.TotalSeconds:0.0} s of CPU)"));
         Memory(report, setting, "agent", sync);
     }
 
     private static void Memory(Report report, Setting setting, string who, Sync sync) =>
         report.Add($"  memory of the {who} then, {Settling.TotalSeconds:0} s later, and its peak",
-            string.Create(CultureInfo.InvariantCulture, $"{sync.Rss / 1e6:0} MB, {sync.Settled / 1e6:0} MB ({(double)sync.Settled / setting.Total:0} B/entry), {sync.Peak / 1e6:0} MB"));
+            string.Create(CultureInfo.InvariantCulture,
+                $"{sync.Rss / 1e6:0} MB, {sync.Settled / 1e6:0} MB ({(double)sync.Settled / setting.Total:0} B/entry), {sync.Peak / 1e6:0} MB"));
 
     private static void Tell(Report report, Setting setting, string who, TimeSpan one, TimeSpan all, double oneIdle, double allIdle)
     {
@@ -196,8 +198,10 @@ internal static class Peers
             puts.Add(setting.StoreOf(i % peers).WriteAsync([Entry(setting, i % peers, EntryOf(i), IdentityOf(i))], cancellation));
         }
         await Task.WhenAll(puts);
-        var last = Enumerable.Range(Math.Max(0, events - Math.Min(peers, setting.Entries)), Math.Min(events, Math.Min(peers, setting.Entries))).ToList();
-        await agent.UntilAsync(() => last.TrueForAll(i => agent.IdentityOf(Address(setting, i % peers, EntryOf(i))) == ClusterOf(i % peers).Identity(IdentityOf(i))),
+        var lasts = Math.Min(events, peers);
+        var last = Enumerable.Range(events - lasts, lasts).ToList();
+        await agent.UntilAsync(() => last.TrueForAll(i =>
+                agent.IdentityOf(Address(setting, i % peers, EntryOf(i))) == ClusterOf(i % peers).Identity(IdentityOf(i))),
             "the last events in the kernel", cancellation, everyMilliseconds: 20);
 
         int EntryOf(int number) => number / peers % setting.Entries;

@@ -89,8 +89,9 @@ internal sealed class DoorProcess : IAsyncDisposable
             }
             catch (SocketException e)
             {
-                throw new InvalidOperationException(
-                    $"the door does not open{(process.HasExited ? $", exit code {process.ExitCode}" : "")}: {e.Message}:\n{await File.ReadAllTextAsync(log, cancellation)}");
+                var said = await File.ReadAllTextAsync(log, cancellation);
+                var end = process.HasExited ? $", exit code {process.ExitCode}" : "";
+                throw new InvalidOperationException($"the door does not open{end}: {e.Message}:\n{said}");
             }
         }
     }

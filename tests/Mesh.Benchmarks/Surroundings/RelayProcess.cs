@@ -19,7 +19,10 @@ internal sealed class RelayProcess : IAsyncDisposable
         (_process, _directory, _authority, _port) = (process, directory, authority, port);
 
     /// <summary>How an agent reads through it.</summary>
-    public EtcdOptions Options => _authority.OptionsFor(Reader) with { Endpoints = [string.Create(CultureInfo.InvariantCulture, $"https://127.0.0.1:{_port}")] };
+    public EtcdOptions Options => _authority.OptionsFor(Reader) with
+    {
+        Endpoints = [string.Create(CultureInfo.InvariantCulture, $"https://127.0.0.1:{_port}")],
+    };
 
     public TimeSpan Cpu => ProcessFacts.Cpu(_process.Id);
 
