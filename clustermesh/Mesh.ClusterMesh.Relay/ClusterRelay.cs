@@ -192,7 +192,7 @@ public sealed class ClusterRelay
         RelayedPeer peer, PeerConfig wanted, ChannelReader<PeerConfig?> changes, CancellationToken cancellation)
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        var run = peer.RunAsync(() => _open(wanted), stop.Token);
+        var run = peer.RunAsync(wanted, _open, stop.Token);
         await Task.WhenAny(run, changes.WaitToReadAsync(stop.Token).AsTask());
         await stop.CancelAsync();
         try

@@ -1,4 +1,5 @@
 using Mesh.ClusterMesh.Door;
+using Mesh.ClusterMesh.Imports;
 using Mesh.KVStore;
 
 namespace Mesh.ClusterMesh.Relay;
@@ -6,16 +7,21 @@ namespace Mesh.ClusterMesh.Relay;
 /// <summary>
 /// One peer's part of the cache: turns what its source shows into changes under its own prefixes, within its quotas, and commits
 /// them. Values are copied as they are. It outlives connections: a new list is compared with what earlier ones left.
+/// <para>A commit has changes of one resource, and no more deletions than a producer can put into one transaction: an agent takes
+/// anything else for a store that lost its data, and holds it.</para>
 /// </summary>
 internal sealed class PeerCache(string cluster, MirrorView mirror)
 {
     /// <summary>Changes of one commit: how long another peer's commit may have to wait.</summary>
     private const int CommitMax = 1024;
+    private const int DeletionsMax = 100;
 
     private readonly List<MirrorChange> _pending = [];
     private readonly Dictionary<RelayedResource, MirrorListing> _listings = [];
     private readonly HashSet<RelayedResource> _synced = [];
-    private RelayQuotas _quotas = RelayQuotas.Default;
+    private ImportQuotas _quotas = new();
+    private RelayedResource _pendingOf;
+    private int _pendingDeletions;
     private bool _measured;
     private long _keys;
     private long _bytes;
@@ -39,7 +45,7 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     public int Count(RelayedResource resource) => mirror.Count(RelayKeys.CachePrefix(cluster, resource));
 
     /// <summary>A new connection begins: unfinished lists mean nothing any more.</summary>
-    public void Begin(RelayQuotas quotas)
+    public void Begin(ImportQuotas quotas)
     {
         _quotas = quotas;
         _full = false;
@@ -83,8 +89,11 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         // Seen also when it is refused: too large is no deletion.
         if (_listings.TryGetValue(resource, out var listing))
             listing.See(key);
+        if (resource != _pendingOf)
+            await CommitAsync(cancellation);
         if (!Admits(key, suffix, item.Value))
             return;
+        _pendingOf = resource;
         _pending.Add(new MirrorChange(key, item.Value));
         if (_pending.Count >= CommitMax)
             await CommitAsync(cancellation);
@@ -92,8 +101,11 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
 
     public async ValueTask DeleteAsync(RelayedResource resource, string suffix, CancellationToken cancellation)
     {
+        if (resource != _pendingOf)
+            await CommitAsync(cancellation);
+        _pendingOf = resource;
         _pending.Add(new MirrorChange(RelayKeys.CachePrefix(cluster, resource) + suffix, null));
-        if (_pending.Count >= CommitMax)
+        if (++_pendingDeletions >= DeletionsMax || _pending.Count >= CommitMax)
             await CommitAsync(cancellation);
     }
 
@@ -102,13 +114,11 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     {
         if (_listings.Remove(resource, out var listing))
         {
+            var prefix = RelayKeys.CachePrefix(cluster, resource);
             foreach (var key in listing.Unseen())
-            {
-                _pending.Add(new MirrorChange(key, null));
-                if (_pending.Count >= CommitMax)
-                    await CommitAsync(cancellation);
-            }
+                await DeleteAsync(resource, key[prefix.Length..], cancellation);
         }
+        await CommitAsync(cancellation);
         var name = RelayKeys.Canary(cluster, cached: true, resource);
         if (mirror.Get(name) is null)
             SetOwn(name, canary);
@@ -131,7 +141,7 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     private void Drop()
     {
         _pending.Clear();
-        (_pendingKeys, _pendingBytes, _ownKeys, _ownBytes) = (0, 0, 0, 0);
+        (_pendingKeys, _pendingBytes, _ownKeys, _ownBytes, _pendingDeletions) = (0, 0, 0, 0, 0);
     }
 
     private bool Admits(string key, string suffix, ReadOnlyMemory<byte> value)

@@ -1,4 +1,5 @@
 using System.Threading.Channels;
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 
@@ -20,7 +21,7 @@ internal sealed class PeerConnection
     private readonly IKVStore _store;
     private readonly ClusterConfig _config;
     private readonly RelayOptions _options;
-    private readonly RelayQuotas _quotas;
+    private readonly ImportQuotas _quotas;
     private readonly PeerCache _cache;
     private readonly TimeProvider _time;
     private readonly Action _publishStatus;
@@ -47,11 +48,11 @@ internal sealed class PeerConnection
 
     private readonly record struct Message(Topic Topic, RelayedResource Resource, WatchBatch Batch, ClusterConfig? Config);
 
-    public PeerConnection(string cluster, IKVStore store, ClusterConfig config, RelayOptions options, PeerCache cache, TimeProvider time,
-        Action publishStatus)
+    public PeerConnection(string cluster, IKVStore store, ClusterConfig config, RelayOptions options, ImportQuotas quotas, PeerCache cache,
+        TimeProvider time, Action publishStatus)
     {
         (_cluster, _store, _config, _options, _cache, _time, _publishStatus) = (cluster, store, config, options, cache, time, publishStatus);
-        _quotas = options.Quotas(cluster);
+        _quotas = quotas;
         _cached = config.Capabilities?.Cached == true;
     }
 

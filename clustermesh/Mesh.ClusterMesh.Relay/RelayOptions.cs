@@ -1,22 +1,8 @@
 namespace Mesh.ClusterMesh.Relay;
 
-/// <summary>What one peer may put into the relay's memory. Records are judged by the agents; this only keeps one peer from taking
-/// what belongs to all.</summary>
-/// <param name="Keys">Mirrored keys of all resources.</param>
-/// <param name="Bytes">Bytes of their keys and values.</param>
-/// <param name="ValueBytes">Bytes of one value.</param>
-/// <param name="EventsPerSecond">Changes after the first list; more wait, which slows this peer alone. Twice as many at once.</param>
-public readonly record struct RelayQuotas(int Keys, long Bytes, int ValueBytes, int EventsPerSecond)
-{
-    public static RelayQuotas Default { get; } = new(300_000, 256L << 20, 1 << 20, 5_000);
-}
-
 /// <summary>How patient a relay is.</summary>
 public sealed record RelayOptions
 {
-    /// <summary>What the peer of this name may use; asked at each connection.</summary>
-    public Func<string, RelayQuotas> Quotas { get; init; } = _ => RelayQuotas.Default;
-
     /// <summary>Agents give a connection up after two minutes without one.</summary>
     public TimeSpan HeartbeatInterval { get; init; } = TimeSpan.FromMinutes(1);
 

@@ -1,4 +1,6 @@
+using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Door;
+using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 
@@ -53,7 +55,7 @@ internal sealed class RelayedPeer
 
     /// <summary>Mirrors the peer until cancelled, and never ends otherwise.</summary>
     /// <param name="open">Makes a store for one connection; it is disposed with the connection.</param>
-    public async Task RunAsync(Func<IKVStore> open, CancellationToken cancellation)
+    public async Task RunAsync(PeerConfig peer, Func<PeerConfig, IKVStore> open, CancellationToken cancellation)
     {
         var failuresInARow = 0;
         Publish();
@@ -63,7 +65,7 @@ internal sealed class RelayedPeer
             var wait = TimeSpan.Zero;
             try
             {
-                await ConnectAsync(open, () => failuresInARow = 0, cancellation);
+                await ConnectAsync(peer, open, () => failuresInARow = 0, cancellation);
             }
             catch (Exception e)
             {
@@ -117,12 +119,16 @@ internal sealed class RelayedPeer
             await _mirror.CommitAsync([.. keys.Select(key => new MirrorChange(key, null))], cancellation);
     }
 
-    private async Task ConnectAsync(Func<IKVStore> open, Action connected, CancellationToken cancellation)
+    private async Task ConnectAsync(
+        PeerConfig peer, Func<PeerConfig, IKVStore> open, Action connected, CancellationToken cancellation)
     {
         IKVStore store;
         try
         {
-            store = open();
+            // Limits that cannot be read are not "no limits".
+            if (peer.Imports is null && peer.ImportsProblem is { } problem)
+                throw new FormatException(problem);
+            store = open(peer);
         }
         catch (Exception e)
         {
@@ -133,10 +139,14 @@ internal sealed class RelayedPeer
             _store = store;
             try
             {
-                _config = await FetchConfigAsync(store, cancellation);
+                var config = await FetchConfigAsync(store, cancellation);
+                if (peer.Imports?.ClusterId is { } pinned && config.Id != pinned)
+                    throw new RelayConnectionException($"{_name} says that its cluster ID is {config.Id}; {ImportPolicyFile.Suffix} pins {pinned}");
+                _config = config;
                 _problem = null;
                 connected();
-                _connection = new PeerConnection(_name, store, _config, _options, _cache, _time, Publish);
+                _connection = new PeerConnection(
+                    _name, store, config, _options, peer.Imports?.Quotas ?? new ImportQuotas(), _cache, _time, Publish);
                 Publish();
                 await _connection.RunAsync(cancellation);
             }

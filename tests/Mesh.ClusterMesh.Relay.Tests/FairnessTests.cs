@@ -24,10 +24,8 @@ public sealed class FairnessTests
         await falcon.PutAsync(Keys.Service("falcon", new ServiceName("shop", "huge")), new byte[3000]);
         for (var i = 0; i < 20; i++)
             await falcon.NodeAsync($"n{i:d2}");
-        await using var relay = await RelayUnderTest.StartedAsync(RelayUnderTest.Quick with
-        {
-            Quotas = _ => new RelayQuotas(Keys: 15, Bytes: 1 << 20, ValueBytes: 2000, EventsPerSecond: 1000),
-        });
+        await using var relay = await RelayUnderTest.StartedAsync();
+        relay.Limit("falcon", """{"quotas":{"keys":15,"valueBytes":2000}}""");
         relay.Add("falcon", etcd.Options);
         await relay.UntilReadyAsync("falcon");
         Assert.Equal(15, relay.Mirror.Count("cilium/cache/"));
@@ -39,6 +37,24 @@ public sealed class FairnessTests
         await relay.UntilAsync(() => relay.Mirror.Count("cilium/cache/nodes/v1/falcon/") == 7, "the others have room now");
     }
 
+    [Theory]
+    [InlineData("""{"quotas":{"kyes":15}}""", "kyes")]
+    [InlineData("""{"clusterID":9}""", "pins 9")]
+    public async Task Limits_that_cannot_be_read_or_met_keep_the_peer_out(string imports, string reason)
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var store = etcd.NewStore();
+        await new Producer(store, "falcon", 7).EverythingAsync();
+        await using var relay = await RelayUnderTest.StartedAsync();
+        relay.Limit("falcon", imports);
+        relay.Add("falcon", etcd.Options);
+        await relay.UntilAsync(() => relay.Relay.Statuses is [{ Status: var text }] && text.Contains(reason, StringComparison.Ordinal), reason);
+        Assert.Equal("", relay.Dump("cilium/c"));
+        // The control: mended, it comes in.
+        relay.Limit("falcon", """{"clusterID":7}""");
+        await relay.UntilReadyAsync("falcon");
+    }
+
     [Fact]
     public async Task A_loud_peer_does_not_delay_a_quiet_one()
     {
@@ -47,10 +63,8 @@ public sealed class FairnessTests
         var (loud, quiet) = (new Producer(store, "loud", 8), new Producer(store, "quiet", 9));
         await loud.EverythingAsync();
         await quiet.EverythingAsync();
-        await using var relay = await RelayUnderTest.StartedAsync(RelayUnderTest.Quick with
-        {
-            Quotas = name => RelayQuotas.Default with { EventsPerSecond = name == "loud" ? 200 : 5000 },
-        });
+        await using var relay = await RelayUnderTest.StartedAsync();
+        relay.Limit("loud", """{"quotas":{"eventsPerSecond":200}}""");
         relay.Add("loud", etcd.Options);
         relay.Add("quiet", etcd.Options);
         await relay.UntilReadyAsync("loud");

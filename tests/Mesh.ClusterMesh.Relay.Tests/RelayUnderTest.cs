@@ -118,6 +118,8 @@ internal sealed class RelayUnderTest : IAsyncDisposable
         WritePeer(Path.Combine(Agents, peer), Local);
     }
 
+    public void Limit(string peer, string imports) => File.WriteAllText(Path.Combine(Peers, peer + ".imports.json"), imports);
+
     public void Remove(string peer) => File.Delete(Path.Combine(Peers, peer));
 
     /// <summary>How an agent of tokyo connects.</summary>

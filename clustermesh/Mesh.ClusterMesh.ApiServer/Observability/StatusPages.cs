@@ -8,7 +8,7 @@ internal static class StatusPages
     /// <summary>Serves until disposed. Without an address to listen on it serves nothing.</summary>
     /// <exception cref="IOException">An address cannot be used; the message names its flag.</exception>
     public static async Task<IAsyncDisposable> StartAsync(
-        ApiServerOptions options, Func<bool> isReady, Func<string> metrics, Func<string> problems, CancellationToken cancellation)
+        IPEndPoint? health, IPEndPoint? metricsAddress, Func<bool> isReady, Func<string> metrics, Func<string> problems, CancellationToken cancellation)
     {
         // Empty: the slim builder follows every directory below the working directory for an appsettings.json that we do not have.
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
@@ -16,11 +16,11 @@ internal static class StatusPages
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
-            foreach (var address in new[] { options.Health, options.Metrics }.OfType<IPEndPoint>().Distinct())
+            foreach (var address in new[] { health, metricsAddress }.OfType<IPEndPoint>().Distinct())
                 kestrel.Listen(address);
         });
         var pages = builder.Build();
-        if (options.Health is null && options.Metrics is null)
+        if (health is null && metricsAddress is null)
             return pages;
         pages.MapGet("/readyz", context =>
         {
@@ -41,7 +41,7 @@ internal static class StatusPages
         catch (IOException e)
         {
             await pages.DisposeAsync();
-            throw new IOException($"--health-port {options.Health}, --prometheus-serve-addr {options.Metrics}: {e.Message}", e);
+            throw new IOException($"--health-port {health}, --prometheus-serve-addr {metricsAddress}: {e.Message}", e);
         }
         return pages;
     }
