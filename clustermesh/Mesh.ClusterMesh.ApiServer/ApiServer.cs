@@ -1,5 +1,6 @@
 using Mesh.ClusterMesh.ApiServer.Etcd;
 using Mesh.ClusterMesh.ApiServer.Observability;
+using Mesh.ClusterMesh.ApiServer.Relaying;
 using Mesh.ClusterMesh.ApiServer.Serving;
 using Mesh.ClusterMesh.ApiServer.Writing;
 using Mesh.Joining.Listening;
@@ -46,6 +47,9 @@ public sealed class ApiServer : IAsyncDisposable
     /// <summary>The door; null when there is none or the server has not come so far.</summary>
     internal DoorKeeper? Door { get; private set; }
 
+    /// <summary>What mirrors other clusters for our own agents; null when nothing does.</summary>
+    internal RelayKeeper? Relay { get; private set; }
+
     /// <summary>Where other clusters join; null when nowhere.</summary>
     internal JoinListener? Join { get; private set; }
 
@@ -53,14 +57,16 @@ public sealed class ApiServer : IAsyncDisposable
     /// <exception cref="IOException">A port, file or directory cannot be used; the message names it.</exception>
     public async Task RunAsync(CancellationToken cancellation)
     {
-        await StartedAsync(await StatusPages.StartAsync(_options, () => IsReady, Page, Problems, cancellation));
+        await StartedAsync(await StatusPages.StartAsync(_options.Health, _options.Metrics, () => IsReady, Page, Problems, cancellation));
         if (_options.Join is { } join)
             Join = await StartedAsync(JoinListener.Start(join with { Time = _time, Log = _log }));
         using var name = ReplicaName.Of(_options.StateDirectory);
         _source = await StartedAsync(new ManifestDirectory(_options.ManifestDirectory, _time, _log));
         var etcd = await OpenEtcdAsync(cancellation);
+        if (_options.Relay is { } relay)
+            Relay = await StartedAsync(await RelayKeeper.StartAsync(relay, _time, _log, cancellation));
         if (_options.Door is { } door)
-            Door = await StartedAsync(new DoorKeeper(door, etcd, _time, _log));
+            Door = await StartedAsync(new DoorKeeper(door, etcd, Relay?.Cache, _time, _log));
         var store = await StartedAsync(new EtcdKVStore(etcd, _time));
         _log($"etcd at {string.Join(' ', etcd.Endpoints)}");
         await AllAsync(
@@ -68,6 +74,7 @@ public sealed class ApiServer : IAsyncDisposable
                 stop => _publisher.ReflectAsync(_source, stop),
                 stop => _publisher.WriteAsync(store, Measured, _options.EmbeddedEtcdDirectory is null ? name.Value : null, stop),
                 stop => ReportReadyAsync(store, stop),
+                stop => Relay?.Completion.WaitAsync(stop) ?? Task.CompletedTask,
             ], cancellation);
     }
 
@@ -122,6 +129,8 @@ public sealed class ApiServer : IAsyncDisposable
         var problems = (_source?.Problems.Count ?? 0) + _publisher.Problems.Count;
         var page = _metrics.Page(_publisher.Stores, problems, Etcd?.Restarts, IsWriter);
         page += Join?.Counters.Page("cilium_clustermesh_apiserver_");
+        if (Relay is not null)
+            page += RelayMetrics.Page(_options.Self.Name, Relay.Statuses, Relay.Cache.Status, Relay.Bootstrap);
         return Door is null ? page : page + DoorMetrics.Page(Door.Status, _options.Self.Name, _time.GetUtcNow());
     }
 
@@ -132,7 +141,7 @@ public sealed class ApiServer : IAsyncDisposable
         var etcd = Etcd?.Error is { } error ? [$"etcd: {error}"] : Array.Empty<string>();
         var join = Join?.Problem is { } closed ? [closed] : Array.Empty<string>();
         return string.Concat(
-            new[] { source, _publisher.Problems, stores, etcd, Door?.Problems ?? [], join }.SelectMany(lines => lines).Select(line => line + "\n"));
+            new[] { source, _publisher.Problems, stores, etcd, Door?.Problems ?? [], Relay?.Problems ?? [], join }.SelectMany(lines => lines).Select(line => line + "\n"));
     }
 
     private ValueTask<T> StartedAsync<T>(T stage)

@@ -1,4 +1,5 @@
 using System.Net;
+using Mesh.ClusterMesh.ApiServer.Relaying;
 using Mesh.ClusterMesh.Door;
 using Mesh.Joining.Listening;
 using Mesh.KVStore;
@@ -23,8 +24,12 @@ public sealed record ApiServerOptions
     /// <summary>Where readers are let in, and who; null for nowhere.</summary>
     public DoorOptions? Door { get; init; }
 
+    /// <summary>Which clusters are mirrored for our own agents; null for none. Needs a door.</summary>
+    public RelaySettings? Relay { get; init; }
+
     /// <summary>Where other clusters join by a token; null for nowhere.</summary>
     public JoinListenerOptions? Join { get; init; }
+
     /// <summary>What this replica remembers over a restart; null for nothing.</summary>
     public string? StateDirectory { get; init; }
 

@@ -156,7 +156,7 @@ internal sealed class RelayUnderTest : IAsyncDisposable
             if (clock.Elapsed.TotalSeconds > seconds || _running.IsFaulted)
             {
                 Assert.Fail($"not within {seconds} s: {what}; the relay: {_running.Exception}; statuses: "
-                    + $"{string.Join("; ", Relay.Statuses)}\n{string.Join('\n', Log)}");
+                    + $"{string.Join("; ", Relay?.Statuses ?? [])}\n{string.Join('\n', Log)}");
             }
             await Task.Delay(5);
         }
@@ -175,8 +175,16 @@ internal sealed class RelayUnderTest : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         await StopAsync();
+        await DeleteAsync();
+    }
+
+    /// <summary>Of one that was never started.</summary>
+    public ValueTask DeleteAsync()
+    {
         _authority.Dispose();
+        _stop.Dispose();
         Directory.Delete(_directory, recursive: true);
+        return ValueTask.CompletedTask;
     }
 }
 

@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Mesh.ClusterMesh.ApiServer.Relaying;
 
 namespace Mesh.ClusterMesh.ApiServer.Commands;
 
@@ -14,15 +15,21 @@ internal static class CommandLine
         var serve = new Command("clustermesh", "Publish this cluster's objects in its etcd, where other clusters read them.");
         flags.AddTo(serve);
         var version = new Command("version", "Print the version.");
-        var root = new RootCommand("The clustermesh API server.") { serve, version };
-        var known = args is ["clustermesh", ..] ? ["clustermesh", .. flags.FromEnvironment(args, environment), .. args[1..]] : args;
+        var relay = new KvstoremeshCommand();
+        var mirror = relay.Build(options => MirrorAsync(options, log, cancellation), Refuse);
+        var look = KvstoremeshDbgCommand.Build(Console.Out, Console.Error, TimeProvider.System);
+        var root = new RootCommand("The clustermesh API server.") { serve, mirror, look, version };
+        var names = args is [KvstoremeshCommand.Word, ..] ? relay.Names.ToList() : [.. flags.Names];
+        var known = args is ["clustermesh" or KvstoremeshCommand.Word, ..]
+            ? [args[0], .. ServerFlags.FromEnvironment(names, args, environment), .. args[1..]]
+            : args;
         var parsed = root.Parse(known);
         serve.SetAction(async (result, _) => await ServeAsync(flags.Read(result), log, cancellation));
         version.SetAction(_ => Console.WriteLine($"clustermesh-apiserver {typeof(CommandLine).Assembly.GetName().Version?.ToString(3)}"));
         if (args.Length == 0)
-            return Refuse("no command: give clustermesh or version");
+            return Refuse("no command: give clustermesh, kvstoremesh, kvstoremesh-dbg or version");
         if (parsed.UnmatchedTokens.Count > 0)
-            return Refuse($"{parsed.UnmatchedTokens[0]}: unknown; {Nearest(parsed.UnmatchedTokens[0], flags)}");
+            return Refuse($"{parsed.UnmatchedTokens[0]}: unknown; {Nearest(parsed.UnmatchedTokens[0], names, args[0])}");
         if (parsed.Errors.Count > 0 && parsed.Action is not System.CommandLine.Help.HelpAction)
             return Refuse(string.Join("; ", parsed.Errors.Select(error => error.Message.TrimEnd('.'))));
         // Signals are ours: an orderly stop ends with 0.
@@ -50,13 +57,31 @@ internal static class CommandLine
         return 0;
     }
 
-    private static string Nearest(string token, ServerFlags flags)
+    private static async Task<int> MirrorAsync(KvstoremeshOptions options, Action<string> log, CancellationToken stop)
+    {
+        await using var server = new KvstoremeshServer(options, TimeProvider.System, log);
+        try
+        {
+            await server.RunAsync(stop);
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            log("stopping; what is mirrored stays in the journal");
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return Refuse(e.Message);
+        }
+        return 0;
+    }
+
+    private static string Nearest(string token, IEnumerable<string> names, string command)
     {
         var name = token.Split('=')[0];
-        var near = flags.Names.MinBy(flag => Distance(flag, name));
+        var near = names.MinBy(flag => Distance(flag, name));
         return near is not null && Distance(near, name) <= 4
             ? $"did you mean {near}?"
-            : "clustermesh-apiserver clustermesh --help lists what is allowed";
+            : $"clustermesh-apiserver {(command.StartsWith('-') ? "clustermesh" : command)} --help lists what is allowed";
     }
 
     /// <summary>Letters to change, add or remove to turn one word into the other.</summary>

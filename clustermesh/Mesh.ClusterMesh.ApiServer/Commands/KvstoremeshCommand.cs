@@ -66,7 +66,7 @@ internal sealed class KvstoremeshCommand
                 ClusterName = name,
                 PeerDirectory = Path.GetFullPath(Value(_peers)),
                 Api = api,
-                StateDir = door.StateDir,
+                StateDir = _door.StateDirectory(parsed),
                 Options = new RelayOptions { PerClusterReadyTimeout = perCluster, GlobalReadyTimeout = global },
             },
             Health = health,

@@ -50,7 +50,7 @@ internal static class KvstoremeshDbgCommand
         return 0;
     }
 
-    internal static string Text(IReadOnlyList<RemoteCluster> clusters, bool verbose, DateTimeOffset now)
+    public static string Text(IReadOnlyList<RemoteCluster> clusters, bool verbose, DateTimeOffset now)
     {
         var text = new StringBuilder();
         text.Append(CultureInfo.InvariantCulture, $"KVStoreMesh:\t{clusters.Count(cluster => cluster.Ready)}/{clusters.Count} remote clusters ready\n");

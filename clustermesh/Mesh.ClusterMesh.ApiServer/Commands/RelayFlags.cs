@@ -23,7 +23,7 @@ internal sealed class RelayFlags
     public IEnumerable<Option> All => [_peers, _api];
 
     /// <returns>Null for no relay, which is a fault of nobody; faults are told.</returns>
-    public RelaySettings? Read(ParseResult parsed, string clusterName, DoorOptions? door, Action<string> fault)
+    public RelaySettings? Read(ParseResult parsed, string clusterName, DoorOptions? door, string? stateDirectory, Action<string> fault)
     {
         var (peers, api) = (parsed.GetValue(_peers) ?? "", parsed.GetValue(_api) ?? "");
         if (peers.Length == 0)
@@ -35,7 +35,7 @@ internal sealed class RelayFlags
             ClusterName = clusterName,
             PeerDirectory = Path.GetFullPath(peers),
             Api = ReadApi(_api.Name, api, fault),
-            StateDir = door?.StateDir,
+            StateDir = stateDirectory,
         };
     }
 

@@ -31,12 +31,13 @@ internal sealed class ServerFlags
     private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
 
     private readonly DoorFlags _door = new();
+    private readonly RelayFlags _relay = new();
     private readonly JoinFlags _join = new();
     private readonly List<string> _faults = [];
 
     private IEnumerable<Option> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, .. _join.All, _healthPort, _metrics,
+        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, .. _relay.All, .. _join.All, _healthPort, _metrics,
     ];
 
     public IEnumerable<string> Names => All.Select(flag => flag.Name);
@@ -48,9 +49,10 @@ internal sealed class ServerFlags
     }
 
     /// <summary>Flags that are not among the arguments but have an environment variable, as arguments.</summary>
-    public IEnumerable<string> FromEnvironment(IReadOnlyList<string> args, Func<string, string?> environment)
+    public static IEnumerable<string> FromEnvironment(
+        IEnumerable<string> flags, IReadOnlyList<string> args, Func<string, string?> environment)
     {
-        foreach (var flag in Names)
+        foreach (var flag in flags)
         {
             var given = args.Any(arg => arg == flag || arg.StartsWith(flag + "=", StringComparison.Ordinal));
             var value = environment(flag[2..].Replace('-', '_').ToUpperInvariant());
@@ -74,6 +76,7 @@ internal sealed class ServerFlags
         var door = _door.Read(parsed, Value(_clusterName), Fault);
         var join = _join.Read(parsed, Fault);
         var stateDirectory = _door.StateDirectory(parsed) ?? (given is null ? Path.Combine(etcdDirectory, "state") : null);
+        var relay = _relay.Read(parsed, Value(_clusterName), door, stateDirectory, Fault);
         var health = ReadEndPoint(_healthPort, Value(_healthPort), IPAddress.Loopback);
         var metrics = ReadEndPoint(_metrics, Value(_metrics), IPAddress.IPv6Any);
         if (_faults.Count > 0)
@@ -92,6 +95,7 @@ internal sealed class ServerFlags
                 SharesEra = true,
                 StateDir = stateDirectory,
             },
+            Relay = relay,
             Join = join,
             Health = health,
             Metrics = metrics,

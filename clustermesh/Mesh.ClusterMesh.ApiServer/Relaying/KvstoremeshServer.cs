@@ -21,32 +21,42 @@ public sealed record KvstoremeshOptions
 }
 
 /// <summary>The relay as a process of its own: a door with the cache view alone.</summary>
-public sealed class KvstoremeshServer(KvstoremeshOptions options, TimeProvider time, Action<string> log)
+public sealed class KvstoremeshServer(KvstoremeshOptions options, TimeProvider time, Action<string> log) : IAsyncDisposable
 {
     private static readonly TimeSpan ReadyCheck = TimeSpan.FromMilliseconds(200);
 
-    private readonly long _born = time.GetTimestamp();
+    private IAsyncDisposable? _pages;
     private RelayKeeper? _relay;
     private DoorKeeper? _door;
-    private TimeSpan? _bootstrap;
+    private volatile bool _ready;
 
     /// <summary>Runs until cancelled.</summary>
     /// <exception cref="IOException">A port, file or directory cannot be used; the message names it.</exception>
     public async Task RunAsync(CancellationToken cancellation)
     {
-        await using var pages = await StatusPages.StartAsync(options.Health, options.Metrics, () => _bootstrap is not null, Page, Problems, cancellation);
-        await using var relay = _relay = await RelayKeeper.StartAsync(options.Relay, time, log, cancellation);
-        await using var door = _door = new DoorKeeper(options.Door, null, relay.Cache, time, log);
-        await Task.WhenAll(relay.Completion.WaitAsync(cancellation), ReportReadyAsync(relay, door, cancellation));
+        _pages = await StatusPages.StartAsync(options.Health, options.Metrics, () => _ready, Page, Problems, cancellation);
+        _relay = await RelayKeeper.StartAsync(options.Relay, time, log, cancellation);
+        _door = new DoorKeeper(options.Door, null, _relay.Cache, time, log);
+        await await Task.WhenAny(_relay.Completion.WaitAsync(cancellation), ReportReadyAsync(_relay, _door, cancellation));
+        await _relay.Completion.WaitAsync(cancellation);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var stage in new[] { _door, _relay, _pages })
+        {
+            if (stage is not null)
+                await stage.DisposeAsync();
+        }
     }
 
     private async Task ReportReadyAsync(RelayKeeper relay, DoorKeeper door, CancellationToken cancellation)
     {
         await door.WaitUntilOpenAsync(cancellation);
         using var timer = new PeriodicTimer(ReadyCheck, time);
-        while (!relay.IsReady)
+        while (relay.Bootstrap is null)
             await timer.WaitForNextTickAsync(cancellation);
-        _bootstrap = time.GetElapsedTime(_born);
+        _ready = true;
         log($"ready: {relay.Statuses.Count(peer => peer.Ready)} of {relay.Statuses.Count} remote clusters mirrored, {relay.Cache.Status.Keys} keys");
     }
 
@@ -54,7 +64,7 @@ public sealed class KvstoremeshServer(KvstoremeshOptions options, TimeProvider t
     {
         if (_relay is not { } relay)
             return "";
-        var page = RelayMetrics.Page(options.Relay.ClusterName, relay.Statuses, relay.Cache.Status, _bootstrap);
+        var page = RelayMetrics.Page(options.Relay.ClusterName, relay.Statuses, relay.Cache.Status, relay.Bootstrap);
         return _door is { } door ? page + DoorMetrics.Page(door.Status, options.Relay.ClusterName, time.GetUtcNow()) : page;
     }
 

@@ -12,11 +12,16 @@ internal sealed class RelayKeeper : IAsyncDisposable
 {
     private readonly CancellationTokenSource _stop = new();
     private readonly ClusterRelay _relay;
+    private readonly TimeProvider _time;
+    private readonly long _born;
+    private TimeSpan? _bootstrap;
     private IAsyncDisposable? _page;
 
     private RelayKeeper(RelaySettings settings, MirrorView cache, TimeProvider time, Action<string> log)
     {
         Cache = cache;
+        _time = time;
+        _born = time.GetTimestamp();
         _relay = new ClusterRelay(settings.Options, new ConfigDirectory(settings.PeerDirectory, settings.ClusterName, time),
             peer => new EtcdKVStore(EtcdConfigFile.Parse(peer.Text), time), cache, time, Random.Shared, log);
     }
@@ -27,7 +32,8 @@ internal sealed class RelayKeeper : IAsyncDisposable
     /// <summary>Ends when disposed of; earlier only by a defect, which it then carries.</summary>
     public Task Completion { get; private set; } = Task.CompletedTask;
 
-    public bool IsReady => _relay.IsReady;
+    /// <summary>How long it took until all that could be reached was mirrored; null before.</summary>
+    public TimeSpan? Bootstrap => _bootstrap ??= _relay.IsReady ? _time.GetElapsedTime(_born) : null;
 
     public IReadOnlyList<RelayedClusterStatus> Statuses => _relay.Statuses;
 

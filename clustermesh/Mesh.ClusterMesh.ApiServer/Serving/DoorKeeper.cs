@@ -15,7 +15,8 @@ internal sealed class DoorKeeper : IAsyncDisposable
     private static readonly TimeSpan RetryMax = TimeSpan.FromSeconds(10);
 
     private readonly DoorOptions _options;
-    private readonly EtcdChannel _etcd;
+    private readonly EtcdChannel? _etcd;
+    private readonly MirrorView? _cache;
     private readonly TimeProvider _time;
     private readonly Action<string> _log;
     private readonly CancellationTokenSource _stop = new();
@@ -25,10 +26,13 @@ internal sealed class DoorKeeper : IAsyncDisposable
     private volatile string? _shut = "not open yet";
 
     /// <exception cref="IOException">A file or an option of the door cannot be used; the message says which.</exception>
-    public DoorKeeper(DoorOptions options, EtcdOptions etcd, TimeProvider time, Action<string> log)
+    /// <param name="etcd">Null for a door with a cache alone.</param>
+    /// <param name="cache">What a relay mirrors, which stays its own; null for a door without it.</param>
+    public DoorKeeper(DoorOptions options, EtcdOptions? etcd, MirrorView? cache, TimeProvider time, Action<string> log)
     {
         (_options, _time, _log) = (options, time, log);
-        _etcd = EtcdChannel.Open(etcd, time);
+        _cache = cache;
+        _etcd = etcd is null ? null : EtcdChannel.Open(etcd, time);
         try
         {
             if (options.StateDir is { } directory)
@@ -37,7 +41,7 @@ internal sealed class DoorKeeper : IAsyncDisposable
         }
         catch (Exception e) when (e is ArgumentException or InvalidDataException)
         {
-            _etcd.Dispose();
+            _etcd?.Dispose();
             throw new IOException(e.Message, e);
         }
         _keeping = Task.Run(KeepAsync);
@@ -55,8 +59,8 @@ internal sealed class DoorKeeper : IAsyncDisposable
         {
             var status = Status;
             if (_shut is { } why)
-                yield return $"door: shut: {why}{(status.Etcd.Connected ? "" : $" (etcd: {status.Etcd.Error})")}";
-            else if (!status.Etcd.Connected)
+                yield return $"door: shut: {why}{(status.Etcd.Connected || _etcd is null ? "" : $" (etcd: {status.Etcd.Error})")}";
+            else if (!status.Etcd.Connected && _etcd is not null)
                 yield return $"door: serves from memory since {status.Etcd.Since:u}: {status.Etcd.Error}";
             foreach (var problem in status.Problems)
                 yield return $"door: {problem}";
@@ -70,11 +74,11 @@ internal sealed class DoorKeeper : IAsyncDisposable
         await _stop.CancelAsync();
         await _keeping;
         await _door.DisposeAsync();
-        _etcd.Dispose();
+        _etcd?.Dispose();
         _stop.Dispose();
     }
 
-    private ClusterDoor NewDoor() => new(_options, _etcd, _time, _log);
+    private ClusterDoor NewDoor() => new(_options, _etcd, _cache, _time, _log);
 
     private async Task KeepAsync()
     {
