@@ -38,7 +38,7 @@ public class CommandLineTests
     }
 
     [Theory]
-    [InlineData("", "give clustermesh or version")]
+    [InlineData("", "give clustermesh, kvstoremesh, kvstoremesh-dbg or version")]
     [InlineData("clustermesh --clusterid 1", "--clusterid: unknown; did you mean --cluster-id?")]
     [InlineData("clustermesh --frobnicate", "--frobnicate: unknown; clustermesh-apiserver clustermesh --help lists what is allowed")]
     [InlineData("clustermesh",
@@ -64,6 +64,8 @@ public class CommandLineTests
     [InlineData(Whole + "--door-cert-file /x --cluster-users-config-path /no.yaml", "--cluster-users-config-path /no.yaml: there is no such file")]
     [InlineData(Whole + "--door-cert-file /x --door-revoked-file /no.txt", "--door-revoked-file /no.txt: there is no such file")]
     [InlineData(Whole + "--door-cert-file /x --door-listen-addr door:2379", "--door-listen-addr 'door:2379': must be IP:PORT")]
+    [InlineData(Whole + "--kvstoremesh-config peers", "--kvstoremesh-config: a relay needs a door for its readers")]
+    [InlineData(Whole + "--kvstoremesh-config peers --kvstoremesh-api-addr nine", "--kvstoremesh-api-addr 'nine': must be localhost:PORT or IP:PORT")]
     [InlineData(Whole + "--etcd-listen-client-urls x", "--etcd-listen-client-urls: unknown")]
     public async Task An_impossible_value_is_one_line_that_says_what_is_allowed(string arguments, string fault)
     {
