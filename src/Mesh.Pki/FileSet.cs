@@ -21,6 +21,9 @@ public sealed partial class FileSet(string directory, string name)
     private const UnixFileMode PublicMode = UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.OtherRead;
     private const UnixFileMode SecretMode = UnixFileMode.UserRead | UnixFileMode.UserWrite;
 
+    /// <summary>Called before each change of the file system; a test ends the writer there.</summary>
+    internal Action<string> Step { get; init; } = _ => { };
+
     private string Link => Path.Combine(directory, ".." + name);
 
     /// <summary>Held while a new content is worked out from the old one and written.</summary>
@@ -91,7 +94,10 @@ public sealed partial class FileSet(string directory, string name)
                 PointThrough(file);
             Swap(content, isSecret);
             foreach (var file in known.Where(file => !content.ContainsKey(file) && IsOurs(file)))
+            {
+                Step($"remove {file}");
                 File.Delete(Path.Combine(directory, file));
+            }
             Sweep();
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
@@ -115,9 +121,11 @@ public sealed partial class FileSet(string directory, string name)
         var number = Target() is { } target && int.TryParse(target.AsSpan(target.LastIndexOf('.') + 1), out var last) ? last + 1 : 1;
         var next = string.Create(CultureInfo.InvariantCulture, $"..{name}.{number:D6}");
         var path = Path.Combine(directory, next);
+        Step($"make {next}");
         Directory.CreateDirectory(path);
         foreach (var (file, text) in content)
         {
+            Step($"write {file}");
             var how = new FileStreamOptions { Mode = FileMode.CreateNew, Access = FileAccess.Write };
             if (!OperatingSystem.IsWindows())
                 how.UnixCreateMode = isSecret(file) ? SecretMode : PublicMode;
@@ -140,11 +148,13 @@ public sealed partial class FileSet(string directory, string name)
 
     private string? Target() => new FileInfo(Link).LinkTarget;
 
-    private static void MakeLink(string path, string target)
+    private void MakeLink(string path, string target)
     {
         var fresh = Path.Combine(Path.GetDirectoryName(path)!, $"..new.{Path.GetFileName(path).TrimStart('.')}");
         File.Delete(fresh);
+        Step($"link {path}");
         File.CreateSymbolicLink(fresh, target);
+        Step($"rename {path}");
         if (Rename(fresh, path) != 0)
             throw new IOException($"{path}: {Marshal.GetLastPInvokeErrorMessage()}");
     }
@@ -159,8 +169,10 @@ public sealed partial class FileSet(string directory, string name)
             // Another set's name may begin with ours.
             var isOurs = found.StartsWith($"..{name}.", StringComparison.Ordinal)
                 && found.AsSpan(name.Length + 3).IndexOfAnyExceptInRange('0', '9') < 0;
-            if (isOurs && found != present)
-                Directory.Delete(path, recursive: true);
+            if (!isOurs || found == present)
+                continue;
+            Step($"sweep {found}");
+            Directory.Delete(path, recursive: true);
         }
     }
 
