@@ -20,6 +20,9 @@ public sealed class JoinListener : IAsyncDisposable
     /// <summary>Written beside the ledger while the port is open, so that a command can tell that a token can be taken.</summary>
     public const string StateFileName = "listener.json";
 
+    /// <summary>Locked while the port is open: a file that a killed server left behind does not count.</summary>
+    private const string LockFileName = "listener.lock";
+
     private const int ConnectionsMax = 64;
     private const int RequestsPerConnection = 32;
     private static readonly TimeSpan LookInterval = TimeSpan.FromSeconds(1);
@@ -35,6 +38,7 @@ public sealed class JoinListener : IAsyncDisposable
     private readonly HashSet<Task> _connections = [];
     private Task _loop = Task.CompletedTask;
     private FileSystemWatcher? _watcher;
+    private FileStream? _alive;
     private volatile string? _problem;
     private volatile bool _open;
     private int _disposed;
@@ -78,6 +82,23 @@ public sealed class JoinListener : IAsyncDisposable
         _stop.Dispose();
         _wake.Dispose();
         _slots.Dispose();
+    }
+
+    /// <summary>Whether somebody listens with this join directory.</summary>
+    internal static bool IsOpenAt(string joinDirectory)
+    {
+        var path = Path.Combine(joinDirectory, LockFileName);
+        if (!File.Exists(Path.Combine(joinDirectory, StateFileName)) || !File.Exists(path))
+            return false;
+        try
+        {
+            using var free = new FileStream(path, FileMode.Open, FileAccess.ReadWrite, FileShare.None);
+            return false;
+        }
+        catch (IOException)
+        {
+            return true;
+        }
     }
 
     private FileSystemWatcher Watch()
@@ -161,6 +182,7 @@ public sealed class JoinListener : IAsyncDisposable
             socket.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
             socket.Bind(_options.Address);
             socket.Listen(ConnectionsMax);
+            _alive = new FileStream(Path.Combine(_options.JoinDirectory, LockFileName), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
             DurableFile.Replace(StateFile, JsonSerializer.SerializeToUtf8Bytes(
                 new ListenerState($"{socket.LocalEndPoint}", _options.Time.GetUtcNow()), JoinJson.Default.ListenerState), DurableFile.Everyone);
             Told(null);
@@ -171,6 +193,8 @@ public sealed class JoinListener : IAsyncDisposable
         catch (Exception e) when (e is SocketException or IOException or UnauthorizedAccessException)
         {
             socket.Dispose();
+            _alive?.Dispose();
+            _alive = null;
             Told($"join listener {_options.Address} cannot be opened: {e.Message}");
             return null;
         }
@@ -181,6 +205,8 @@ public sealed class JoinListener : IAsyncDisposable
         _open = false;
         socket.Dispose();
         File.Delete(StateFile);
+        _alive?.Dispose();
+        _alive = null;
     }
 
     private void Told(string? problem)

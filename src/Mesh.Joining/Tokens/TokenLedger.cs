@@ -97,7 +97,7 @@ public sealed class TokenLedger
     public async Task<bool> WaitForListenerAsync(TimeSpan patience, CancellationToken cancellation)
     {
         var began = TimeProvider.System.GetTimestamp();
-        while (!File.Exists(Path.Combine(_directory, Listening.JoinListener.StateFileName)))
+        while (!Listening.JoinListener.IsOpenAt(_directory))
         {
             if (TimeProvider.System.GetElapsedTime(began) > patience)
                 return false;
