@@ -119,6 +119,23 @@ public class AddressTests
     }
 
     [Fact]
+    public void An_address_that_two_clusters_claim_stays_when_one_of_them_deletes_it()
+    {
+        foreach (var first in new[] { "tokyo", "kyoto" })
+        {
+            _world.HearAddress("tokyo", 1, "10.1.0.11", Given.Address("10.1.0.11", 65537, "192.0.2.11"));
+            _world.HearAddress("kyoto", 3, "10.1.0.11", Given.Address("10.1.0.11", 196609, "192.0.2.31"));
+            Assert.Equal("10.1.0.11/32 196609 via 192.0.2.31 (ClusterMesh kyoto)", _world.Addresses);
+            _world.HearAddress(first, first == "tokyo" ? 1u : 3u, "10.1.0.11", null);
+            Assert.Equal(first == "tokyo" ? "10.1.0.11/32 196609 via 192.0.2.31 (ClusterMesh kyoto)"
+                : "10.1.0.11/32 65537 via 192.0.2.11 (ClusterMesh tokyo)", _world.Addresses);
+            _world.HearAddress(first == "tokyo" ? "kyoto" : "tokyo", first == "tokyo" ? 3u : 1u, "10.1.0.11", null);
+            Assert.Equal("", _world.Addresses);
+            Assert.Equal(0, _world.IPCache.Disputed);
+        }
+    }
+
+    [Fact]
     public void Removing_a_cluster_takes_its_addresses_nodes_and_identities()
     {
         _world.HearAddress("tokyo", 1, "10.1.0.11", Given.Address("10.1.0.11", 65537, "192.0.2.11"));

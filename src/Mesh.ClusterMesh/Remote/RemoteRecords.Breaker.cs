@@ -147,7 +147,7 @@ internal sealed partial class RemoteRecords
         if (records.Hold is null)
             return;
         var policy = session.Policy.Breaker;
-        if (hold.Settling && Doubt(records, hold, found) is { } doubt)
+        if (hold.Settling && Doubt(records, hold, found, session.Layout.Cached) is { } doubt)
         {
             hold.Settling = false;
             hold.Reason = $"{hold.Reason}: {doubt}";
@@ -163,7 +163,8 @@ internal sealed partial class RemoteRecords
     }
 
     /// <summary>Why a mass withdrawal does not look like its owner's will; null when it does.</summary>
-    private string? Doubt(ResourceRecords records, Hold hold, Inspection found)
+    /// <param name="relayed">Read from a relay's cache, whose commits are no producer's transactions.</param>
+    private string? Doubt(ResourceRecords records, Hold hold, Inspection found, bool relayed)
     {
         if (found.StoreId != records.StoreId)
             return "another etcd answers";
@@ -179,6 +180,8 @@ internal sealed partial class RemoteRecords
             return $"{hold.Returned} of them came back";
         if (hold.ForeignHand is { } hand)
             return hand;
+        if (relayed)
+            return null;
         if (hold.Revisions.Any(revision => _deletions.TryGetValue(revision, out var taken) && (taken & (taken - 1)) != 0))
             return "other resources lost keys in the same transaction, which no producer does";
         return hold.Lease != 0 && !_all.Any(other => other != records && other.CountOfLeaseId(hold.Lease) > 0)
@@ -263,7 +266,7 @@ internal sealed partial class RemoteRecords
         else
             records.HoldBackwards(policy, doubt);
         // One list is one step: what its transactions were is not known.
-        records.Withdraw(gone, policy, changes, doubt, listed: true);
+        records.Withdraw(gone, policy, changes, doubt, transactions: false);
         if (records.Hold is { } hold && doubt is not null)
         {
             hold.OtherHistory |= !sameHistory;
@@ -292,7 +295,7 @@ internal sealed partial class RemoteRecords
             }
             _deletions[revision] = _deletions.GetValueOrDefault(revision) | 1 << (int)records.Resource;
         }
-        records.Withdraw(gone, session.Policy.Breaker, changes);
+        records.Withdraw(gone, session.Policy.Breaker, changes, transactions: !session.Layout.Cached);
     }
 
     private static bool Same((long Revision, byte[] Value) before, in KeyValue canary) =>

@@ -222,14 +222,15 @@ internal sealed class ResourceRecords<TKey, TRecord>(
     /// <summary>Keys that the store no longer has. Those that are not known are passed over.</summary>
     /// <param name="reason">Why they are not to be believed at all before the owner or time confirms them; null to judge by their
     /// number and how they went.</param>
-    /// <param name="listed">Found missing from a list, so that nothing is known of the transactions it went in.</param>
+    /// <param name="transactions">The revisions are those of the producer's own transactions: not so for what is missing from a list,
+    /// or what a relay deleted.</param>
     public void Withdraw(IReadOnlyList<(TKey Key, long Revision)> gone, BreakerPolicy policy, RemoteChanges changes, string? reason = null,
-        bool listed = false)
+        bool transactions = true)
     {
         var known = gone.Where(one => Known.Contains(one.Key) && !_heldDeletions.Contains(one.Key)).ToList();
         if (known.Count == 0)
             return;
-        var (hand, lease) = policy.IsOn && !listed ? ForeignHand(known) : default;
+        var (hand, lease) = policy.IsOn && transactions ? ForeignHand(known) : default;
         var weight = known.Sum(one => WeightOf(one.Key));
         var why = !policy.IsOn ? null
             : reason ?? (CanaryLost ? "deleted while the canary is gone" : null)

@@ -253,6 +253,34 @@ public sealed class RemoteClusterTests : RemoteClusterStory
         await _sink.UntilAsync(sink => sink.Identities[key].Contains("app=basket", StringComparison.Ordinal), "basket");
     }
 
+    /// <summary>A producer writes one resource at a time, so what two lost in one transaction was not its doing; a relay commits
+    /// whatever has come.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task Deletions_in_one_transaction_are_doubted_unless_a_relay_made_it(bool relayed)
+    {
+        await _falcon.RecordsAsync();
+        var layout = relayed ? Layout.Cache("falcon") : Layout.State("falcon");
+        foreach (var item in (await _store.ListAsync("cilium/state/", Cancellation)).Items)
+            await _falcon.PutAsync(Layout.State("falcon").Rewrite(item.Key, layout)!, item.Value.ToArray());
+        foreach (var resource in Enum.GetValues<RemoteResource>())
+            await _falcon.PutAsync(layout.Canary(resource), []);
+        await _falcon.ConfigAsync(new ClusterConfig { Id = 7, Capabilities = new() { SyncedCanaries = true, Cached = relayed } });
+        var patient = Following.Options.DefaultImports with { Breaker = new() { Settle = TimeSpan.FromMilliseconds(100) } };
+        await using var following = Follow(options: Following.Options with { DefaultImports = patient });
+        await _sink.UntilReadyAsync("falcon");
+        await _store.WriteAsync(
+            [new(layout.Prefix(RemoteResource.Services) + "shop/cart", null), new(layout.Prefix(RemoteResource.IpEntries) + "10.7.0.9", null)], Cancellation);
+        if (relayed)
+        {
+            await _sink.UntilAsync(sink => sink.Services.Count + sink.IpEntries.Count == 0, "both gone");
+            return;
+        }
+        await _sink.UntilStatusAsync("falcon", "other resources lost keys in the same transaction, which no producer does");
+        Assert.Equal(_falcon.Records, _sink.Text);
+    }
+
     [Fact]
     public async Task The_same_address_from_two_clusters_is_handed_on_from_both()
     {

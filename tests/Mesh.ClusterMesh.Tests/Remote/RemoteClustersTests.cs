@@ -87,4 +87,56 @@ public sealed class RemoteClustersTests : IAsyncDisposable
         await _sink.UntilAsync(sink => !sink.Statuses.ContainsKey("Falcon"), "the status is gone");
         Assert.Empty(_clusters.Statuses);
     }
+
+    [Fact]
+    public async Task An_import_file_is_taken_over_live_and_a_malformed_one_changes_nothing_but_the_status()
+    {
+        await _falcon.EverythingAsync();
+        Write("falcon", "endpoints: falcon");
+        await _sink.UntilReadyAsync("falcon");
+        Write("falcon.imports.json", """{"podCIDRs":["10.9.0.0/16"]}""");
+        await _sink.UntilAsync(sink => sink.IpEntries.Count == 0 && sink.Services.Count == 0, "what is outside the pins is gone at once");
+        Assert.Equal(2, Assert.Single(_clusters.Clusters).Quarantined.Count);
+
+        Write("falcon.imports.json", """{"podCIDR":["10.7.0.0/16"]}""");
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].ImportsProblem?.Contains("'podCIDR' is unknown") == true, "the problem");
+        Assert.Contains("the last good one is in force", _clusters.Statuses[0].ImportsProblem);
+        await _sink.UntilReadyAsync("falcon");
+        Assert.Equal(0, _sink.Read(sink => sink.IpEntries.Count));
+
+        Write("falcon.imports.json", """{"podCIDRs":["10.7.0.0/16"],"nodeCIDRs":["192.0.2.0/24"]}""");
+        await _sink.UntilAsync(sink => sink.Text == _falcon.Records && sink.Statuses["falcon"].ImportsProblem is null, "everything under the new pins");
+        File.Delete(Path.Combine(_path, "falcon.imports.json"));
+        await _falcon.IpAsync("10.9.0.1");
+        await _sink.UntilAsync(sink => sink.IpEntries.Count == 2, "no pins any more");
+        Assert.Empty(_sink.Drains);
+    }
+
+    [Fact]
+    public async Task A_peer_whose_import_file_was_never_good_is_not_connected_until_it_is()
+    {
+        await _falcon.EverythingAsync();
+        Write("falcon.imports.json", "{");
+        Write("falcon", "endpoints: falcon");
+        await _sink.UntilStatusAsync("falcon", "falcon.imports.json: it is not JSON");
+        Assert.Contains("the peer is not connected until it is mended", Assert.Single(_clusters.Statuses).Status);
+        Assert.Equal("", _sink.Text);
+        Write("falcon.imports.json", "{}");
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].ImportsProblem is null && sink.Statuses["falcon"].ConfigRetrieved, "connected");
+    }
+
+    [Fact]
+    public async Task Nobody_may_claim_what_is_pinned_to_another()
+    {
+        await _falcon.EverythingAsync();
+        await _osprey.EverythingAsync();
+        await _osprey.IpAsync("10.7.0.66");
+        Write("falcon.imports.json", """{"podCIDRs":["10.7.0.0/16"]}""");
+        Write("falcon", "endpoints: falcon");
+        await _sink.UntilReadyAsync("falcon");
+        Write("osprey", "endpoints: osprey");
+        await _sink.UntilReadyAsync("osprey");
+        Assert.DoesNotContain("10.7.0.66", _sink.Text);
+        Assert.Contains("is in a range pinned to cluster falcon", _clusters.Clusters[1].Quarantined.Single().Text);
+    }
 }
