@@ -21,7 +21,8 @@ public sealed class QuarantineTests : IDisposable
 
     public void Dispose() => RunningAgent.Remove(_directory);
 
-    private Task PutAsync(string key, string value) => _store.WriteAsync([new WriteOperation(key, Encoding.UTF8.GetBytes(value))], default);
+    private async Task PutAsync(string key, string value) =>
+        await _store.WriteAsync([new WriteOperation(key, Encoding.UTF8.GetBytes(value))], default);
 
     private Task IpAsync(string address, string host = "192.0.2.11") => PutAsync(Keys.Ip(IpPrefix.Parse(address)),
         Encoding.UTF8.GetString(IpIdentityPairCodec.Encode(new IpIdentityPair { IP = address, HostIP = host, ID = 65537 })));
