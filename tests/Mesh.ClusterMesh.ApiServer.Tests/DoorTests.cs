@@ -3,6 +3,7 @@ using System.Net;
 using System.Net.Sockets;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using Mesh.TestKit;
 using Xunit;
 
 namespace Mesh.ClusterMesh.ApiServer.Tests;
@@ -182,6 +183,25 @@ public class DoorTests
         tokyo.Write("cart.yaml", Yaml.Service("cart") + Yaml.Service("till"));
         await Deadline.Until(() => reader.Has("till"), "a change after it", () => tokyo.Logged);
         Assert.Equal(0, reader.Store.Status.Relists);
+    }
+
+    [Fact]
+    public async Task An_etcd_that_wants_a_password_is_followed_and_again_after_it_forgot_our_token()
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await etcd.EtcdctlAsync("user", "add", "root:secret");
+        await etcd.EtcdctlAsync("user", "grant-role", "root", "root");
+        await etcd.EtcdctlAsync("auth", "enable");
+        await using var tokyo = new TestCluster();
+        tokyo.Write("cart.yaml", Yaml.Service("cart"));
+        await tokyo.StartOverAsync(etcd.Options with { Username = "root", Password = "secret" }, withDoor: true);
+        await using var reader = new Watching(tokyo.ReaderOf("remote"));
+        await Deadline.Until(() => reader.Has("cart"), "the reader to read", () => tokyo.Logged);
+
+        await etcd.KillAsync();
+        await etcd.RestartAsync();
+        tokyo.Write("till.yaml", Yaml.Service("till"));
+        await Deadline.Until(() => reader.Has("till"), "a change after it", () => tokyo.Logged);
     }
 
     private static int Lines(string output) => output.Split('\n', StringSplitOptions.RemoveEmptyEntries).Length;

@@ -77,7 +77,7 @@ internal sealed class TestCluster : IAsyncDisposable
     public Task StartOverAsync(EtcdServer etcd, bool withDoor = false, bool sharesEra = true) =>
         StartOverAsync(etcd.Options, withDoor, sharesEra);
 
-    private Task StartOverAsync(EtcdOptions etcd, bool withDoor, bool sharesEra) => StartAsync(Options() with
+    public Task StartOverAsync(EtcdOptions etcd, bool withDoor, bool sharesEra = true) => StartAsync(Options() with
     {
         GivenEtcd = etcd,
         StateDirectory = Path.Combine(Home, "state"),
