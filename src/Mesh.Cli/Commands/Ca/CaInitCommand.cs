@@ -37,7 +37,7 @@ internal static class CaInitCommand
             };
             var pki = PkiDirectory.Init(options.Path(parsed), settings, TakeOver(parsed.GetValue(certificate), parsed.GetValue(key), parsed.GetValue(bundle)));
             options.Copy(parsed, pki, output);
-            output.Write(CaText.Format(pki.View(), DateTimeOffset.UtcNow));
+            output.Write(CaText.Format(pki.View(), DateTimeOffset.UtcNow, options.How(parsed)));
             return 0;
         });
         return command;

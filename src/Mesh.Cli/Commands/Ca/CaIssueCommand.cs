@@ -48,7 +48,7 @@ internal static class CaIssueCommand
                 throw new CliException("--server-name goes with the server certificate only");
             pki.Issue(leaves, given, CaOptions.ParseLifetime(parsed, lifetime));
             options.Copy(parsed, pki, output);
-            output.Write(CaText.Format(pki.View(), DateTimeOffset.UtcNow));
+            output.Write(CaText.Format(pki.View(), DateTimeOffset.UtcNow, options.How(parsed)));
             return 0;
         });
         return command;

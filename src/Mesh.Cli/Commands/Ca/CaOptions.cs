@@ -52,6 +52,12 @@ internal sealed class CaOptions
 
     public string Path(ParseResult parsed) => System.IO.Path.GetFullPath(Cluster(parsed)?.Pki ?? parsed.GetValue(_directory)!);
 
+    /// <summary>How this cluster was named, to be typed again.</summary>
+    public string How(ParseResult parsed) => parsed.GetValue(_directory) is { } directory ? $"--dir {directory}"
+        : parsed.GetValue(_cluster.Directory) is { } description ? $"--cluster-dir {description}"
+        : parsed.GetValue(_cluster.Context) is { } context ? $"--context {context}"
+        : $"--context {Contexts.Context.Find(null).Name}";
+
     public PkiDirectory Open(ParseResult parsed) => PkiDirectory.Open(Path(parsed));
 
     /// <summary>Brings the copies of the cluster's own readers up to date. What is up to date is not touched.</summary>

@@ -32,7 +32,7 @@ internal sealed record CaReport
 
     public required IReadOnlyList<string> Warnings { get; init; }
 
-    public static CaReport Of(PkiView view, DateTimeOffset now) => new()
+    public static CaReport Of(PkiView view, DateTimeOffset now, string how) => new()
     {
         Directory = view.Path,
         Cluster = view.Cluster,
@@ -42,9 +42,9 @@ internal sealed record CaReport
         Issuing = Of(view.Issuing, now),
         Certificates = view.Leaves.ToDictionary(leaf => leaf.Leaf.Name, leaf => Of(leaf.Certificate, now)),
         Peers = view.Peers,
-        Next = CaText.Next(view),
+        Next = CaText.Next(view, how),
         NotYet = view.Blockers,
-        Warnings = [.. CaText.Warnings(view, now)],
+        Warnings = [.. CaText.Warnings(view, now, how)],
     };
 
     public string ToJson() => JsonSerializer.Serialize(this, CaJson.Default.CaReport);

@@ -50,7 +50,7 @@ internal static class CaRotateCommand
                 }
             }
             options.Copy(parsed, pki, output);
-            output.Write(CaText.Format(pki.View(), DateTimeOffset.UtcNow));
+            output.Write(CaText.Format(pki.View(), DateTimeOffset.UtcNow, options.How(parsed)));
             return 0;
         });
         return command;

@@ -17,7 +17,8 @@ internal static class CaShowCommand
         {
             var view = options.Open(parsed).View();
             var now = DateTimeOffset.UtcNow;
-            output.Write(parsed.GetValue(format) == "json" ? CaReport.Of(view, now).ToJson() + "\n" : CaText.Format(view, now));
+            var how = options.How(parsed);
+            output.Write(parsed.GetValue(format) == "json" ? CaReport.Of(view, now, how).ToJson() + "\n" : CaText.Format(view, now, how));
             return CaText.Expired(view, now) ? 1 : 0;
         });
         return command;

@@ -6,7 +6,8 @@ namespace Mesh.Cli.Commands.Ca;
 /// <summary>A pki directory as people read it.</summary>
 internal static class CaText
 {
-    public static string Format(PkiView view, DateTimeOffset now)
+    /// <param name="how">The flags by which this cluster was named: what is to be typed next has them too.</param>
+    public static string Format(PkiView view, DateTimeOffset now, string how)
     {
         var table = new TabWriter(3);
         table.Line($"Cluster {view.Cluster}, {view.Path}");
@@ -32,7 +33,7 @@ internal static class CaText
                     view.Trusted.FirstOrDefault(authority => authority.KeyId == peer.IssuerKeyId)?.CommonName ?? "an authority that is gone");
             }
         }
-        var lines = Warnings(view, now).Append($"Next: {Next(view)}").Concat(view.Blockers.Select(blocker => $"Not yet: {blocker}"));
+        var lines = Warnings(view, now, how).Append($"Next: {Next(view, how)}").Concat(view.Blockers.Select(blocker => $"Not yet: {blocker}"));
         return $"{table}\n{string.Join('\n', lines)}\n";
     }
 
@@ -40,20 +41,20 @@ internal static class CaText
         view.Issuing.NotAfter <= now || view.Leaves.Any(leaf => leaf.Certificate.NotAfter <= now);
 
     /// <summary>What an operator must do soon, or should have done.</summary>
-    public static IEnumerable<string> Warnings(PkiView view, DateTimeOffset now)
+    public static IEnumerable<string> Warnings(PkiView view, DateTimeOffset now, string how)
     {
         foreach (var leaf in view.Leaves.Where(leaf => leaf.Certificate.DaysLeft(now) < CertificateFacts.WarningDays))
         {
             // A leaf never outlives its authority: a new one of an old authority is no help.
             var mend = leaf.Certificate.NotAfter >= view.Issuing.NotAfter
-                ? $"its authority ends then: `mesh ca rotate --dir {view.Path}`"
-                : $"issue it again: `mesh ca issue {leaf.Leaf} --dir {view.Path}`";
+                ? $"its authority ends then: `mesh ca rotate {how}`"
+                : $"issue it again: `mesh ca issue {leaf.Leaf} {how}`";
             yield return $"{Word(leaf.Certificate, now)}: {leaf.Leaf} certificate {leaf.Certificate.Expiry(now)}; {mend}";
         }
         if (view.Issuing.DaysLeft(now) < CertificateFacts.WarningDays)
         {
             yield return $"{Word(view.Issuing, now)}: authority {view.Issuing.CommonName} {view.Issuing.Expiry(now)}; "
-                + $"replace it: `mesh ca rotate --dir {view.Path}`";
+                + $"replace it: `mesh ca rotate {how}`";
         }
         foreach (var peer in view.Peers.Where(peer => view.Trusted.All(authority => authority.KeyId != peer.IssuerKeyId)))
             yield return $"error: the certificate of {peer.CommonName} is by an authority that is trusted no more; have that cluster join again";
@@ -64,17 +65,20 @@ internal static class CaText
         }
     }
 
-    public static string Next(PkiView view)
+    public static string Next(PkiView view, string how)
     {
-        var command = $"`mesh ca rotate --dir {view.Path}`";
+        var command = $"`mesh ca rotate {how}`";
+        // Named by its directory alone, nobody knows here who has copies.
+        var copies = how.StartsWith("--dir ", StringComparison.Ordinal)
+            ? " Agents of this cluster have copies: name it by --cluster-dir or --context, or where they are by --copy-to" : "";
         return view.Stage switch
         {
             RotationStage.Settled => $"nothing; {command} begins to replace the authority",
             RotationStage.Announced => $"{command} signs with {view.Next!.CommonName} from now on. This cuts nobody, also not a peer that has "
-                + $"yet to hear of it. Where {view.Path}/{PkiDirectory.CaFileName} was copied by hand, copy it again",
+                + $"yet to hear of it. Where {view.Path}/{PkiDirectory.CaFileName} was copied by hand, copy it again.{copies}",
             _ => $"{command} drops {view.Previous!.CommonName}. Before that, each peer must hold a certificate by {view.Issuing.CommonName} and trust it: "
                 + $"joining again brings both. By hand: {PkiDirectory.CaFileName} of {view.Path} goes to each peer as {view.Cluster}.etcd-client-ca.crt, "
-                + $"and remote.crt, remote.key where peers share them",
+                + $"and remote.crt, remote.key where peers share them.{copies}",
         };
     }
 
