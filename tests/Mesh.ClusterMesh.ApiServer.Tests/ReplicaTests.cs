@@ -128,6 +128,56 @@ public class ReplicaTests
     }
 
     [Fact]
+    public async Task A_door_that_knows_one_member_only_serves_what_it_has_until_that_one_is_back()
+    {
+        // The control of the test above.
+        await using var etcd = await EtcdCluster.StartAsync();
+        await using var tokyo = new TestCluster();
+        tokyo.Write("cart.yaml", Yaml.Service("cart"));
+        await tokyo.StartOverAsync(etcd.Options with { Endpoints = [etcd.Endpoints[0]] }, withDoor: true);
+        await using var reader = tokyo.ReaderOf("admin-tokyo");
+        await using var store = etcd.NewStore();
+        await using var traffic = new Traffic(store, reader);
+        await traffic.SeesAsync(20);
+        etcd.Kill(0);
+        await Deadline.Until(async () => (await tokyo.PageAsync("/problems")).Text.Contains("door: serves from memory", StringComparison.Ordinal),
+            "the door to say so");
+        var seen = traffic.Seen.Count;
+        var missing = traffic.Missing.Count;
+        await Deadline.Until(() => traffic.Missing.Count > missing + 20, "writes at the other members");
+        Assert.Equal(seen, traffic.Seen.Count);
+        await etcd.StartAsync(0);
+        await traffic.SeesAsync(20);
+        await traffic.StopAsync();
+        await Deadline.Until(() => traffic.Missing.Count == 0, "all of them to arrive");
+    }
+
+    [Fact]
+    public async Task Behind_one_address_a_reader_does_not_notice_which_replica_it_is_led_to()
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var one = new TestCluster();
+        await using var two = new TestCluster(one);
+        one.Write("cart.yaml", Yaml.Service("cart"));
+        await one.StartOverAsync(etcd, withDoor: true);
+        await two.StartOverAsync(etcd, withDoor: true);
+        await using var address = new TcpProxy(one.Port);
+        await using var reader = new Watching(new EtcdKVStore(one.ReaderOptions("remote") with { Endpoints = [$"https://127.0.0.1:{address.Port}"] }));
+        await Deadline.Until(() => reader.Has("cart"), "the reader to read");
+        for (var turn = 0; turn < 4; turn++)
+        {
+            address.Cut();
+            // What happens while it is nowhere: one comes, one goes.
+            one.Write("till.yaml", Yaml.Service($"till-{turn}"));
+            address.Heal(turn % 2 == 0 ? two.Port : one.Port);
+            await Deadline.Until(() => reader.Has($"till-{turn}") && !reader.Has($"till-{turn - 1}"), "the change", () => $"{reader.Store.Status}");
+        }
+        Assert.Equal(["till-0", "till-1", "till-2"], reader.Deleted);
+        Assert.True(reader.Store.Status.Resumptions >= 4, $"{reader.Store.Status}");
+        Assert.Equal(0, reader.Store.Status.Relists);
+    }
+
+    [Fact]
     public async Task Two_doors_advertise_one_cluster_and_a_reader_that_moves_between_them_loses_nothing()
     {
         await using var etcd = await EtcdCluster.StartAsync();

@@ -149,11 +149,13 @@ internal sealed class TestCluster : IAsyncDisposable
 
     /// <summary>A reader at the door with a certificate of this common name.</summary>
     /// <param name="replicas">Another door of the cluster, which the reader may use as well.</param>
-    public EtcdKVStore ReaderOf(string commonName, string? file = null, TestCluster? replicas = null)
+    public EtcdKVStore ReaderOf(string commonName, string? file = null, TestCluster? replicas = null) =>
+        new(ReaderOptions(commonName, file) with { Endpoints = replicas is null ? [Url] : [Url, replicas.Url] });
+
+    public EtcdOptions ReaderOptions(string commonName, string? file = null)
     {
         var (cert, key) = Certificate(commonName, file);
-        string[] endpoints = replicas is null ? [Url] : [Url, replicas.Url];
-        return new EtcdKVStore(new EtcdOptions { Endpoints = endpoints, TrustedCaFile = CaFile, CertFile = cert, KeyFile = key });
+        return new EtcdOptions { Endpoints = [Url], TrustedCaFile = CaFile, CertFile = cert, KeyFile = key };
     }
 
     /// <summary>The cluster's own etcd behind the door, with every right.</summary>
