@@ -258,7 +258,7 @@ public sealed partial class EtcdServer : IAsyncDisposable
 
 /// <summary>Starts children from one thread that lives as long as the process: the kernel's parent-death signal follows the thread
 /// that forked, and one from the thread pool may end at any time.</summary>
-internal static class ChildThread
+public static class ChildThread
 {
     private static readonly BlockingCollection<(ProcessStartInfo Info, TaskCompletionSource<Process> Started)> Requests = [];
 

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
+using Mesh.TestKit;
 
 namespace Mesh.Benchmarks.Surroundings;
 
@@ -30,9 +31,20 @@ internal static class Command
         var path = Path.Combine(folder, program);
         if (!File.Exists(path))
             throw new InvalidOperationException($"{path} is not there: run `make build`");
-        return Process.Start(new ProcessStartInfo("/bin/sh",
-            ["-c", "log=$1; shift; exec setpriv --pdeathsig KILL \"$@\" >>\"$log\" 2>&1", "sh", log, path, .. arguments]))!;
+        return StartAt(path, log, arguments);
     }
+
+    /// <summary>This program once more, as something to be measured: with the runtime's usual settings, not those of who measures.</summary>
+    public static Process StartSelf(string log, params string[] arguments) =>
+        StartAt("env", log, ["DOTNET_TieredPGO=1", "DOTNET_gcConcurrent=1", Environment.ProcessPath!, .. arguments]);
+
+    private static Process StartAt(string path, string log, string[] arguments) =>
+        ChildThread.Start(new ProcessStartInfo("/bin/sh",
+            ["-c", "log=$1; shift; exec setpriv --pdeathsig KILL \"$@\" >>\"$log\" 2>&1", "sh", log, path, .. arguments])
+        {
+            // One that serves until its input ends has one.
+            RedirectStandardInput = true,
+        });
 
     public static async Task StopAsync(Process process)
     {

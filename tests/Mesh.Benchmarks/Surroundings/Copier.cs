@@ -27,9 +27,7 @@ internal sealed class Copier : IAsyncDisposable
         var (from, to) = (Path.Combine(directory, "source.yaml"), Path.Combine(directory, "target.yaml"));
         File.WriteAllText(from, ClientFile.Of(source));
         File.WriteAllText(to, ClientFile.Of(target));
-        return new Copier(Process.Start(new ProcessStartInfo("/bin/sh", ["-c",
-            "log=$1; shift; exec env DOTNET_TieredPGO=1 DOTNET_gcConcurrent=1 setpriv --pdeathsig KILL \"$@\" >>\"$log\" 2>&1", "sh",
-            Path.Combine(directory, "copier.log"), Environment.ProcessPath!, Mode, from, to, cluster]))!);
+        return new Copier(Command.StartSelf(Path.Combine(directory, "copier.log"), Mode, from, to, cluster));
     }
 
     /// <summary>What this program does as a copier. Ends by a signal.</summary>

@@ -60,14 +60,8 @@ internal sealed class DoorProcess : IAsyncDisposable
     {
         var directory = Directory.CreateDirectory(Path.Combine(etcd.WorkDirectory, name)).FullName;
         var log = Path.Combine(directory, "log");
-        // As the API server runs, not as the one who measures.
-        var start = new ProcessStartInfo("/bin/sh", ["-c",
-            "log=$1; shift; exec env DOTNET_TieredPGO=1 DOTNET_gcConcurrent=1 setpriv --pdeathsig KILL \"$@\" >>\"$log\" 2>&1", "sh", log,
-            Environment.ProcessPath!, Mode, etcd.Endpoint, etcd.WorkDirectory, cluster, directory, port.ToString(CultureInfo.InvariantCulture)])
-        {
-            RedirectStandardInput = true,
-        };
-        var door = new DoorProcess(Process.Start(start)!, port);
+        var door = new DoorProcess(Command.StartSelf(
+            log, Mode, etcd.Endpoint, etcd.WorkDirectory, cluster, directory, port.ToString(CultureInfo.InvariantCulture)), port);
         await UntilOpenAsync(door._process, port, log, cancellation);
         return door;
     }
