@@ -122,6 +122,9 @@ public sealed record ClusterDescription
         return null;
     }
 
+    /// <summary>The user by which a peer reads our door: one of its own, or, where the door has no users file, the one that all share.</summary>
+    internal string UserOf(string peer) => UsersFile is null ? "remote" : $"remote-{peer}";
+
     /// <summary>What others are told.</summary>
     /// <exception cref="JoinException">The pki directory cannot be read.</exception>
     public ClusterFacts Facts() => new()

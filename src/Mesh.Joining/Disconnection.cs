@@ -27,8 +27,8 @@ public static class Disconnection
         var changes = PeerFiles.Disconnected(own, peer);
         if (changes.Count == 0)
         {
-            if (journal is not null)
-                Journal.Remove(own.JoinDirectory, peer);
+            Journal.Remove(own.JoinDirectory, peer);
+            Journal.Remove(own.JoinDirectory, peer, accepted: true);
             return false;
         }
         journal = new Journal
@@ -50,9 +50,10 @@ public static class Disconnection
         journal.Apply(ChangeStage.Peer, environment.Step);
         journal.Apply(ChangeStage.Grant, environment.Step);
         environment.Step("forget");
-        OwnPki.Forget(own.Pki, PeerFiles.UserOf(journal.Peer), environment.Time);
+        OwnPki.Forget(own.Pki, own.UserOf(journal.Peer), environment.Time);
         environment.Step("journal removed");
-        // It holds keys that have no use any more.
+        // They hold keys that have no use any more.
+        Journal.Remove(own.JoinDirectory, journal.Peer, accepted: true);
         Journal.Remove(own.JoinDirectory, journal.Peer);
     }
 }

@@ -69,6 +69,9 @@ internal static class OwnPki
     /// <summary>A peer was left: what it holds hinders no rotation any more.</summary>
     public static void Forget(string pki, string commonName, TimeProvider time)
     {
+        // Shared by all peers of a door without users: others may hold it.
+        if (commonName == PkiLeaf.Remote.CommonName(""))
+            return;
         try
         {
             PkiDirectory.Open(pki, time).ForgetPeer(commonName);

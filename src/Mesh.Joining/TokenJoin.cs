@@ -42,7 +42,7 @@ public sealed class TokenJoin(ClusterDescription own, JoinToken token, JoinEnvir
                 Began = environment.Time.GetUtcNow(),
                 TokenId = token.Id,
                 Token = token.ToString(),
-                Key = Pki.CertificateRequests.Create(PeerFiles.UserOf(own.Name)).KeyPem,
+                Key = Pki.CertificateRequests.Create(own.Name).KeyPem,
                 Direct = request.Direct,
             };
             environment.Step("journal begun");
@@ -112,7 +112,7 @@ public sealed class TokenJoin(ClusterDescription own, JoinToken token, JoinEnvir
         {
             environment.Step("begin");
             answer = await client.BeginAsync(
-                own.Facts(), Pki.CertificateRequests.Create(PeerFiles.UserOf(own.Name), journal.Key!), journal.Key!, cancellation);
+                own.Facts(), Pki.CertificateRequests.Create(own.Name, journal.Key!), journal.Key!, cancellation);
         }
         catch (JoinException e) when (e.Code != "join-interrupted")
         {
@@ -130,7 +130,7 @@ public sealed class TokenJoin(ClusterDescription own, JoinToken token, JoinEnvir
             Phase = JournalPhase.Answered,
             PeerFacts = answer.Issuer,
             Certificate = answer.Certificate,
-            IssuedCertificate = OwnPki.Sign(own.Pki, answer.Request, PeerFiles.UserOf(token.ClusterName), environment.Time),
+            IssuedCertificate = OwnPki.Sign(own.Pki, answer.Request, own.UserOf(token.ClusterName), environment.Time),
         };
     }
 
@@ -193,7 +193,7 @@ public sealed class TokenJoin(ClusterDescription own, JoinToken token, JoinEnvir
         ClusterDescription own, string? peer, JoinEnvironment environment, CancellationToken cancellation)
     {
         var candidates = Journal.All(own.JoinDirectory)
-            .Where(journal => journal.Operation != Journal.Accept && (peer is null ? journal.Phase != JournalPhase.Done : journal.Peer == peer)).ToList();
+            .Where(journal => peer is null ? journal.Phase != JournalPhase.Done : journal.Peer == peer).ToList();
         if (candidates is not [var journal])
         {
             throw new JoinException("rollback", candidates.Count == 0
@@ -239,7 +239,7 @@ public sealed class TokenJoin(ClusterDescription own, JoinToken token, JoinEnvir
         {
             notes.AddRange(journal.Undo(environment.Step));
             if (PeerFiles.Peers(own).All(known => known.Name != journal.Peer))
-                OwnPki.Forget(own.Pki, PeerFiles.UserOf(journal.Peer), environment.Time);
+                OwnPki.Forget(own.Pki, own.UserOf(journal.Peer), environment.Time);
             environment.Step("journal removed");
             Journal.Remove(own.JoinDirectory, journal.Peer);
         }

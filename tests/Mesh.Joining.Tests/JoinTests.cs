@@ -119,6 +119,32 @@ public sealed class JoinTests : IAsyncLifetime
         Assert.Contains("remote-tokyo", _osaka.Read("etcd-config/users.yaml"));
     }
 
+    [Fact]
+    public async Task A_door_without_users_lets_peers_in_by_the_name_that_all_share()
+    {
+        _tokyo.Change(own => own with { UsersFile = null });
+        _tokyo.Listen();
+        await _osaka.Join(_tokyo.Token()).ConnectAsync(ConnectRequest.Plain, Cancel);
+        Assert.Equal("remote", Pki.CertificateFacts.OfPem(_osaka.Read("relay/tokyo.etcd-client.crt")).CommonName);
+        Assert.Equal("remote-tokyo", Pki.CertificateFacts.OfPem(_tokyo.Read("relay/osaka.etcd-client.crt")).CommonName);
+    }
+
+    [Fact]
+    public async Task Two_that_take_each_others_token_at_once_end_connected()
+    {
+        _tokyo.Listen();
+        _osaka.Listen();
+        var (forOsaka, forTokyo) = (_tokyo.Token(), _osaka.Token());
+        await Task.WhenAll(
+            Task.Run(() => _osaka.Join(forOsaka).ConnectAsync(ConnectRequest.Plain, Cancel)),
+            Task.Run(() => _tokyo.Join(forTokyo).ConnectAsync(ConnectRequest.Plain, Cancel)));
+        foreach (var (one, peer) in new[] { (_tokyo, "osaka"), (_osaka, "tokyo") })
+        {
+            Assert.True(Pki.CertificateRequests.IsFor(one.Read($"relay/{peer}.etcd-client.crt"), one.Read($"relay/{peer}.etcd-client.key")));
+            Assert.Single(one.Read("etcd-config/users.yaml").Split('\n'), line => line.Contains($"remote-{peer}"));
+        }
+    }
+
     internal static async Task Eventually(Func<bool> condition, string what)
     {
         var began = TimeProvider.System.GetTimestamp();

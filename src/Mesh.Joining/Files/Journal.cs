@@ -27,7 +27,8 @@ public enum JournalPhase
 }
 
 /// <summary>
-/// What a join or a disconnection is about to do, on disk before it is done: the file journal/PEER.json of the join directory, mode 0600,
+/// What a join or a disconnection is about to do, on disk before it is done: the file journal/PEER.json (accepted/PEER.json for a join that the
+/// peer made with our token) of the join directory, mode 0600,
 /// because it holds keys. Every file is there as it was and as it shall be, so that both ways, on and back, are open after any interruption.
 /// </summary>
 public sealed record Journal
@@ -70,11 +71,16 @@ public sealed record Journal
     public const string Accept = "accept";
     public const string Disconnect = "disconnect";
 
-    internal static string PathOf(string joinDirectory, string peer) => Path.Combine(joinDirectory, "journal", $"{peer}.json");
+    /// <summary>What the other side began is kept apart from what we did: both may happen at once.</summary>
+    private static string DirectoryOf(string joinDirectory, bool accepted) => Path.Combine(joinDirectory, accepted ? "accepted" : "journal");
 
-    internal static Journal? Load(string joinDirectory, string peer)
+    private static string PathOf(string joinDirectory, string peer, bool accepted) =>
+        Path.Combine(DirectoryOf(joinDirectory, accepted), $"{peer}.json");
+
+    /// <param name="accepted">The journal of a join that the peer made with our token.</param>
+    internal static Journal? Load(string joinDirectory, string peer, bool accepted = false)
     {
-        var path = PathOf(joinDirectory, peer);
+        var path = PathOf(joinDirectory, peer, accepted);
         try
         {
             return File.Exists(path) ? JsonSerializer.Deserialize(File.ReadAllBytes(path), JoinJson.Default.Journal) : null;
@@ -85,28 +91,29 @@ public sealed record Journal
         }
     }
 
-    internal static IEnumerable<Journal> All(string joinDirectory)
+    internal static IEnumerable<Journal> All(string joinDirectory, bool accepted = false)
     {
-        var directory = Path.Combine(joinDirectory, "journal");
+        var directory = DirectoryOf(joinDirectory, accepted);
         if (!Directory.Exists(directory))
             yield break;
         foreach (var file in Directory.EnumerateFiles(directory, "*.json").Order(StringComparer.Ordinal))
         {
             if (!Path.GetFileName(file).StartsWith("..", StringComparison.Ordinal)
-                && Load(joinDirectory, Path.GetFileNameWithoutExtension(file)) is { } journal)
+                && Load(joinDirectory, Path.GetFileNameWithoutExtension(file), accepted) is { } journal)
                 yield return journal;
         }
     }
 
     internal void Save(string joinDirectory)
     {
-        var path = PathOf(joinDirectory, Peer);
+        var path = PathOf(joinDirectory, Peer, Operation == Accept);
         DurableFile.MakePrivateDirectory(joinDirectory);
         DurableFile.MakePrivateDirectory(Path.GetDirectoryName(path)!);
         DurableFile.Replace(path, JsonSerializer.SerializeToUtf8Bytes(this, JoinJson.Default.Journal), DurableFile.OwnerOnly);
     }
 
-    internal static void Remove(string joinDirectory, string peer) => DurableFile.Delete(PathOf(joinDirectory, peer));
+    internal static void Remove(string joinDirectory, string peer, bool accepted = false) =>
+        DurableFile.Delete(PathOf(joinDirectory, peer, accepted));
 
     /// <summary>Writes the files of a stage. May be run again after any interruption.</summary>
     internal void Apply(ChangeStage stage, Action<string> step)

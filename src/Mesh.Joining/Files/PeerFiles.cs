@@ -14,8 +14,6 @@ internal static class PeerFiles
 {
     private const string LocalPrefix = "local-etcd-client";
 
-    public static string UserOf(string cluster) => $"remote-{cluster}";
-
     /// <summary>All that is to be written so that we read a peer and it may read us.</summary>
     /// <param name="certificate">PEM of our client certificate at the peer.</param>
     /// <param name="key">PEM of its key.</param>
@@ -26,7 +24,7 @@ internal static class PeerFiles
         var changes = new List<FileChange>();
         if (own.UsersFile is { } users)
         {
-            var user = UserOf(peer.Name);
+            var user = own.UserOf(peer.Name);
             var change = FileChange.Of(users, ChangeStage.Grant, null, DurableFile.Everyone);
             changes.Add(change with
             {
@@ -54,8 +52,8 @@ internal static class PeerFiles
             changes.AddRange(Removal(directory, peer));
         if (own.UsersFile is { } users && FileChange.Content(users) is { } content)
         {
-            changes.Add(FileChange.Of(users, ChangeStage.Grant, UsersFile.Without(content, UserOf(peer), users), (int)File.GetUnixFileMode(users))
-                with { User = UserOf(peer) });
+            changes.Add(FileChange.Of(users, ChangeStage.Grant, UsersFile.Without(content, own.UserOf(peer), users), (int)File.GetUnixFileMode(users))
+                with { User = own.UserOf(peer) });
         }
         return [.. changes.Where(change => change.Changes)];
     }

@@ -29,7 +29,7 @@ internal sealed class JoinRequests(JoinListenerOptions options, TokenLedger ledg
     /// <summary>Completes what an earlier run had worked out and had begun to write.</summary>
     public void Recover()
     {
-        foreach (var journal in Journal.All(options.JoinDirectory).Where(j => j is { Operation: Journal.Accept, Phase: JournalPhase.Planned }))
+        foreach (var journal in Journal.All(options.JoinDirectory, accepted: true).Where(j => j.Phase == JournalPhase.Planned))
         {
             Write(journal);
             options.Log($"join of {journal.Peer}: completed after an interruption");
@@ -144,8 +144,8 @@ internal sealed class JoinRequests(JoinListenerOptions options, TokenLedger ledg
             throw new JoinException("refused", $"{facts.Name} refuses: {string.Join("; ", refused.Select(f => $"{f.Check}: {f.Text}"))}"
                 + (refused.All(f => f.CanBeForced)
                     ? $" (a token made with {string.Join(' ', refused.Select(f => $"--allow {f.Check}").Distinct())} would pass)" : ""));
-        var ownKey = record.OwnKey ?? Pki.CertificateRequests.Create(PeerFiles.UserOf(own.Name)).KeyPem;
-        var certificate = OwnPki.Sign(options.PkiDirectory ?? own.Pki, request.Request, PeerFiles.UserOf(taker.Name), options.Time);
+        var ownKey = record.OwnKey ?? Pki.CertificateRequests.Create(own.Name).KeyPem;
+        var certificate = OwnPki.Sign(options.PkiDirectory ?? own.Pki, request.Request, own.UserOf(taker.Name), options.Time);
         options.Step("bind token");
         ledger.Update(record.Id, old => old with
         {
@@ -155,7 +155,7 @@ internal sealed class JoinRequests(JoinListenerOptions options, TokenLedger ledg
             OwnKey = ownKey,
         });
         options.Step("token bound");
-        return Json(new BeginAnswer(facts, certificate, Pki.CertificateRequests.Create(PeerFiles.UserOf(own.Name), ownKey)),
+        return Json(new BeginAnswer(facts, certificate, Pki.CertificateRequests.Create(own.Name, ownKey)),
             JoinCompactJson.Default.BeginAnswer);
     }
 
@@ -181,7 +181,7 @@ internal sealed class JoinRequests(JoinListenerOptions options, TokenLedger ledg
             using (DirectoryLock.Take(options.JoinDirectory))
             {
                 // Interrupted before: what was worked out then holds, because the files may be half written.
-                if (Journal.Load(options.JoinDirectory, taker.Name) is { Operation: Journal.Accept } begun && begun.TokenId == record.Id)
+                if (Journal.Load(options.JoinDirectory, taker.Name, accepted: true) is { } begun && begun.TokenId == record.Id)
                     journal = begun;
                 else
                 {
@@ -228,14 +228,14 @@ internal sealed class JoinRequests(JoinListenerOptions options, TokenLedger ledg
         IReadOnlyList<string> left = [];
         using (DirectoryLock.Take(options.JoinDirectory))
         {
-            if (record.TakerFacts is { } taker && Journal.Load(options.JoinDirectory, taker.Name) is { Operation: Journal.Accept } journal
+            if (record.TakerFacts is { } taker && Journal.Load(options.JoinDirectory, taker.Name, accepted: true) is { } journal
                 && journal.TokenId == record.Id)
             {
                 left = journal.Undo(options.Step);
                 Own(out var own);
                 if (PeerFiles.Peers(own).All(known => known.Name != taker.Name))
-                    OwnPki.Forget(own.Pki, PeerFiles.UserOf(taker.Name), options.Time);
-                Journal.Remove(options.JoinDirectory, taker.Name);
+                    OwnPki.Forget(own.Pki, own.UserOf(taker.Name), options.Time);
+                Journal.Remove(options.JoinDirectory, taker.Name, accepted: true);
                 options.Log($"join of {taker.Name}: taken back by its own request");
             }
         }
