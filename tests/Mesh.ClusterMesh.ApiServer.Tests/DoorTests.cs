@@ -165,7 +165,21 @@ public class DoorTests
         Assert.Equal("", await tokyo.TryPageAsync("/problems"));
         var metrics = await tokyo.TryPageAsync("/metrics");
         Assert.Contains("mesh_door_open{source_cluster=\"tokyo\"} 1", metrics, StringComparison.Ordinal);
-        Assert.Matches(@"mesh_door_certificate_days_left\{source_cluster=""tokyo""\} (0\.9|1)", metrics);
+        Assert.Matches(@"mesh_door_certificate_days_left\{source_cluster=""tokyo""\} (29\.9|30)", metrics);
+    }
+
+    [Fact]
+    public async Task A_certificate_that_ends_soon_is_a_problem_until_another_is_there()
+    {
+        await using var tokyo = new TestCluster();
+        var old = tokyo.Certificate("server", life: TimeSpan.FromDays(5));
+        await tokyo.StartWithOwnEtcdAsync();
+        Assert.Contains($"door: the certificate {old.Cert} ends in 5.0 days", (await tokyo.PageAsync("/problems")).Text, StringComparison.Ordinal);
+        var another = tokyo.Certificate("server", "server-2");
+        File.Move(another.Key, old.Key, overwrite: true);
+        File.Move(another.Cert, old.Cert, overwrite: true);
+        await Deadline.Until(async () => (await tokyo.PageAsync("/problems")).Text.Length == 0, "the problem to be over", () => tokyo.Logged);
+        Assert.Contains("mesh_door_certificate_days_left{source_cluster=\"tokyo\"} 30", (await tokyo.PageAsync("/metrics")).Text, StringComparison.Ordinal);
     }
 
     [Fact]

@@ -24,7 +24,7 @@ internal sealed class TestCluster : IAsyncDisposable
     public TestCluster(TestCluster? first = null)
     {
         _first = first;
-        _authority = first?._authority ?? CertificateAuthority.Create("test CA", TimeSpan.FromDays(1));
+        _authority = first?._authority ?? CertificateAuthority.Create("test CA", TimeSpan.FromDays(60));
         Directory.CreateDirectory(Manifests);
         File.WriteAllText(CaFile, _authority.CertificatePem);
     }
@@ -58,13 +58,13 @@ internal sealed class TestCluster : IAsyncDisposable
 
     /// <summary>PEM files of a certificate with this common name, valid for 127.0.0.1.</summary>
     /// <param name="file">Tells certificates of one name apart.</param>
-    public (string Cert, string Key) Certificate(string commonName, string? file = null)
+    public (string Cert, string Key) Certificate(string commonName, string? file = null, TimeSpan? life = null)
     {
         file ??= commonName;
         var (cert, key) = (Path.Combine(Home, file + ".crt"), Path.Combine(Home, file + ".key"));
         if (!File.Exists(cert))
         {
-            var issued = _authority.Issue(commonName, [], [IPAddress.Loopback], TimeSpan.FromDays(1));
+            var issued = _authority.Issue(commonName, [], [IPAddress.Loopback], life ?? TimeSpan.FromDays(30));
             File.WriteAllText(key, issued.KeyPem);
             File.WriteAllText(cert, issued.CertificatePem);
         }

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using Mesh.ClusterMesh.Door;
 using Mesh.KVStore;
@@ -13,6 +14,7 @@ internal sealed class DoorKeeper : IAsyncDisposable
 {
     private static readonly TimeSpan RetryMin = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan RetryMax = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan CertificateWarning = TimeSpan.FromDays(14);
 
     private readonly DoorOptions _options;
     private readonly EtcdChannel? _etcd;
@@ -62,6 +64,9 @@ internal sealed class DoorKeeper : IAsyncDisposable
                 yield return $"door: shut: {why}{(status.Etcd.Connected || _etcd is null ? "" : $" (etcd: {status.Etcd.Error})")}";
             else if (!status.Etcd.Connected && _etcd is not null)
                 yield return $"door: serves from memory since {status.Etcd.Since:u}: {status.Etcd.Error}";
+            if (status.CertificateNotAfter - _time.GetUtcNow() is var left && left < CertificateWarning)
+                yield return string.Create(CultureInfo.InvariantCulture,
+                    $"door: the certificate {_options.CertFile} ends in {left.TotalDays:0.0} days, {status.CertificateNotAfter.UtcDateTime:u}: issue another");
             foreach (var problem in status.Problems)
                 yield return $"door: {problem}";
         }
