@@ -136,7 +136,8 @@ public sealed class JoiningTests : IAsyncDisposable
     [InlineData("token create --cluster-dir . --ttl soon", "mesh: --ttl soon: must be a duration such as 10m or 1h")]
     [InlineData("token create --cluster-dir . --ttl 200h",
         "mesh: a join token lives 1 second to 7 days: it is a credential, make another when it is needed")]
-    [InlineData("token create --cluster-dir . --address 192.0.2.1", "mesh: --address '192.0.2.1': must be IP:PORT of the join listener as the taker reaches it")]
+    [InlineData("token create --cluster-dir . --address 192.0.2.1",
+        "mesh: --address '192.0.2.1': must be IP:PORT of the join listener as the taker reaches it")]
     [InlineData("disconnect tokyo --cluster-dir . --context lab", "mesh: --cluster-dir and --context both name a cluster: give one of them")]
     public async Task A_mistake_is_one_line(string line, string expected)
     {

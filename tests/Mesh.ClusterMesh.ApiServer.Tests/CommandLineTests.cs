@@ -66,6 +66,10 @@ public class CommandLineTests
     [InlineData(Whole + "--door-cert-file /x --door-listen-addr door:2379", "--door-listen-addr 'door:2379': must be IP:PORT")]
     [InlineData(Whole + "--kvstoremesh-config peers", "--kvstoremesh-config: a relay needs a door for its readers")]
     [InlineData(Whole + "--kvstoremesh-config peers --kvstoremesh-api-addr nine", "--kvstoremesh-api-addr 'nine': must be localhost:PORT or IP:PORT")]
+    [InlineData(Whole + "--join-listen-addr 127.0.0.1:2378", "--join-dir: missing; --join-listen-addr and --join-dir go together")]
+    [InlineData(Whole + "--join-dir /x", "--join-listen-addr: missing; --join-listen-addr and --join-dir go together")]
+    [InlineData(Whole + "--join-listen-addr tokyo:2378 --join-dir /x", "--join-listen-addr 'tokyo:2378': must be IP:PORT")]
+    [InlineData(Whole + "--join-listen-addr 127.0.0.1:2378 --join-dir /x --pki-dir /nowhere", "--pki-dir /nowhere: there is no such directory")]
     [InlineData(Whole + "--etcd-listen-client-urls x", "--etcd-listen-client-urls: unknown")]
     public async Task An_impossible_value_is_one_line_that_says_what_is_allowed(string arguments, string fault)
     {
