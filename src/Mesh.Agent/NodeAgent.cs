@@ -25,6 +25,9 @@ namespace Mesh.Agent;
 /// </summary>
 internal sealed class NodeAgent
 {
+    /// <summary>What a peer may make us take into memory at once.</summary>
+    private const int PeerMessageBytes = 64 * 1024 * 1024;
+
     private const string StageEnded = "a stage ended that should run for ever";
 
     private readonly AgentOptions _options;
@@ -189,5 +192,5 @@ internal sealed class NodeAgent
         TunnelPort = _options.TunnelPort,
     };
 
-    private static EtcdKVStore Open(PeerConfig peer) => new(EtcdConfigFile.Parse(peer.Text));
+    private static EtcdKVStore Open(PeerConfig peer) => new(EtcdConfigFile.Parse(peer.Text) with { MaxMessageBytes = PeerMessageBytes });
 }

@@ -22,8 +22,12 @@ public sealed record EtcdOptions
     /// <summary>Accepts any server certificate. For laboratories only: anybody on the path can then pose as the server.</summary>
     public bool InsecureSkipTlsVerify { get; init; }
 
-    /// <summary>Keys per page of a list. Up to 10,000 a larger page is faster; a page must stay well below 256 MiB.</summary>
+    /// <summary>Keys per page of a list. Up to 10,000 a larger page is faster; a page that is larger than
+    /// <see cref="MaxMessageBytes"/> is asked for in smaller ones.</summary>
     public int PageSize { get; init; } = 5000;
+
+    /// <summary>The largest answer that is taken into memory.</summary>
+    public int MaxMessageBytes { get; init; } = 256 * 1024 * 1024;
 
     /// <summary>One attempt of a read of one key or of a write; a server that stopped answering is noticed after it.</summary>
     public TimeSpan CallDeadline { get; init; } = TimeSpan.FromSeconds(5);
@@ -78,6 +82,8 @@ public sealed record EtcdOptions
             faults.Add($"{(Username is null ? "username" : "password")}: missing; username and password go together");
         if (PageSize is < 1 or > 100_000)
             faults.Add($"page size {PageSize}: allowed is 1 to 100000");
+        if (MaxMessageBytes < 2 * 1024 * 1024)
+            faults.Add($"largest message {MaxMessageBytes}: allowed is 2097152 and more, since a value may have 1.5 MiB");
         return faults;
     }
 }

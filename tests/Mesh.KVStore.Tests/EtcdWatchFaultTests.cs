@@ -191,6 +191,18 @@ public sealed class EtcdWatchFaultTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_page_too_large_to_be_taken_is_read_in_smaller_ones()
+    {
+        var value = new byte[200_000];
+        await _store.WriteAsync([.. Enumerable.Range(0, 40).Select(i => new WriteOperation($"large/{i:00}", value))], Cancellation);
+        await using var careful = new EtcdKVStore(_server.Options with { MaxMessageBytes = 2 * 1024 * 1024 });
+        var (items, _) = await careful.ListAsync("large/", Cancellation);
+        Assert.Equal(40, items.Count);
+        Assert.All(items, item => Assert.Equal(value.Length, item.Value.Length));
+        Assert.Contains("largest message 1000", string.Join('\n', (_server.Options with { MaxMessageBytes = 1000 }).Validate()));
+    }
+
+    [Fact]
     public async Task Pages_are_of_one_revision_while_writes_go_on()
     {
         await _store.WriteAsync([.. Enumerable.Range(0, 2000).Select(i => Put($"w/{i:0000}", "0"))], Cancellation);

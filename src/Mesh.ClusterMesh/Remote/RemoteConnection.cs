@@ -16,8 +16,9 @@ internal sealed class RemoteConnection
     // Readers wait when the loop falls this far behind, which in turn slows the watch streams down.
     private const int InboxBatches = 256;
 
-    /// <summary>Read and not yet applied, by all readers together: bounds the memory a peer can take, whatever it sends.</summary>
-    private const int InboxEvents = 16_384;
+    /// <summary>Read and not yet applied, by all readers together, each record counting one and another for every 4 KiB: bounds the
+    /// memory a peer can take, whatever it sends.</summary>
+    private const int InboxRecords = 16_384;
 
     /// <summary>So many that a burst becomes few batches, so few that another peer's change does not wait long for the sink.</summary>
     private const int EventsPerTurn = 4_096;
@@ -40,7 +41,7 @@ internal sealed class RemoteConnection
     private readonly ImportSession _session;
     private readonly EventAllowance _changesAllowed;
     private readonly EventAllowance _listsAllowed;
-    private readonly InFlight _inFlight = new(InboxEvents);
+    private readonly InFlight _inFlight = new(InboxRecords);
     private readonly Dictionary<RemoteResource, int> _lists = [];
     private readonly List<Task> _readers = [];
     private readonly Channel<Message> _inbox = Channel.CreateBounded<Message>(
@@ -68,6 +69,9 @@ internal sealed class RemoteConnection
     {
         /// <summary>Null when the store could not be asked.</summary>
         public Inspection? Found { get; init; }
+
+        /// <summary>Room it takes among what is in flight.</summary>
+        public int Room { get; init; }
 
         /// <summary>Happened while we watched: what is only listed may be a dead writer's last.</summary>
         public bool Live { get; init; }
@@ -113,6 +117,7 @@ internal sealed class RemoteConnection
     {
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         _lastHeartbeat = _time.GetTimestamp();
+        _records.BeginConnection();
         await using var timer = _time.CreateTimer(
             _ => _inbox.Writer.TryWrite(new Message(Topic.Tick)), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         _inspectionTimer = timer;
@@ -147,7 +152,7 @@ internal sealed class RemoteConnection
                     var count = message.Batch.Events?.Count ?? 0;
                     events += count;
                     await HandleAsync(message, changes, cancellation);
-                    _inFlight.Leave(count);
+                    _inFlight.Leave(message.Room);
                 }
                 _records.ReleaseIfTold(_session, changes);
                 Inspect(cancellation);
@@ -350,8 +355,10 @@ internal sealed class RemoteConnection
                 listing = batch.Kind == WatchBatchKind.ListStart || (listing && batch.Kind != WatchBatchKind.ListEnd);
                 if (topic == Topic.Resource)
                     await (listing ? _listsAllowed : _changesAllowed).TakeAsync(batch.Events.Count, cancellation);
-                await _inFlight.EnterAsync(batch.Events.Count, cancellation);
-                await _inbox.Writer.WriteAsync(new Message(topic, resource, batch) { Live = !listing && batch.Kind == WatchBatchKind.Put }, cancellation);
+                var room = RoomOf(batch.Events);
+                await _inFlight.EnterAsync(room, cancellation);
+                var live = !listing && batch.Kind == WatchBatchKind.Put;
+                await _inbox.Writer.WriteAsync(new Message(topic, resource, batch) { Live = live, Room = room }, cancellation);
             }
             _inbox.Writer.TryComplete(new RemoteConnectionException($"the watch of {prefix} ended"));
         }
@@ -359,6 +366,14 @@ internal sealed class RemoteConnection
         {
             _inbox.Writer.TryComplete(e);
         }
+    }
+
+    private static int RoomOf(IReadOnlyList<KeyValue> events)
+    {
+        var room = events.Count;
+        for (var i = 0; i < events.Count; i++)
+            room += events[i].Value.Length >> 12;
+        return room;
     }
 
     private async Task TickAsync(CancellationToken cancellation)

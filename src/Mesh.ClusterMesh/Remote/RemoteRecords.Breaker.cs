@@ -67,13 +67,26 @@ internal sealed partial class RemoteRecords
         }
     }
 
-    public DateTimeOffset? HeldSince => _all.Where(records => records.Hold is not null).Min(records => records.Hold?.Since);
+    public DateTimeOffset? HeldSince => Held == 0 ? null : _all.Where(records => records.Hold is not null).Min(records => records.Hold?.Since);
 
     /// <summary>One line for people: what is held, since when, why, and when it is let go. Null without a hold.</summary>
     public string? HeldText(BreakerPolicy policy)
     {
+        if (Held == 0)
+            return null;
         var parts = _all.Where(records => records.Hold is not null).Select(records => Text(records, records.Hold!, policy)).ToList();
-        return parts.Count == 0 ? null : string.Join("; ", parts);
+        return string.Join("; ", parts);
+    }
+
+    /// <summary>What the last connection began and did not end is begun anew.</summary>
+    public void BeginConnection()
+    {
+        Array.Clear(_listing);
+        foreach (var records in _all)
+        {
+            if (records.Hold is { } hold)
+                hold.BeingInspected = false;
+        }
     }
 
     /// <summary>An operator has looked and means it: everything held goes at the next turn. From any thread.</summary>
@@ -234,14 +247,14 @@ internal sealed partial class RemoteRecords
     }
 
     /// <summary>What a complete list leaves out is withdrawn, by the proof the list itself gives.</summary>
-    private static void EndList<TKey, TRecord>(ResourceRecords<TKey, TRecord> records, long revision, KeyValue? canary, ImportSession session,
+    private void EndList<TKey, TRecord>(ResourceRecords<TKey, TRecord> records, long revision, KeyValue? canary, ImportSession session,
         RemoteChanges changes)
         where TKey : notnull
         where TRecord : class
     {
         records.CanaryLost = false;
         var policy = session.Policy.Breaker;
-        var storeId = session.StoreId();
+        var storeId = _storeId;
         // A record older than the one in force proves that the store was put back, even when its revisions have caught up since.
         var sameHistory = records.StoreId == storeId && revision >= records.LastRevision && records.Backwards == 0;
         var writtenAnew = canary is { } present && records.Canary is { } before

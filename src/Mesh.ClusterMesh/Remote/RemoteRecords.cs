@@ -32,6 +32,7 @@ internal sealed partial class RemoteRecords
     private readonly HashSet<IpPrefix> _reserved = [];
     private RemoteChanges? _followed;
     private int _nodesFollowed;
+    private ulong _storeId;
 
     public RemoteRecords(TimeProvider time)
     {
@@ -72,6 +73,7 @@ internal sealed partial class RemoteRecords
     /// <param name="canary">The resource's canary as it stands, at the end of a list; null when the peer has none.</param>
     public void Apply(RemoteResource resource, WatchBatch batch, KeyValue? canary, ImportSession session, RemoteChanges changes)
     {
+        _storeId = session.StoreId();
         switch (batch.Kind)
         {
             case WatchBatchKind.ListStart:
@@ -90,7 +92,7 @@ internal sealed partial class RemoteRecords
                 changes.Synced.Add(resource);
                 break;
         }
-        Of(resource).ReadUpTo(session.StoreId(), batch.Revision);
+        Of(resource).ReadUpTo(_storeId, batch.Revision);
         FollowNodes(session, changes);
     }
 
@@ -178,7 +180,7 @@ internal sealed partial class RemoteRecords
                 records.Refuse(key, changes);
             return refusal;
         }
-        ulong? listedIn = _listing[(int)records.Resource] ? session.StoreId() : null;
+        ulong? listedIn = _listing[(int)records.Resource] ? _storeId : null;
         records.Put(key, record, item.Lease, item.ModRevision, bytes, weight, listedIn, session.Policy.Breaker, changes);
         if (key is IpPrefix prefix && record is IpIdentityPair { ID: > NumericIdentity.Unknown and < NumericIdentity.FirstAllocatable })
             _reserved.Add(prefix);

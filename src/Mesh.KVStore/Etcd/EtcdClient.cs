@@ -29,7 +29,7 @@ internal sealed class EtcdClient : IDisposable
         Random = random;
         var addresses = options.Endpoints.ToArray();
         random.Shuffle(addresses);
-        _endpoints = [.. addresses.Select((address, index) => new EtcdEndpoint(address, index, options, time: time))];
+        _endpoints = [.. addresses.Select((address, index) => new EtcdEndpoint(address, index, options, options.MaxMessageBytes, time))];
         var backoffMax = TimeSpan.FromSeconds(1.6);
         _retry = new ResiliencePipelineBuilder { TimeProvider = time }
             .AddRetry(new RetryStrategyOptions

@@ -20,14 +20,14 @@ internal sealed class EtcdEndpoint : IDisposable
     /// <summary>How much the server may send on one stream before we have read it.</summary>
     private const int StreamWindowBytes = 4 * 1024 * 1024;
 
-    private const int MaxMessageBytes = 256 * 1024 * 1024;
+    private const int LargestRequestBytes = 256 * 1024 * 1024;
 
     private readonly GrpcChannel _bulk;
     private readonly GrpcChannel _streams;
 
     /// <param name="receiveLimit">Bytes of one answer; null for no limit.</param>
     public EtcdEndpoint(
-        string address, int index, EtcdOptions options, int? receiveLimit = MaxMessageBytes, TimeProvider? time = null)
+        string address, int index, EtcdOptions options, int? receiveLimit, TimeProvider? time = null)
     {
         Address = address;
         Index = index;
@@ -98,7 +98,7 @@ internal sealed class EtcdEndpoint : IDisposable
             HttpHandler = handler,
             DisposeHttpClient = true,
             MaxReceiveMessageSize = receiveLimit,
-            MaxSendMessageSize = MaxMessageBytes,
+            MaxSendMessageSize = LargestRequestBytes,
         });
     }
 

@@ -26,6 +26,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
     private WatchPosition _position = new(client.Random);
     private (long From, TimeSpan Wait)? _nextAudit;
     private int _failures;
+    private int _pageSize = client.Options.PageSize;
 
     public async IAsyncEnumerable<WatchBatch> RunAsync([EnumeratorCancellation] CancellationToken cancellation)
     {
@@ -78,7 +79,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                 {
                     Key = from,
                     RangeEnd = _range.End,
-                    Limit = client.Options.PageSize,
+                    Limit = _pageSize,
                     Revision = _position.Next - 1,
                 };
                 var page = await client.OnceAsync(client.Current, client.Options.ListDeadline,
@@ -93,6 +94,12 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                 _position.List(page.Kvs);
                 var next = page.More && page.Kvs.Count > 0 ? PrefixRange.After(page.Kvs[^1].Key) : null;
                 return (new WatchBatch(WatchBatchKind.Put, items, _position.Next - 1), next);
+            }
+            catch (RpcException e) when (_pageSize > 1 && e.StatusCode == StatusCode.ResourceExhausted
+                && e.Status.Detail.Contains("message size", StringComparison.Ordinal))
+            {
+                // Larger than we take into memory: the same in smaller pieces.
+                _pageSize = Math.Max(1, _pageSize / 4);
             }
             catch (RpcException e) when (e.StatusCode == StatusCode.OutOfRange)
             {

@@ -37,7 +37,7 @@ public sealed class LoudPeerTests : RemoteClusterStory
 
         var clock = Stopwatch.StartNew();
         foreach (var chunk in Enumerable.Range(0, changes).Chunk(100))
-            await _store.WriteAsync([.. chunk.Select(i => new WriteOperation(Keys.Ip(Address(i)), _falcon.IpValue(Address(i).Address.ToString())))], Cancellation);
+            await _store.WriteAsync([.. chunk.Select(i => Operation(_falcon, i))], Cancellation);
         var worst = TimeSpan.Zero;
         for (var i = 0; i < 50; i++)
         {

@@ -12,18 +12,22 @@ namespace Mesh.ClusterMesh.Tests.Imports;
 /// backend is ever taken away; and what the owner really withdraws goes at once. Each fault has the same story with the breaker off,
 /// which must lose something, or else the fault is none.
 /// </summary>
-public sealed class WithdrawalTests : IAsyncLifetime
+public abstract class WithdrawalStory : IAsyncLifetime
 {
-    private const int Backends = 40;
+    private protected const int Backends = 40;
 
-    private readonly RecordingSink _sink = new();
-    private Tokyo _tokyo = null!;
+    private protected readonly RecordingSink _sink = new();
+    private protected Tokyo _tokyo = null!;
 
     public async ValueTask InitializeAsync() => _tokyo = await Tokyo.StartAsync(Backends);
 
-    public ValueTask DisposeAsync() => _tokyo.DisposeAsync();
+    public ValueTask DisposeAsync()
+    {
+        GC.SuppressFinalize(this);
+        return _tokyo.DisposeAsync();
+    }
 
-    private static RemoteClusterOptions Options(bool breaker, TimeSpan? confirmAfter = null) => Following.Options with
+    private protected static RemoteClusterOptions Options(bool breaker, TimeSpan? confirmAfter = null) => Following.Options with
     {
         LocalCluster = "osaka",
         LocalClusterId = 2,
@@ -33,7 +37,7 @@ public sealed class WithdrawalTests : IAsyncLifetime
         },
     };
 
-    private async Task<Following> FollowAsync(bool breaker, TimeSpan? confirmAfter = null)
+    private protected async Task<Following> FollowAsync(bool breaker, TimeSpan? confirmAfter = null)
     {
         var following = new Following("tokyo", () => _tokyo.Etcd.NewStore(), _sink, options: Options(breaker, confirmAfter));
         await _sink.UntilReadyAsync("tokyo");
@@ -41,16 +45,16 @@ public sealed class WithdrawalTests : IAsyncLifetime
         return following;
     }
 
-    private (int Deletions, int Backends) Lost => _sink.Read(sink => (sink.Deletions, sink.BackendsLost));
+    private protected (int Deletions, int Backends) Lost => _sink.Read(sink => (sink.Deletions, sink.BackendsLost));
 
     /// <summary>Everything that can arrive has: the store answers, nothing is held, and the owner has written a heartbeat or two.</summary>
-    private async Task SettledAsync()
+    private protected async Task SettledAsync()
     {
         await _sink.UntilAsync(sink => sink.Statuses["tokyo"] is { Ready: true, Held: 0 }, "ready, and nothing held");
-        await Task.Delay(TimeSpan.FromSeconds(2), TestContext.Current.CancellationToken);
+        await Task.Delay(TimeSpan.FromSeconds(1.5), TestContext.Current.CancellationToken);
     }
 
-    private async Task AssertNothingBlinkedAsync(bool breaker)
+    private protected async Task AssertNothingBlinkedAsync(bool breaker)
     {
         if (!breaker)
         {
@@ -63,6 +67,11 @@ public sealed class WithdrawalTests : IAsyncLifetime
         Assert.Equal((Backends, Backends), _sink.Read(sink => (sink.Backends, sink.IpEntries.Count)));
     }
 
+}
+
+/// <summary>The keys go, one way or another.</summary>
+public sealed class LostKeysTests : WithdrawalStory
+{
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -103,7 +112,7 @@ public sealed class WithdrawalTests : IAsyncLifetime
         if (breaker)
         {
             await _sink.UntilAsync(sink => sink.Statuses["tokyo"].Held >= Backends, "everything held");
-            await Task.Delay(TimeSpan.FromSeconds(4), TestContext.Current.CancellationToken);
+            await Task.Delay(TimeSpan.FromSeconds(2), TestContext.Current.CancellationToken);
             Assert.Equal((0, 0), Lost);
             Assert.Contains("Services held since", following.Cluster.Status.Status);
         }
@@ -111,6 +120,11 @@ public sealed class WithdrawalTests : IAsyncLifetime
         await AssertNothingBlinkedAsync(breaker);
     }
 
+}
+
+/// <summary>The store itself goes, comes back as it was long ago, or is another.</summary>
+public sealed class LostStoreTests : WithdrawalStory
+{
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
@@ -150,7 +164,7 @@ public sealed class WithdrawalTests : IAsyncLifetime
         if (!writerIsThere && breaker)
         {
             await _sink.UntilAsync(sink => sink.Statuses["tokyo"].Held > 0, "the five younger backends held");
-            await Task.Delay(TimeSpan.FromSeconds(3), TestContext.Current.CancellationToken);
+            await Task.Delay(TimeSpan.FromSeconds(2), TestContext.Current.CancellationToken);
             Assert.Equal((0, 0), Lost);
             await _tokyo.StartWriterAsync();
         }
@@ -174,7 +188,7 @@ public sealed class WithdrawalTests : IAsyncLifetime
         if (breaker)
         {
             await _sink.UntilAsync(sink => sink.Statuses["tokyo"].Held > 0, "what the other lacks is held");
-            await Task.Delay(TimeSpan.FromSeconds(3), TestContext.Current.CancellationToken);
+            await Task.Delay(TimeSpan.FromSeconds(2), TestContext.Current.CancellationToken);
             Assert.Equal((0, 0), Lost);
             proxy.Cut();
             proxy.Heal(new Uri(_tokyo.Etcd.Endpoint).Port);
@@ -182,8 +196,11 @@ public sealed class WithdrawalTests : IAsyncLifetime
         await AssertNothingBlinkedAsync(breaker);
     }
 
-    // --- No freezer --------------------------------------------------------------------------------------------------------------
+}
 
+/// <summary>What the owner means goes.</summary>
+public sealed class NoFreezerTests : WithdrawalStory
+{
     private async Task<TimeSpan> TimeUntilAsync(Action act, Func<RecordingSink, bool> gone, string what)
     {
         var clock = Stopwatch.StartNew();

@@ -282,6 +282,23 @@ public sealed class RemoteClusterTests : RemoteClusterStory
     }
 
     [Fact]
+    public async Task A_hold_outlives_the_connection_it_began_in()
+    {
+        await using var following = await FollowReadyAsync();
+        await _store.DeletePrefixAsync("cilium/state/", Cancellation);
+        await _sink.UntilStatusAsync("falcon", "let go when");
+        await following.StopAsync();
+        using var stop = new CancellationTokenSource();
+        var run = following.Cluster.RunAsync(() => new Borrowed(_store), stop.Token);
+        await _sink.UntilAsync(sink => sink.SyncedMessages == 8, "everything listed again");
+        Assert.Equal(_falcon.Records, _sink.Text);
+        await _falcon.HeartbeatAsync();
+        await _sink.UntilAsync(sink => sink.Text.Length == 0, "let go: the owner lives and does not say otherwise");
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => run);
+    }
+
+    [Fact]
     public async Task The_same_address_from_two_clusters_is_handed_on_from_both()
     {
         await using var other = new InMemoryKVStore();
