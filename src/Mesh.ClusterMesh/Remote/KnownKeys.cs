@@ -1,7 +1,7 @@
 namespace Mesh.ClusterMesh.Remote;
 
 /// <summary>Which records of one resource the sink holds, each marked with the number of the list or watch that last showed it, its
-/// size, its revision and the lease it lives on. 48 bytes per ip entry, and no text.</summary>
+/// size, hash and revision, and the lease it lives on. 56 bytes per ip entry, and no text.</summary>
 internal sealed class KnownKeys<TKey>
     where TKey : notnull
 {
@@ -13,7 +13,7 @@ internal sealed class KnownKeys<TKey>
     private readonly Stack<ushort> _freeLeases = [];
     private ushort _list;
 
-    private readonly record struct Mark(ushort List, ushort Lease, int Bytes, long Revision);
+    private readonly record struct Mark(ushort List, ushort Lease, int Bytes, long Revision, int Hash);
 
     public int Count => _marks.Count;
 
@@ -32,10 +32,13 @@ internal sealed class KnownKeys<TKey>
     /// <summary>Revision of the value in force; 0 when it is not known.</summary>
     public long RevisionOf(TKey key) => _marks.TryGetValue(key, out var mark) ? mark.Revision : 0;
 
-    public void Add(TKey key, long lease, int bytes, long revision)
+    /// <summary>The value in force is this one, as far as size and hash tell.</summary>
+    public bool IsInForce(TKey key, int bytes, int hash) => _marks.TryGetValue(key, out var mark) && mark.Bytes == bytes && mark.Hash == hash;
+
+    public void Add(TKey key, long lease, int bytes, long revision, int hash)
     {
         Remove(key);
-        _marks[key] = new Mark(_list, Enter(lease), bytes, revision);
+        _marks[key] = new Mark(_list, Enter(lease), bytes, revision, hash);
         Bytes += bytes;
     }
 

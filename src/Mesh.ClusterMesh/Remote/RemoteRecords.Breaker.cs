@@ -264,11 +264,11 @@ internal sealed partial class RemoteRecords
         string? doubt = null;
         if (policy.IsOn && gone.Count + records.Backwards > 0 && records.StoreId != 0)
         {
-            var what = $"{gone.Count} of {records.Count} missing, {records.Backwards} maybe older";
+            var what = $"{gone.Count} of {records.Count} missing, {records.Backwards} other than known,";
             if (!sameHistory)
             {
                 doubt = writtenAnew
-                    ? $"{what} in another store, whose owner has not been seen alive there"
+                    ? $"{what} in another store whose owner has not been seen alive there"
                     : $"{what} in a store that went back, or is another with the canary of before";
             }
             else if (writtenAnew && records.ExceedsBy(policy, gone.Select(one => one.Key)))

@@ -181,7 +181,7 @@ internal sealed partial class RemoteRecords
             return refusal;
         }
         ulong? listedIn = _listing[(int)records.Resource] ? _storeId : null;
-        records.Put(key, record, item.Lease, item.ModRevision, bytes, weight, listedIn, session.Policy.Breaker, changes);
+        records.Put(key, record, item, bytes, weight, listedIn, session.Policy.Breaker, changes);
         if (key is IpPrefix prefix && record is IpIdentityPair { ID: > NumericIdentity.Unknown and < NumericIdentity.FirstAllocatable })
             _reserved.Add(prefix);
         return null;

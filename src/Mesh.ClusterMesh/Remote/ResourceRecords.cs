@@ -124,7 +124,7 @@ internal sealed class ResourceRecords<TKey, TRecord>(
     private readonly Dictionary<TKey, int>? _weights = resource == RemoteResource.Services ? [] : null;
     private int _weight;
 
-    private readonly record struct Update(TRecord Record, int Weight, long Lease, long Revision, int Bytes);
+    private readonly record struct Update(TRecord Record, int Weight, long Lease, long Revision, int Bytes, int Hash);
 
     public KnownKeys<TKey> Known { get; } = new();
 
@@ -149,12 +149,18 @@ internal sealed class ResourceRecords<TKey, TRecord>(
     /// <summary>Takes a sound record over.</summary>
     /// <param name="weight">Backends of a service; one for anything else.</param>
     /// <param name="listedIn">etcd's cluster ID of the store that lists it; null for a change.</param>
-    public void Put(TKey key, TRecord record, long lease, long revision, int bytes, int weight, ulong? listedIn, BreakerPolicy policy,
+    /// <param name="bytes">Of key and value.</param>
+    public void Put(TKey key, TRecord record, in KVStore.KeyValue item, int bytes, int weight, ulong? listedIn, BreakerPolicy policy,
         RemoteChanges changes)
     {
-        var update = new Update(record, weight, lease, revision, bytes);
+        var revision = item.ModRevision;
+        var hash = default(HashCode);
+        hash.AddBytes(item.Value.Span);
+        var update = new Update(record, weight, item.Lease, revision, bytes, hash.ToHashCode());
         var before = Known.RevisionOf(key);
-        if (listedIn is { } store && policy.IsOn && before != 0 && (store != StoreId || revision < before))
+        // Another store, or one that went back, may list what is long outdated; the same value is no change wherever it comes from.
+        if (listedIn is { } store && policy.IsOn && before != 0 && (store != StoreId || revision < before)
+            && !Known.IsInForce(key, bytes, update.Hash))
         {
             Known.Seen(key);
             _backwards[key] = update;
@@ -305,7 +311,7 @@ internal sealed class ResourceRecords<TKey, TRecord>(
     private void Take(TKey key, in Update update, RemoteChanges changes)
     {
         _heldPuts.Remove(key);
-        Known.Add(key, update.Lease, update.Bytes, update.Revision);
+        Known.Add(key, update.Lease, update.Bytes, update.Revision, update.Hash);
         Weigh(key, update.Weight);
         list(changes).Add(new(key, update.Record));
     }

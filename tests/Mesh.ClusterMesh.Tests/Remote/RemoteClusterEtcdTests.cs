@@ -65,7 +65,7 @@ public sealed class RemoteClusterEtcdTests : IAsyncLifetime
         await _falcon.ServiceAsync("cart", true, "10.7.0.9");
         await _falcon.NodeAsync("n2");
         await _falcon.CanariesAsync();
-        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Holds == 4, "what is missing, and the old service, to have been held");
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Holds == 3, "node, address and identity to have been held");
         await _falcon.HeartbeatAsync();
         await _sink.UntilAsync(sink => sink.Text == "falcon/n2 falcon:shop/cart", "what was written again, and only that");
         Assert.Empty(_sink.Drains);
