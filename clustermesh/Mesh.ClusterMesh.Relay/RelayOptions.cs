@@ -1,3 +1,5 @@
+using Mesh.KVStore;
+
 namespace Mesh.ClusterMesh.Relay;
 
 /// <summary>How patient a relay is.</summary>
@@ -70,6 +72,12 @@ public sealed record RelayedClusterStatus
 
     /// <summary>Null when it never failed.</summary>
     public DateTimeOffset? LastFailure { get; init; }
+
+    /// <summary>The certificates towards the peer, ours and its own; null without TLS or without a connection to try.</summary>
+    public TlsStatus? Tls { get; init; }
+
+    /// <summary>Which of them end soon or have ended; null when none. Changes once a day.</summary>
+    public string? CertificateExpiry { get; init; }
 
     /// <summary>Puts not taken over because of a quota, and the latest reason.</summary>
     public long Refused { get; init; }

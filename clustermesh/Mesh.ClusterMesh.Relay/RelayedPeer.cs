@@ -232,12 +232,19 @@ internal sealed class RelayedPeer
             Bytes = _cache.Bytes,
             Failures = _failures,
             LastFailure = _lastFailure,
+            // Between two connections the last ones are still the ones to renew.
+            Tls = store?.Tls ?? before.Tls,
+            CertificateExpiry = (store?.Tls ?? before.Tls)?.Expiry(_time.GetUtcNow()),
             Refused = _cache.Refused,
             LastRefusal = _cache.LastRefusal,
             Withheld = _withheldBefore + (_connection?.Withheld ?? 0),
             Events = _eventsBefore + (_connection?.Events ?? 0),
         };
         _status = status;
+        if (status.CertificateExpiry != before.CertificateExpiry)
+            _log($"{_name}: {status.CertificateExpiry ?? "no certificate expires soon"}");
+        if (status.Tls?.Problem != before.Tls?.Problem)
+            _log($"{_name}: {(status.Tls?.Problem is { } broken ? $"error: {broken}" : "the certificate files are in order again")}");
         if (status.Ready != before.Ready || (!status.Ready && status.Status != before.Status))
             _log($"{_name}: {(status.Ready ? $"ready, {status.Counts.Values.Sum()} keys mirrored" : status.Status)}");
     }

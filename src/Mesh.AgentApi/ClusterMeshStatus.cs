@@ -49,6 +49,9 @@ public sealed record RemoteCluster
 
     /// <summary>Null until the configuration has been read.</summary>
     [JsonPropertyName("synced")] public RemoteClusterSynced? Synced { get; init; }
+
+    /// <summary>Ours: the certificates towards the peer, as a relay has them. An agent tells its own in <see cref="MeshStatus"/>.</summary>
+    [JsonPropertyName("certificates")] public PeerCertificates? Certificates { get; init; }
 }
 
 public sealed record RemoteClusterConfig

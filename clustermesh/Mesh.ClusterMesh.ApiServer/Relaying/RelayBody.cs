@@ -38,5 +38,18 @@ internal static class RelayBody
             Services = peer.Synced.Contains(RelayedResource.Services),
             ServiceExports = peer.ServiceExportsEnabled is null ? null : peer.Synced.Contains(RelayedResource.ServiceExports),
         },
+        Certificates = peer.Tls is not { } tls
+            ? null
+            : new PeerCertificates
+            {
+                Name = peer.Name,
+                ClientName = tls.ClientName,
+                ClientNotAfter = tls.ClientNotAfter ?? default,
+                ServerName = tls.ServerName,
+                ServerNotAfter = tls.ServerNotAfter ?? default,
+                AuthorityNotAfter = tls.AuthorityNotAfter ?? default,
+                Expiry = peer.CertificateExpiry,
+                Problem = tls.Problem,
+            },
     };
 }

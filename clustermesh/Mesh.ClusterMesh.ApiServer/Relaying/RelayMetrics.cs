@@ -49,6 +49,20 @@ internal static class RelayMetrics
         PerPeer("events_total", Ours, "counter", "Changes that came after the first list", peer => peer.Events);
         PerPeer("refused_total", Ours, "counter", "Records not taken over because of a quota", peer => peer.Refused);
         PerPeer("withheld_total", Ours, "counter", "Deletions withheld because the canary went with them", peer => peer.Withheld);
+        Header(page, Ours + "certificate_not_after", "gauge",
+            "End of a certificate towards a remote cluster, seconds since 1970: ours, its server's, its server's authority");
+        foreach (var peer in peers)
+        {
+            foreach (var (certificate, end) in ((string, DateTimeOffset?)[])
+                [("client", peer.Tls?.ClientNotAfter), ("server", peer.Tls?.ServerNotAfter), ("authority", peer.Tls?.AuthorityNotAfter)])
+            {
+                var labels = $"certificate=\"{certificate}\",{source},target_cluster=\"{peer.Name}\"";
+                if (end is { } time)
+                    Sample(page, Ours + "certificate_not_after", labels, time.ToUnixTimeSeconds());
+            }
+        }
+        PerPeer("certificate_problem", Ours, "gauge", "1 while a certificate file cannot be used and the last good one is",
+            peer => peer.Tls?.Problem is null ? 0 : 1);
         One("cache_revision", "Newest revision of the cache", cache.Revision);
         One("cache_keys", "Keys in the cache", cache.Keys);
         One("cache_bytes", "Bytes of their keys and values", cache.Bytes);
