@@ -1,4 +1,5 @@
 using System.Net.Sockets;
+using System.Text.Json;
 using Mesh.AgentApi;
 using Mesh.Lab.Native;
 using Mesh.Lab.Plan;
@@ -23,48 +24,82 @@ public static class LabReady
     public static Task WaitForControlPlanesAsync(LabPlan plan, TimeSpan deadline, CancellationToken cancel) =>
         WaitAsync(plan, deadline, () => FirstAsync(plan.Clusters, c => ControlPlaneAsync(c, cancel)), cancel);
 
-    /// <summary>Every API server is ready, every pod has its identity, and, if the lab connects its clusters, every agent is in sync with
-    /// every other one.</summary>
+    /// <summary>Every API server is ready, every pod has its identity, and, if the lab connects its clusters, every relay and
+    /// every agent is in sync with every other one.</summary>
     public static async Task WaitForMeshAsync(LabPlan plan, TimeSpan deadline, CancellationToken cancel)
     {
         await WaitForControlPlanesAsync(plan, deadline, cancel);
+        await WaitAsync(plan, deadline, () => FirstAsync(plan.Clusters, c => RelayedAsync(plan, c, cancel)), cancel);
         await WaitAsync(plan, deadline, () => FirstAsync(plan.Nodes, n => NodeAsync(plan, n, cancel)), cancel);
     }
 
     /// <summary>Null when the control plane says that it is ready, otherwise what it says instead.</summary>
     public static async Task<string?> ControlPlaneAsync(ClusterPlan cluster, CancellationToken cancel)
     {
-        using var http = new HttpClient(new SocketsHttpHandler
-        {
-            UseProxy = false,
-            ConnectCallback = async (context, token) =>
-            {
-                var socket = NetworkNamespace.OpenSocket(
-                    cluster.Namespace, AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-                try
-                {
-                    await socket.ConnectAsync(context.DnsEndPoint, token);
-                    return new NetworkStream(socket, ownsSocket: true);
-                }
-                catch
-                {
-                    socket.Dispose();
-                    throw;
-                }
-            },
-        })
-        { Timeout = TimeSpan.FromSeconds(5) };
+        using var http = ControlPlaneClient(cluster);
         try
         {
             using var answer = await http.GetAsync(new Uri(cluster.ReadyzUrl), cancel);
             return answer.IsSuccessStatusCode ? null
                 : $"the API server of {cluster.Name} is not ready: {(await answer.Content.ReadAsStringAsync(cancel)).Trim()}";
         }
-        catch (Exception e) when (e is HttpRequestException or IOException or System.ComponentModel.Win32Exception
-            || e is OperationCanceledException && !cancel.IsCancellationRequested)
+        catch (Exception e) when (IsSilence(e, cancel))
         {
             return $"the API server of {cluster.Name} does not answer on {cluster.ReadyzUrl}: {e.Message}";
         }
+    }
+
+    /// <summary>What the cluster's relay says of its peers.</summary>
+    /// <exception cref="LabException">It does not answer, or there is none.</exception>
+    public static async Task<IReadOnlyList<RemoteCluster>> RelayAsync(ClusterPlan cluster, CancellationToken cancel)
+    {
+        const string url = "http://127.0.0.1:9889/v1/cluster";
+        using var http = ControlPlaneClient(cluster);
+        try
+        {
+            await using var body = await http.GetStreamAsync(new Uri(url), cancel);
+            return await JsonSerializer.DeserializeAsync(body, AgentApiJson.Wire.IReadOnlyListRemoteCluster, cancel) ?? [];
+        }
+        catch (Exception e) when (IsSilence(e, cancel) || e is JsonException)
+        {
+            throw new LabException($"the relay of {cluster.Name} does not answer on {url}: {e.Message}");
+        }
+    }
+
+    /// <summary>Speaks HTTP inside the control plane's namespace.</summary>
+    private static HttpClient ControlPlaneClient(ClusterPlan cluster) => new(new SocketsHttpHandler
+    {
+        UseProxy = false,
+        ConnectCallback = async (context, token) =>
+        {
+            var socket = NetworkNamespace.OpenSocket(cluster.Namespace, AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            try
+            {
+                await socket.ConnectAsync(context.DnsEndPoint, token);
+                return new NetworkStream(socket, ownsSocket: true);
+            }
+            catch
+            {
+                socket.Dispose();
+                throw;
+            }
+        },
+    })
+    { Timeout = TimeSpan.FromSeconds(5) };
+
+    private static bool IsSilence(Exception e, CancellationToken cancel) =>
+        e is HttpRequestException or IOException or System.ComponentModel.Win32Exception
+        || e is OperationCanceledException && !cancel.IsCancellationRequested;
+
+    private static async Task<string?> RelayedAsync(LabPlan plan, ClusterPlan cluster, CancellationToken cancel)
+    {
+        if (cluster.RelayConfig is null || !plan.Connected)
+            return null;
+        var rows = await RelayAsync(cluster, cancel);
+        return plan.Clusters.Where(peer => peer != cluster).Select(peer => (peer.Name, Row: rows.FirstOrDefault(r => r.Name == peer.Name)))
+            .Where(pair => pair.Row is not { Ready: true })
+            .Select(pair => $"the relay of {cluster.Name} is not connected to {pair.Name}: {pair.Row?.Status ?? "it does not know that cluster"}")
+            .FirstOrDefault();
     }
 
     private static async Task<string?> NodeAsync(LabPlan plan, NodePlan node, CancellationToken cancel)
@@ -112,7 +147,7 @@ public static class LabReady
             {
                 reason = await missing();
             }
-            catch (Exception e) when (e is HttpRequestException or IOException or SocketException or AgentException)
+            catch (Exception e) when (e is HttpRequestException or IOException or SocketException or AgentException or LabException)
             {
                 reason = e.Message;
             }

@@ -15,7 +15,7 @@ public sealed class CommandLineTests
     }
 
     [Theory]
-    [InlineData("lab up --foo", "mesh: mesh lab up does not know the flag --foo; allowed are --name, --clusters, --nodes, --pods, --unconnected, --help")]
+    [InlineData("lab up --foo", "mesh: mesh lab up does not know the flag --foo; allowed are --name, --clusters, --nodes, --pods, --unconnected, --direct, --help")]
     [InlineData("statsu", "mesh: mesh does not know 'statsu'; allowed are clustermesh, status, service, node, ip, identity, endpoint, bpf, ca, lab, demo, version")]
     [InlineData("lab", "mesh: mesh lab needs one of up, info, list, exec, etcdctl, down")]
     [InlineData("service list -o yaml", "mesh: Argument 'yaml' not recognized. Must be one of: 'text' 'json': see mesh service list --help")]

@@ -57,10 +57,13 @@ public sealed class LiveLab : IAsyncLifetime
 
     public static double Now => (DateTime.UtcNow - DateTime.UnixEpoch).TotalMilliseconds;
 
-    public static async Task UntilAsync(Func<bool> condition, string what, TimeSpan? patience = null)
+    public static Task UntilAsync(Func<bool> condition, string what, TimeSpan? patience = null) =>
+        UntilAsync(() => Task.FromResult(condition()), what, patience);
+
+    public static async Task UntilAsync(Func<Task<bool>> condition, string what, TimeSpan? patience = null)
     {
         var clock = Stopwatch.StartNew();
-        while (!condition())
+        while (!await condition())
         {
             Assert.True(clock.Elapsed < (patience ?? Patience), $"waited in vain until {what}");
             await Task.Delay(20, Cancel);

@@ -10,7 +10,7 @@ namespace Mesh.Lab.Tests;
 
 /// <summary>Three clusters as one mesh, end to end: what a client in osaka notices when things change and break.</summary>
 [Collection("one lab at a time")]
-public sealed class MeshTests(LiveLab lab) : IClassFixture<LiveLab>
+public sealed partial class MeshTests(LiveLab lab) : IClassFixture<LiveLab>
 {
     private static IEnumerable<string> Clusters(IEnumerable<LoadResult> results) =>
         results.Select(r => r.Cluster).OfType<string>().Distinct().Order(StringComparer.Ordinal);

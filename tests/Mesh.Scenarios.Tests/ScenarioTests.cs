@@ -59,6 +59,9 @@ public class ScenarioTests
             case ["agent", var cluster, var node, var id]:
                 world.AddAgent(cluster, node, id);
                 return Task.CompletedTask;
+            case ["pin", var peer, var text]:
+                world.Pin(peer, scenario.Text(text));
+                return Task.CompletedTask;
             case ["connect", var peer]:
                 world.Connect(peer);
                 return Task.CompletedTask;
@@ -82,6 +85,8 @@ public class ScenarioTests
                 return ExpectAsync(() => Task.FromResult(world.LoadBalancing()), Sorted(scenario.Text(text)), cancellation);
             case ["ipcache", var text]:
                 return ExpectAsync(() => Task.FromResult(world.IPCache()), Sorted(scenario.Text(text)), cancellation);
+            case ["quarantine", var text]:
+                return ExpectAsync(() => world.QuarantineAsync(cancellation), Sorted(scenario.Text(text)), cancellation);
             case ["peer", var peer, .. var expected]:
                 return UntilAsync(() => world.PeerAsync(peer, cancellation), status => status.Contains(string.Join(' ', expected), StringComparison.Ordinal),
                     string.Join(' ', expected), cancellation);

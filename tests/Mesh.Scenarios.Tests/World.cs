@@ -100,6 +100,14 @@ internal sealed class World : IAsyncDisposable
 
     public void Connect(string peer) => File.WriteAllText(Path.Combine(PeersDirectory, peer), $"endpoints:\n- {_clusters[peer].Etcd.Endpoint}\n");
 
+    /// <summary>What is believed of a peer; before <see cref="Connect"/>, or while it is connected.</summary>
+    public void Pin(string peer, string text)
+    {
+        var whole = Path.Combine(_directory, "imports.tmp");
+        File.WriteAllText(whole, text);
+        File.Move(whole, Path.Combine(PeersDirectory, $"{peer}.imports.json"), overwrite: true);
+    }
+
     public void Disconnect(string peer) => File.Delete(Path.Combine(PeersDirectory, peer));
 
     /// <summary>"key value" lines; times, which nobody can foretell, as TIME.</summary>
@@ -142,6 +150,14 @@ internal sealed class World : IAsyncDisposable
     {
         using var maps = PinnedMaps.Open(BpfRoot);
         return Lines(maps.IPCache().Select(entry => $"{entry.Prefix} identity {entry.Identity}{(entry.TunnelEndpoint is { } via ? $" via {via}" : "")}"));
+    }
+
+    /// <summary>"PEER REASON KEY" per refused record that still stands in its peer's etcd.</summary>
+    public async Task<string> QuarantineAsync(CancellationToken cancellation)
+    {
+        using var client = new AgentClient(Socket);
+        return Lines((await client.GetQuarantineAsync(cancellation))
+            .SelectMany(peer => (peer.Records ?? []).Select(record => $"{peer.Name} {record.Reason} {record.Key}")));
     }
 
     public async Task<string> PeerAsync(string name, CancellationToken cancellation)

@@ -14,9 +14,11 @@ public sealed record NodeAnswer(string Node, StatusResponse? Status, string? Fai
 public static class ClusterMeshEvaluation
 {
     /// <param name="expected">Names of the configured peers.</param>
-    /// <param name="command">How the reader calls this program on one node, for the hints.</param>
+    /// <param name="command">How the reader calls this program on one node, for the hints; null for none of that kind.</param>
+    /// <param name="relayed">Nodes read their peers through a relay.</param>
     public static Connectivity Evaluate(
-        IReadOnlyList<NodeAnswer> answers, IReadOnlyCollection<string> expected, string command, DateTimeOffset now)
+        IReadOnlyList<NodeAnswer> answers, IReadOnlyCollection<string> expected, string? command, DateTimeOffset now,
+        bool relayed = false)
     {
         var counts = new SortedDictionary<string, ClusterCount>(StringComparer.Ordinal);
         var errors = new SortedDictionary<string, SortedDictionary<string, ErrorCount>>(StringComparer.Ordinal);
@@ -51,7 +53,7 @@ public static class ClusterMeshEvaluation
                     {
                         Errors = error is null ? [] : [error],
                         Warnings = warnings,
-                        Hint = error is null ? null : Hint(row, answer.Node, command),
+                        Hint = error is null ? null : Hint(row, answer.Node, command, relayed),
                     };
             }
             if (NodeWarnings(answer.Status) is { Count: > 0 } general)
@@ -102,8 +104,11 @@ public static class ClusterMeshEvaluation
         return missing.Count > 0 ? $"synchronization in progress for {string.Join(", ", missing)}" : "not ready";
     }
 
-    private static string? Hint(RemoteCluster? row, string node, string command) => row switch
+    private static string? Hint(RemoteCluster? row, string node, string? command, bool relayed) => row switch
     {
+        { Connected: true, Config: { Required: true, Retrieved: false } } when relayed =>
+            "This is likely caused by KVStoreMesh not being connected to the given cluster",
+        _ when command is null => null,
         null => $"The node's agent has not read this cluster's file yet: run '{command}/{node} --all-clusters'",
         { Connected: true, Config: { Required: true, Retrieved: false } } =>
             "Double check if the cluster name matches the one configured in the remote cluster",

@@ -25,12 +25,14 @@ public sealed record ClusterMeshReport
 
     /// <summary>Everything known, and everything connected.</summary>
     [JsonIgnore]
-    public bool IsConnected => Unknown is null && ApiServerNotReady is null && Connectivity.NotReady == 0;
+    public bool IsConnected => Unknown is null && ApiServerNotReady is null && Connectivity.NotReady == 0
+        && (KvstoreMesh.Status is null || KvstoreMesh.Status.NotReady == 0);
 
     /// <summary>In one line, for those who wait.</summary>
     [JsonIgnore]
     public string WhatIsMissing => Unknown is { Count: > 0 } unknown ? unknown.First().Value
-        : ApiServerNotReady ?? $"{Connectivity.NotReady} nodes are not ready";
+        : ApiServerNotReady ?? (Connectivity.NotReady > 0 ? $"{Connectivity.NotReady} nodes are not ready"
+            : $"{KvstoreMesh.Status?.NotReady ?? 0} KVStoreMesh replicas are not ready");
 }
 
 public sealed record AccessInformation
@@ -104,6 +106,9 @@ public sealed record KvstoreMesh
 {
     [JsonPropertyName("enabled"), JsonIgnore(Condition = JsonIgnoreCondition.Never)]
     public bool Enabled { get; init; }
+
+    /// <summary>The relay's own connections, in place of a node's; null without a relay, and when it did not answer.</summary>
+    [JsonPropertyName("status")] public Connectivity? Status { get; init; }
 }
 
 [JsonSourceGenerationOptions(WriteIndented = true, IndentSize = 1, DefaultIgnoreCondition = JsonIgnoreCondition.WhenWritingDefault)]

@@ -22,26 +22,29 @@ public static class ClusterMeshText
         {
             text.Append("ℹ️  An agent on its own: there is no API server to ask\n");
         }
-        text.Append("ℹ️  KVStoreMesh is disabled\n\n");
-        Nodes(text, report.Connectivity);
-        Clusters(text, report.Connectivity);
+        text.Append($"ℹ️  KVStoreMesh is {(report.KvstoreMesh.Enabled ? "enabled" : "disabled")}\n\n");
+        Readers(text, report.Connectivity, "nodes");
+        if (report.KvstoreMesh.Status is { } relay)
+            Readers(text, relay, "KVStoreMesh replicas");
+        Clusters(text, report);
         Errors(text, report);
         return text.ToString();
     }
 
-    private static void Nodes(StringBuilder text, Connectivity connectivity)
+    private static void Readers(StringBuilder text, Connectivity connectivity, string what)
     {
         if (connectivity.Clusters.Count == 0)
             return;
         var spread = string.Create(CultureInfo.InvariantCulture,
             $"[min:{connectivity.Connected.Min} / avg:{connectivity.Connected.Avg:0.0} / max:{connectivity.Connected.Max}]");
         text.Append(connectivity.NotReady > 0
-            ? $"⚠️  {connectivity.NotReady}/{connectivity.Total} nodes are not connected to all clusters {spread}\n"
-            : $"✅ All {connectivity.Total} nodes are connected to all clusters {spread}\n");
+            ? $"⚠️  {connectivity.NotReady}/{connectivity.Total} {what} are not connected to all clusters {spread}\n"
+            : $"✅ All {connectivity.Total} {what} are connected to all clusters {spread}\n");
     }
 
-    private static void Clusters(StringBuilder text, Connectivity connectivity)
+    private static void Clusters(StringBuilder text, ClusterMeshReport report)
     {
+        var connectivity = report.Connectivity;
         if (connectivity.Clusters.Count == 0)
         {
             text.Append("\n🔌 No cluster connected\n\n");
@@ -50,13 +53,21 @@ public static class ClusterMeshText
         text.Append("\n🔌 Cluster Connections:\n");
         foreach (var (name, count) in connectivity.Clusters)
             text.Append(CultureInfo.InvariantCulture,
-                $"  - {name}: {count.Configured}/{connectivity.Total} configured, {count.Connected}/{connectivity.Total} connected\n");
+                $"  - {name}: {count.Configured}/{connectivity.Total} configured, {count.Connected}/{connectivity.Total} connected{Relayed(name)}\n");
         text.Append('\n');
+
+        string Relayed(string cluster) => report.KvstoreMesh switch
+        {
+            { Enabled: false } => "",
+            { Status: { } relay } when relay.Clusters.TryGetValue(cluster, out var count) =>
+                $" - KVStoreMesh: {count.Configured}/{relay.Total} configured, {count.Connected}/{relay.Total} connected",
+            _ => " - KVStoreMesh: status not available",
+        };
     }
 
     private static void Errors(StringBuilder text, ClusterMeshReport report)
     {
-        var all = (report.Connectivity.Errors ?? [])
+        var all = (report.Connectivity.Errors ?? []).Concat(report.KvstoreMesh.Status?.Errors ?? [])
             .SelectMany(n => n.Value.Select(c => (Node: n.Key, Cluster: c.Key, Count: c.Value))).ToList();
         var errors = all.SelectMany(a => a.Count.Errors.Select(e => $"  ❌ {a.Node} is not connected to cluster {a.Cluster}: {e}\n"
             + (a.Count.Hint is { } hint ? $"     💡 {hint}\n" : ""))).ToList();

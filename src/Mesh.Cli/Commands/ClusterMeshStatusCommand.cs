@@ -64,14 +64,33 @@ internal static class ClusterMeshStatusCommand
             unknown[$"node \"{answer.Node}\""] = answer.Failure!;
         var expected = context.Cluster is { } cluster ? Expected(cluster.ClusterMeshConfig, cluster.Name) : [];
         var apiServer = context.Cluster is null ? null : await LabReady.ControlPlaneAsync(context.Cluster, cancel);
+        var relayed = context.Cluster?.RelayConfig is not null;
         return new ClusterMeshReport
         {
+            KvstoreMesh = new KvstoreMesh { Enabled = relayed, Status = relayed ? await RelayAsync(context, unknown, cancel) : null },
             AccessInformation = context.Cluster is null ? null : Access(context.Cluster),
             ApiServerNotReady = apiServer,
             Connectivity = ClusterMeshEvaluation.Evaluate(
-                answers, expected, $"mesh status --context {context.Name}", DateTimeOffset.UtcNow),
+                answers, expected, $"mesh status --context {context.Name}", DateTimeOffset.UtcNow, relayed),
             Unknown = unknown.Count > 0 ? unknown : null,
         };
+    }
+
+    /// <summary>The relay's connections in the shape of a node's; null when it does not answer, which is noted.</summary>
+    private static async Task<Connectivity?> RelayAsync(Context context, SortedDictionary<string, string> unknown, CancellationToken cancel)
+    {
+        try
+        {
+            var rows = await LabReady.RelayAsync(context.Cluster!, cancel);
+            var status = new StatusResponse { ClusterMesh = new ClusterMeshStatus { Clusters = rows } };
+            return ClusterMeshEvaluation.Evaluate([new NodeAnswer("clustermesh-apiserver", status, null)],
+                Expected(context.Cluster!.RelayConfig!, context.Cluster.Name), null, DateTimeOffset.UtcNow);
+        }
+        catch (LabException e)
+        {
+            unknown["KVStoreMesh"] = e.Message;
+            return null;
+        }
     }
 
     private static async Task<NodeAnswer> AskAsync(ContextNode node, CancellationToken cancel)

@@ -53,7 +53,8 @@ internal sealed partial class Story
         var back = run.Snapshot().Where(r => r.Cluster == _tokyo.Name && r.At > joining).Min(r => r.At) - joining;
         tell.Say(string.Create(CultureInfo.InvariantCulture, $"tokyo answers again {back:0} ms after `connect` began"));
         var (code, said, error) = await RunMeshAsync("clustermesh", "connect", "--context", $"{plan.Name}/{plan.Clusters[^1].Name}", token);
-        tell.Check(code != 0, $"the same token once more, by {plan.Clusters[^1].Name}, is refused: {said.Trim()} {LastLine(error)}", "it was taken");
+        var why = said.Split('\n').FirstOrDefault(line => line.Contains('❌'))?.Trim() ?? LastLine(error);
+        tell.Check(code != 0, $"the same token once more, by {plan.Clusters[^1].Name}, is refused: {why}", "it was taken");
         NoneLost(await run.StopAsync(cancel));
     }
 

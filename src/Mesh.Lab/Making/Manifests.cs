@@ -27,7 +27,8 @@ public static class Manifests
     public static void SetBackends(ClusterPlan cluster, bool present) =>
         Replace($"{cluster.Manifests}/{BackendsFile}", Slices(cluster, present));
 
-    internal static uint Identity(ClusterPlan cluster) => (cluster.Id << 16) + 1;
+    /// <summary>What all pods of a cluster are.</summary>
+    public static uint Identity(ClusterPlan cluster) => (cluster.Id << 16) + 1;
 
     private static string Nodes(ClusterPlan cluster)
     {

@@ -10,7 +10,7 @@ public sealed partial record LabSpec(string Name, int Clusters, int Nodes, int P
     public bool Connected { get; init; } = true;
 
     /// <summary>Agents read the peers' doors themselves, and there is no relay.</summary>
-    public bool Direct { get; init; } = true;
+    public bool Direct { get; init; }
 
     public const string DefaultName = "lab";
     public const string LabsRoot = "/run/mesh/labs";

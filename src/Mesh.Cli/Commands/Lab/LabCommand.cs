@@ -18,6 +18,7 @@ internal static class LabCommand
         LabProcessCommands.Keep(),
         LabProcessCommands.Echo(),
         LabProcessCommands.Load(output),
+        LabProcessCommands.Insist(),
     };
 
     public static Option<string> NameOption() => new("--name")

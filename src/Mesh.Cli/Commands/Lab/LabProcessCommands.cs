@@ -44,6 +44,22 @@ internal static class LabProcessCommands
         return command;
     }
 
+    public static Command Insist()
+    {
+        var config = new Option<string>("--config") { Required = true, Description = "etcd client file" };
+        var records = new Argument<string[]>("KEY=VALUE") { Arity = ArgumentArity.OneOrMore };
+        var command = new Command("insist", "Write keys of an etcd again and again.") { config, records };
+        command.Hidden = true;
+        command.SetAction(async (parsed, cancel) =>
+        {
+            var writes = parsed.GetValue(records)!.Select(text => text.Split('=', 2) is [var key, var value] ? (key, value)
+                : throw new CliException($"'{text}': must be KEY=VALUE")).ToList();
+            await new Insistence(parsed.GetValue(config)!, writes).RunAsync(cancel);
+            return 0;
+        });
+        return command;
+    }
+
     public static Command Load(TextWriter output)
     {
         var targets = new Option<string[]>("--target") { Required = true, Description = "IP:PORT, in turn when there are several" };
