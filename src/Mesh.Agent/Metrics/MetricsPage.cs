@@ -49,6 +49,8 @@ internal static class MetricsPage
         Imports("held_records", "gauge", "Records whose withdrawal waits for a proof.", peer => peer.Held);
         Imports("holds_total", "counter", "Withdrawals that had to be proved.", peer => peer.Holds);
         Imports("import_file_problem", "gauge", "1 while the peer's import file is not in force.", peer => peer.ImportsProblem is null ? 0 : 1);
+        Family(page, "mesh_clustermesh_throttled_seconds_total", "counter", "Time that changes waited because the peer exceeded its rate.",
+            (view.Peers?.Clusters ?? []).Select(peer => ($"{source},target_cluster=\"{peer.Name}\"", peer.Throttled.TotalSeconds)));
         Family(page, "mesh_clustermesh_refused_records_total", "counter", "Records refused, by reason.",
             (view.Peers?.Clusters ?? []).SelectMany(peer => peer.Refused.Select(pair =>
                 ($"{source},target_cluster=\"{peer.Name}\",reason=\"{pair.Key.Word()}\"", (double)pair.Value))));

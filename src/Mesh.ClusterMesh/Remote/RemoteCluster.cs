@@ -28,6 +28,8 @@ public sealed class RemoteCluster
     private readonly Pins _pins;
     private ImportPolicy _policy;
     private string? _importsProblem;
+    private volatile RemoteConnection? _connection;
+    private TimeSpan _throttledBefore;
 
     private IKVStore? _store;
     private ClusterConfig? _config;
@@ -83,6 +85,9 @@ public sealed class RemoteCluster
 
     /// <summary>Refusals by reason since the start. From any thread.</summary>
     public IReadOnlyDictionary<RefusalReason, long> Refused => _records.Quarantine.Refused;
+
+    /// <summary>How long changes of the peer had to wait because they came faster than its quota. From any thread.</summary>
+    public TimeSpan Throttled => _throttledBefore + (_connection?.Throttled ?? TimeSpan.Zero);
 
     /// <summary>What the peer may publish, from its next connection on. Not while RunAsync runs.</summary>
     /// <param name="problem">Why it is not what the peer's file says now.</param>
@@ -161,10 +166,14 @@ public sealed class RemoteCluster
                 connected();
                 Publish();
                 var connection = new RemoteConnection(Name, store, config, _options, _records, _policy, _pins, _sink, _time, Publish);
+                _connection = connection;
                 await connection.RunAsync(cancellation);
             }
             finally
             {
+                if (_connection is { } ended)
+                    _throttledBefore += ended.Throttled;
+                _connection = null;
                 _config = null;
                 _store = null;
             }
@@ -302,10 +311,11 @@ public sealed class RemoteCluster
     {
         if (_problem is not null && (connected || store?.Error is null))
             return _problem;
-        if (connected && _records.HeldText(_policy.Breaker) is { } held)
-            return $"{ConnectedText}, ID: {store!.ClusterId:x}; {held}";
         if (connected)
-            return $"{ConnectedText}, ID: {store!.ClusterId:x}";
+        {
+            var remarks = new[] { _records.HeldText(_policy.Breaker), _importsProblem }.OfType<string>();
+            return string.Join("; ", remarks.Prepend($"{ConnectedText}, ID: {store!.ClusterId:x}"));
+        }
         var cause = store?.Error is { } error ? $": {error}" : "";
         return (_wasConnected ? NotConnected : WaitingForConnection) + cause;
     }

@@ -50,6 +50,8 @@ public sealed class LoudPeerTests : RemoteClusterStory
         await _sink.UntilAsync(sink => sink.IpEntries.Count(entry => entry.Key.Cluster == "falcon") == changes + 1, "all of the loud peer's changes");
         // A burst of one second's worth, then at the rate; the control runs free.
         var least = TimeSpan.FromSeconds((double)changes / allowed - 1) * 0.8;
+        Assert.Equal(allowed < changes, loud.Cluster.Throttled > TimeSpan.Zero);
+        Assert.Equal(TimeSpan.Zero, quiet.Cluster.Throttled);
         if (allowed < changes)
             Assert.True(clock.Elapsed > least, $"{changes} changes in {clock.Elapsed}, allowed are {allowed} a second");
         else

@@ -102,6 +102,7 @@ public sealed class RemoteClustersTests : IAsyncDisposable
         await _sink.UntilAsync(sink => sink.Statuses["falcon"].ImportsProblem?.Contains("'podCIDR' is unknown") == true, "the problem");
         Assert.Contains("the last good one is in force", _clusters.Statuses[0].ImportsProblem);
         await _sink.UntilReadyAsync("falcon");
+        await _sink.UntilStatusAsync("falcon", "'podCIDR' is unknown");
         Assert.Equal(0, _sink.Read(sink => sink.IpEntries.Count));
 
         Write("falcon.imports.json", """{"podCIDRs":["10.7.0.0/16"],"nodeCIDRs":["192.0.2.0/24"]}""");
