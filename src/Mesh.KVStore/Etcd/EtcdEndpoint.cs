@@ -17,10 +17,18 @@ internal sealed class EtcdEndpoint : IDisposable
     private static readonly TimeSpan PingTimeout = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(3);
 
+    /// <summary>
+    /// Handshakes are work for the processor, and those of one process share it: with hundreds of peers to connect at once, one patience
+    /// for all lets none of them finish, and all begin again. So each gets this more for every other that is under way.
+    /// </summary>
+    private static readonly TimeSpan PatiencePerHandshake = TimeSpan.FromMilliseconds(60);
+
     /// <summary>How much the server may send on one stream before we have read it.</summary>
     private const int StreamWindowBytes = 4 * 1024 * 1024;
 
     private const int LargestRequestBytes = 256 * 1024 * 1024;
+
+    private static int _handshakes;
 
     private readonly GrpcChannel _bulk;
     private readonly GrpcChannel _streams;
@@ -83,7 +91,6 @@ internal sealed class EtcdEndpoint : IDisposable
     {
         var handler = new SocketsHttpHandler
         {
-            ConnectTimeout = ConnectTimeout,
             KeepAlivePingDelay = PingDelay,
             KeepAlivePingTimeout = PingTimeout,
             KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
@@ -104,17 +111,38 @@ internal sealed class EtcdEndpoint : IDisposable
 
     private async ValueTask<Stream> DialAsync(SocketsHttpConnectionContext context, CancellationToken cancellation)
     {
+        using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        patience.CancelAfter(ConnectTimeout);
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
         try
         {
-            await socket.ConnectAsync(context.DnsEndPoint, cancellation).ConfigureAwait(false);
+            await socket.ConnectAsync(context.DnsEndPoint, patience.Token).ConfigureAwait(false);
             var stream = new NetworkStream(socket, ownsSocket: true);
-            return Tls is null ? stream : await Tls.HandshakeAsync(stream, cancellation).ConfigureAwait(false);
+            return Tls is null ? stream : await HandshakeAsync(Tls, stream, patience).ConfigureAwait(false);
+        }
+        catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
+        {
+            socket.Dispose();
+            throw new TimeoutException($"{Address}: no connection in time", e);
         }
         catch
         {
             socket.Dispose();
             throw;
+        }
+    }
+
+    private static async Task<Stream> HandshakeAsync(ClientTls tls, Stream stream, CancellationTokenSource patience)
+    {
+        var others = Interlocked.Increment(ref _handshakes) - 1;
+        try
+        {
+            patience.CancelAfter(ConnectTimeout + (others * PatiencePerHandshake));
+            return await tls.HandshakeAsync(stream, patience.Token).ConfigureAwait(false);
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _handshakes);
         }
     }
 }

@@ -18,7 +18,7 @@ namespace Mesh.Benchmarks.Surroundings;
 internal sealed class DoorProcess : IAsyncDisposable
 {
     private const string Mode = "door";
-    private static readonly TimeSpan OpeningPatience = TimeSpan.FromSeconds(60);
+    private static readonly TimeSpan OpeningPatience = TimeSpan.FromMinutes(3);
     private readonly Process _process;
 
     private DoorProcess(Process process, int port)
