@@ -26,6 +26,7 @@ public sealed class JoinListener : IAsyncDisposable
     private const int ConnectionsMax = 64;
     private const int RequestsPerConnection = 32;
     private static readonly TimeSpan LookInterval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan BlindLookInterval = TimeSpan.FromMilliseconds(200);
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan RequestTimeout = TimeSpan.FromSeconds(15);
 
@@ -60,12 +61,20 @@ public sealed class JoinListener : IAsyncDisposable
     private string StateFile => Path.Combine(_options.JoinDirectory, StateFileName);
 
     /// <summary>Begins to watch the ledger. An interrupted join of an earlier run is completed first.</summary>
-    /// <exception cref="JoinException">The directory cannot be used.</exception>
+    /// <exception cref="IOException">The directory cannot be made.</exception>
     public static JoinListener Start(JoinListenerOptions options)
     {
         DurableFile.MakePrivateDirectory(options.JoinDirectory);
         var listener = new JoinListener(options);
-        listener._requests.Recover();
+        try
+        {
+            listener._requests.Recover();
+        }
+        catch (Exception e) when (e is JoinException or IOException or UnauthorizedAccessException)
+        {
+            // The cluster itself runs on; the taker's rerun tries again.
+            options.Log($"join listener: an interrupted join could not be completed: {e.Message}");
+        }
         listener._watcher = listener.Watch();
         listener._loop = Task.Run(listener.RunAsync);
         return listener;
@@ -101,14 +110,24 @@ public sealed class JoinListener : IAsyncDisposable
         }
     }
 
-    private FileSystemWatcher Watch()
+    private FileSystemWatcher? Watch()
     {
-        var watcher = new FileSystemWatcher(_options.JoinDirectory, TokenLedger.FileName);
+        FileSystemWatcher watcher;
+        try
+        {
+            watcher = new FileSystemWatcher(_options.JoinDirectory, TokenLedger.FileName) { EnableRaisingEvents = true };
+        }
+        catch (Exception e) when (e is IOException or ArgumentException)
+        {
+            // Out of inotify instances: looking more often does as well.
+            _options.Log($"join listener: changes of {_options.JoinDirectory} are noticed by looking only: {e.Message}");
+            return null;
+        }
         watcher.Changed += (_, _) => Wake();
         watcher.Created += (_, _) => Wake();
         watcher.Renamed += (_, _) => Wake();
         watcher.Deleted += (_, _) => Wake();
-        watcher.EnableRaisingEvents = true;
+        Wake();
         return watcher;
     }
 
@@ -137,12 +156,14 @@ public sealed class JoinListener : IAsyncDisposable
                     accepting = AcceptAsync(opened);
                 else if (!wanted && socket is not null)
                 {
-                    Close(socket);
+                    var closing = socket;
                     socket = null;
+                    Close(closing);
                     await accepting;
                     _options.Log($"join listener {_options.Address}: closed, no token is usable any more");
                 }
-                await ((Task)_wake.WaitAsync(LookInterval, _stop.Token)).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await ((Task)_wake.WaitAsync(_watcher is null ? BlindLookInterval : LookInterval, _stop.Token))
+                    .ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
         }
         finally
@@ -204,9 +225,17 @@ public sealed class JoinListener : IAsyncDisposable
     {
         _open = false;
         socket.Dispose();
-        File.Delete(StateFile);
         _alive?.Dispose();
         _alive = null;
+        try
+        {
+            File.Delete(StateFile);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            // It does not count without its lock.
+            Told($"{StateFile}: {e.Message}");
+        }
     }
 
     private void Told(string? problem)
