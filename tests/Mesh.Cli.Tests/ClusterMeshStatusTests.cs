@@ -57,6 +57,53 @@ public sealed class ClusterMeshStatusTests
 
         """, ClusterMeshText.Format(Report([Node("c1-1", Ready), Node("c1-2", Ready)], "c2")));
 
+    private static ClusterMeshReport Relayed(RemoteCluster agents, Connectivity? relay) => Report([Node("c1-1", agents)], "c2") with
+    {
+        Connectivity = ClusterMeshEvaluation.Evaluate([Node("c1-1", agents)], ["c2"], "mesh status --context lab/c1", Now, relayed: true),
+        KvstoreMesh = new KvstoreMesh { Enabled = true, Status = relay },
+    };
+
+    private static Connectivity Relay(params RemoteCluster[] clusters) =>
+        ClusterMeshEvaluation.Evaluate([Node("clustermesh-apiserver", clusters)], ["c2"], null, Now);
+
+    [Fact]
+    public void Connected_through_a_relay()
+    {
+        var report = Relayed(Ready, Relay(Ready));
+        Assert.Equal(Head.Replace("disabled", "enabled", StringComparison.Ordinal) + """
+            ✅ All 1 nodes are connected to all clusters [min:1 / avg:1.0 / max:1]
+            ✅ All 1 KVStoreMesh replicas are connected to all clusters [min:1 / avg:1.0 / max:1]
+
+            🔌 Cluster Connections:
+              - c2: 1/1 configured, 1/1 connected - KVStoreMesh: 1/1 configured, 1/1 connected
+
+
+            """, ClusterMeshText.Format(report));
+        Assert.True(report.IsConnected);
+    }
+
+    /// <summary>The nodes still read what the relay keeps; that alone is not connected.</summary>
+    [Fact]
+    public void A_relay_that_has_lost_its_peer_is_told_though_the_nodes_have_all()
+    {
+        var report = Relayed(Ready, Relay(new RemoteCluster { Name = "c2", Status = "no answer" }));
+        Assert.False(report.IsConnected);
+        Assert.Equal("1 KVStoreMesh replicas are not ready", report.WhatIsMissing);
+        var text = ClusterMeshText.Format(report);
+        Assert.Contains("⚠️  1/1 KVStoreMesh replicas are not connected to all clusters [min:0 / avg:0.0 / max:0]\n", text, StringComparison.Ordinal);
+        Assert.Contains("  - c2: 1/1 configured, 1/1 connected - KVStoreMesh: 1/1 configured, 0/1 connected\n", text, StringComparison.Ordinal);
+        Assert.Contains("  ❌ clustermesh-apiserver is not connected to cluster c2: no answer\n", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_node_whose_relay_has_nothing_yet_is_told_where_to_look()
+    {
+        var waiting = new RemoteCluster { Name = "c2", Connected = true, Config = new RemoteClusterConfig { Required = true } };
+        var text = ClusterMeshText.Format(Relayed(waiting, null));
+        Assert.Contains("💡 This is likely caused by KVStoreMesh not being connected to the given cluster\n", text, StringComparison.Ordinal);
+        Assert.Contains("1/1 configured, 0/1 connected - KVStoreMesh: status not available\n", text, StringComparison.Ordinal);
+    }
+
     [Fact]
     public void No_cluster_configured() => Assert.Equal(Head + """
 

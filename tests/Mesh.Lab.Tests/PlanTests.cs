@@ -66,6 +66,24 @@ public sealed class PlanTests
     }
 
     [Theory]
+    [InlineData(1)]
+    [InlineData(2)]
+    [InlineData(3)]
+    [InlineData(8)]
+    public void Every_two_clusters_join_once_and_nobody_joins_twice_at_a_time(int clusters)
+    {
+        var rounds = LabJoin.Rounds(Plan(clusters).Clusters).ToList();
+        Assert.All(rounds, round =>
+        {
+            var busy = round.SelectMany(pair => new[] { pair.Issuer.Id, pair.Taker.Id }).ToList();
+            Assert.Equal(busy.Count, busy.Distinct().Count());
+        });
+        var pairs = rounds.SelectMany(round => round).ToList();
+        Assert.Equal(clusters * (clusters - 1) / 2, pairs.Select(pair => (pair.Issuer.Id, pair.Taker.Id)).Distinct().Count());
+        Assert.All(pairs, pair => Assert.True(pair.Issuer.Id < pair.Taker.Id));
+    }
+
+    [Theory]
     [InlineData("")]
     [InlineData("..")]
     [InlineData("a/b")]
