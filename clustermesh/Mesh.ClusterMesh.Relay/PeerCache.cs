@@ -30,6 +30,13 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     private long _ownKeys;
     private long _ownBytes;
     private bool _full;
+    private bool _renews;
+
+    /// <summary>Revision of the source's heartbeat when it was seen last.</summary>
+    public long HeartbeatRevision { get; set; }
+
+    /// <summary>Resources of which a complete list lacks more than may go at once: since when, and the heartbeat then.</summary>
+    public Dictionary<RelayedResource, (DateTimeOffset Since, long Heartbeat)> Missing { get; } = [];
 
     public long Refused { get; private set; }
 
@@ -65,11 +72,20 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     public void Forget()
     {
         _synced.Clear();
+        Missing.Clear();
         (_keys, _bytes, _full) = (0, 0, false);
     }
 
+    /// <summary>Publishes the cluster-config. Another one makes the canaries be written again, which tells readers to look at it.</summary>
+    public void SetConfig(string key, ReadOnlyMemory<byte> value)
+    {
+        var before = mirror.Get(key);
+        _renews = before is not null && !before.Value.Span.SequenceEqual(value.Span);
+        SetOwn(key, value);
+    }
+
     /// <summary>Writes the cluster-config or a canary: ours, and not counted.</summary>
-    public void SetOwn(string key, ReadOnlyMemory<byte> value)
+    private void SetOwn(string key, ReadOnlyMemory<byte> value)
     {
         var before = mirror.Get(key);
         _ownKeys += before is null ? 1 : 0;
@@ -109,10 +125,16 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
             await CommitAsync(cancellation);
     }
 
+    /// <summary>What the list under way has not shown, of how many.</summary>
+    public (int Unseen, int Count) Unseen(RelayedResource resource) =>
+        _listings.TryGetValue(resource, out var listing) ? (listing.Count - listing.Seen, listing.Count) : (0, 0);
+
     /// <summary>The list is confirmed complete: what it did not show is gone, and the canary says so to our readers.</summary>
-    public async ValueTask EndListAsync(RelayedResource resource, ReadOnlyMemory<byte> canary, CancellationToken cancellation)
+    /// <param name="withhold">What it did not show stays all the same.</param>
+    public async ValueTask EndListAsync(
+        RelayedResource resource, ReadOnlyMemory<byte> canary, bool withhold, CancellationToken cancellation)
     {
-        if (_listings.Remove(resource, out var listing))
+        if (_listings.Remove(resource, out var listing) && !withhold)
         {
             var prefix = RelayKeys.CachePrefix(cluster, resource);
             foreach (var key in listing.Unseen())
@@ -120,7 +142,7 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         }
         await CommitAsync(cancellation);
         var name = RelayKeys.Canary(cluster, cached: true, resource);
-        if (mirror.Get(name) is null)
+        if (mirror.Get(name) is null || _renews)
             SetOwn(name, canary);
         _synced.Add(resource);
     }

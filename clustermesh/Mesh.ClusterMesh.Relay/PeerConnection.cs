@@ -8,25 +8,31 @@ namespace Mesh.ClusterMesh.Relay;
 /// <summary>
 /// One connection to a peer's etcd or door: heartbeat, canaries, and a list-and-watch per resource, taken over by a single loop that
 /// commits all that has arrived. Ends by cancellation or with a reason; either way nothing is withdrawn.
-/// <para>A deletion is passed on when its owner made it: alone, or while the resource's canary stands. Many at once together with the
-/// canary are a lease that ended, a wiped etcd or a `del --prefix`, and wait until the peer has written itself again.</para>
+/// <para>A deletion is passed on when its owner made it. Several at once are the owner's while the resource's canary stands; a mass
+/// (see <see cref="Withdrawals"/>) only if it also looks like a producer's. Anything else is a lease that ended, a wiped etcd, a
+/// `del --prefix`: it waits until the peer has written itself again, or until a complete list still says so a while later and
+/// the peer has shown itself alive meanwhile.</para>
 /// </summary>
 internal sealed class PeerConnection
 {
     private const int InboxBatches = 256;
     private const int EventsPerTurn = 1024;
     private static readonly TimeSpan TickInterval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan Settle = TimeSpan.FromMilliseconds(300);
 
     private readonly string _cluster;
     private readonly IKVStore _store;
     private readonly ClusterConfig _config;
     private readonly RelayOptions _options;
     private readonly ImportQuotas _quotas;
+    private readonly BreakerPolicy _breaker;
+    private readonly Withdrawals _withdrawals;
     private readonly PeerCache _cache;
     private readonly TimeProvider _time;
     private readonly Action _publishStatus;
     private readonly bool _cached;
     private readonly HashSet<RelayedResource> _followed = [];
+    private readonly HashSet<RelayedResource> _listed = [];
     private readonly HashSet<RelayedResource> _doubted = [];
     private readonly List<Task> _readers = [];
     private readonly Channel<Message> _inbox = Channel.CreateBounded<Message>(new BoundedChannelOptions(InboxBatches) { SingleReader = true });
@@ -34,6 +40,7 @@ internal sealed class PeerConnection
         new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
 
     private long _lastHeartbeat;
+    private bool _judging;
     private double _allowance;
     private long _allowanceAt;
 
@@ -44,21 +51,35 @@ internal sealed class PeerConnection
         Canary,
         Resource,
         Config,
+        Judge,
     }
 
     private readonly record struct Message(Topic Topic, RelayedResource Resource, WatchBatch Batch, ClusterConfig? Config);
 
-    public PeerConnection(string cluster, IKVStore store, ClusterConfig config, RelayOptions options, ImportQuotas quotas, PeerCache cache,
+    public PeerConnection(string cluster, IKVStore store, ClusterConfig config, RelayOptions options, ImportPolicy limits, PeerCache cache,
         TimeProvider time, Action publishStatus)
     {
         (_cluster, _store, _config, _options, _cache, _time, _publishStatus) = (cluster, store, config, options, cache, time, publishStatus);
-        _quotas = quotas;
+        _quotas = limits.Quotas;
+        _breaker = limits.Breaker;
+        _withdrawals = new Withdrawals(_breaker, time);
         _cached = config.Capabilities?.Cached == true;
     }
 
     public long Events { get; private set; }
 
     public long Withheld { get; private set; }
+
+    /// <summary>What is withheld and why, for people; null when nothing is.</summary>
+    public string? Doubt
+    {
+        get
+        {
+            var doubted = _doubted.Concat(_cache.Missing.Keys).Distinct().ToList();
+            return doubted.Count == 0 ? null
+                : $"deletions of {string.Join(", ", doubted)} are withheld: the source lost them without its owner's doing, as far as can be told";
+        }
+    }
 
     private bool HasCanaries => _config.Capabilities?.SyncedCanaries == true;
 
@@ -98,13 +119,13 @@ internal sealed class PeerConnection
     /// <summary>The cluster-config before anything else; a resource that the peer does not have is complete as it is.</summary>
     private async Task AnnounceAsync(CancellationToken cancellation)
     {
-        _cache.SetOwn(Keys.ClusterConfig(_cluster), ClusterConfigCodec.Encode(Rewrite(_config)));
+        _cache.SetConfig(Keys.ClusterConfig(_cluster), ClusterConfigCodec.Encode(Rewrite(_config)));
         foreach (var resource in RelayKeys.All)
         {
             if (Carries(_config, resource))
                 continue;
             await _cache.BeginListAsync(resource, cancellation);
-            await _cache.EndListAsync(resource, WireTime.Now(_time), cancellation);
+            await _cache.EndListAsync(resource, WireTime.Now(_time), withhold: false, cancellation);
         }
         await _cache.CommitAsync(cancellation);
     }
@@ -160,10 +181,15 @@ internal sealed class PeerConnection
         {
             case Topic.Tick:
                 CheckHeartbeat();
+                CheckMissing();
+                break;
+            case Topic.Judge:
+                await JudgeAsync(cancellation);
                 break;
             case Topic.Heartbeat when message.Batch.Kind == WatchBatchKind.Put:
                 // The time of arrival counts: the peer's clock is its own affair.
                 _lastHeartbeat = _time.GetTimestamp();
+                _cache.HeartbeatRevision = message.Batch.Events[^1].ModRevision;
                 break;
             case Topic.Canary:
                 foreach (var canary in message.Batch.Events)
@@ -184,13 +210,24 @@ internal sealed class PeerConnection
         switch (batch.Kind)
         {
             case WatchBatchKind.ListStart:
+                _withdrawals.Held.Remove(resource);
                 await _cache.BeginListAsync(resource, cancellation);
                 break;
             case WatchBatchKind.Put:
+                _withdrawals.Held.TryGetValue(resource, out var held);
                 foreach (var item in batch.Events)
+                {
+                    held?.Keys.Remove(Suffix(item.Key, prefix));
                     await _cache.PutAsync(resource, Suffix(item.Key, prefix), item, cancellation);
+                }
                 break;
             case WatchBatchKind.Delete when !_doubted.Contains(resource) && await IsOwnersAsync(resource, batch, standing, cancellation):
+                if (_withdrawals.IsMass(resource, batch.Events, _cache.Count(resource)))
+                {
+                    _withdrawals.Hold(resource, batch.Events.Select(item => KeyValuePair.Create(Suffix(item.Key, prefix), item.ModRevision)));
+                    JudgeLater(cancellation);
+                    break;
+                }
                 foreach (var item in batch.Events)
                     await _cache.DeleteAsync(resource, Suffix(item.Key, prefix), cancellation);
                 break;
@@ -202,8 +239,80 @@ internal sealed class PeerConnection
                 var sign = await SignAsync(resource, cancellation);
                 if (sign is not { } present || (HasCanaries ? present.ModRevision : present.CreateRevision) > batch.Revision)
                     throw new RelayConnectionException("the etcd lost its data: keeping what is known until the cluster has written it again");
-                await _cache.EndListAsync(resource, WireTime.Now(_time), cancellation);
+                await _cache.EndListAsync(resource, WireTime.Now(_time), Withholds(resource), cancellation);
+                _listed.Add(resource);
                 break;
+        }
+    }
+
+    /// <summary>Whether what a complete list lacks stays for now: it is too much to go at once, and not confirmed yet.</summary>
+    private bool Withholds(RelayedResource resource)
+    {
+        var (unseen, count) = _cache.Unseen(resource);
+        if (!_withdrawals.IsMass(unseen, count) || IsConfirmed(resource))
+        {
+            _cache.Missing.Remove(resource);
+            return false;
+        }
+        if (_cache.Missing.TryAdd(resource, (_time.GetUtcNow(), _cache.HeartbeatRevision)))
+            Withheld += unseen;
+        return true;
+    }
+
+    private bool IsConfirmed(RelayedResource resource) => _cache.Missing.TryGetValue(resource, out var missing)
+        && _time.GetUtcNow() - missing.Since >= _breaker.ConfirmAfter && _cache.HeartbeatRevision != missing.Heartbeat;
+
+    private void CheckMissing()
+    {
+        if (_cache.Missing.Keys.Any(resource => _listed.Contains(resource) && IsConfirmed(resource)))
+            throw new RelayConnectionException("asking once more for what was missing", planned: true);
+    }
+
+    private void JudgeLater(CancellationToken cancellation)
+    {
+        if (_judging)
+            return;
+        _judging = true;
+        _readers.RemoveAll(reader => reader.IsCompleted);
+        _readers.Add(RemindAsync(cancellation));
+    }
+
+    private async Task RemindAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            await Task.Delay(Settle, _time, cancellation);
+            await _inbox.Writer.WriteAsync(new Message(Topic.Judge, default, default, null), cancellation);
+        }
+        catch (Exception e)
+        {
+            _inbox.Writer.TryComplete(e);
+        }
+    }
+
+    /// <summary>A moment after a mass withdrawal its other traces have arrived.</summary>
+    private async ValueTask JudgeAsync(CancellationToken cancellation)
+    {
+        _judging = false;
+        foreach (var (resource, held) in _withdrawals.Held.ToList())
+        {
+            _withdrawals.Held.Remove(resource);
+            var first = held.Keys.Count == 0 ? 0 : held.Keys.Values.Min();
+            var own = _withdrawals.LooksOwn(held) && !_doubted.Contains(resource)
+                && await SignAsync(resource, cancellation) is { } sign && sign.CreateRevision < first
+                && await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation) is { } config && config.CreateRevision < first;
+            if (own)
+            {
+                foreach (var suffix in held.Keys.Keys)
+                    await _cache.DeleteAsync(resource, suffix, cancellation);
+            }
+            else if (held.Keys.Count > 0)
+            {
+                // Its list decides: now if the peer writes itself again, later if it means it.
+                Withheld += held.Keys.Count;
+                _doubted.Add(resource);
+                _cache.Missing.TryAdd(resource, (_time.GetUtcNow(), _cache.HeartbeatRevision));
+            }
         }
     }
 
@@ -234,7 +343,7 @@ internal sealed class PeerConnection
                 continue;
             if (kind == WatchBatchKind.Delete)
                 _doubted.Add(resource);
-            else if (_doubted.Contains(resource))
+            else if (_doubted.Contains(resource) || (_listed.Contains(resource) && _cache.Missing.ContainsKey(resource)))
                 throw new RelayConnectionException("the cluster has written itself again: reading it anew", planned: true);
             else if (!Follow(resource, cancellation))
                 _configDoubts.Writer.TryWrite(true);

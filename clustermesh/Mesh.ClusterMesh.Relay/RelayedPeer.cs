@@ -146,7 +146,7 @@ internal sealed class RelayedPeer
                 _problem = null;
                 connected();
                 _connection = new PeerConnection(
-                    _name, store, config, _options, peer.Imports?.Quotas ?? new ImportQuotas(), _cache, _time, Publish);
+                    _name, store, config, _options, peer.Imports ?? ImportPolicy.Default, _cache, _time, Publish);
                 Publish();
                 await _connection.RunAsync(cancellation);
             }
@@ -221,7 +221,7 @@ internal sealed class RelayedPeer
             Name = _name,
             ClusterId = config?.Id ?? before.ClusterId,
             Connected = connected,
-            Ready = connected && config is not null && RelayKeys.All.All(_cache.Synced.Contains),
+            Ready = connected && config is not null && _connection?.Doubt is null && RelayKeys.All.All(_cache.Synced.Contains),
             Status = StatusText(store, connected),
             ConfigRetrieved = config is not null,
             SyncedCanaries = config?.Capabilities?.SyncedCanaries ?? false,
@@ -253,6 +253,8 @@ internal sealed class RelayedPeer
     {
         if (_problem is not null && (connected || store?.Error is null))
             return _problem;
+        if (connected && _connection?.Doubt is { } doubt)
+            return doubt;
         if (connected)
             return $"{ConnectedText}, ID: {store!.ClusterId:x}";
         var cause = store?.Error is { } error ? $": {error}" : "";

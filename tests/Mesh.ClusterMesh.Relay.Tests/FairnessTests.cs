@@ -25,7 +25,7 @@ public sealed class FairnessTests
         for (var i = 0; i < 20; i++)
             await falcon.NodeAsync($"n{i:d2}");
         await using var relay = await RelayUnderTest.StartedAsync();
-        relay.Limit("falcon", """{"quotas":{"keys":15,"valueBytes":2000}}""");
+        relay.Limit("falcon", """{"quotas":{"keys":15,"valueBytes":2000},"breaker":{"sharePercent":100}}""");
         relay.Add("falcon", etcd.Options);
         await relay.UntilReadyAsync("falcon");
         Assert.Equal(15, relay.Mirror.Count("cilium/cache/"));

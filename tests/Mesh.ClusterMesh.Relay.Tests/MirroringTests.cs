@@ -102,6 +102,9 @@ public sealed class MirroringTests : IAsyncLifetime
         }
         await _falcon.NodeAsync("last");
         await there.Sink.UntilAsync(sink => sink.Text.Contains("last", StringComparison.Ordinal), "the last change, direct");
+        var source = (await _store.ListAsync("cilium/state/", Cancellation)).Items
+            .Select(item => Layout.State("falcon").Rewrite(item.Key, Layout.Cache("falcon"))!).Order(StringComparer.Ordinal).ToList();
+        await _relay.UntilAsync(() => _relay.Mirror.KeysBelow("cilium/cache/").SequenceEqual(source), "the cache is the source");
         await here.Sink.UntilAsync(sink => sink.Text == there.Sink.Text, $"as direct: {there.Sink.Text}");
         Assert.Equal(there.Sink.Services.Select(Text).Order(), here.Sink.Services.Select(Text).Order());
         static string Text<T>(T service) => System.Text.Json.JsonSerializer.Serialize(service);

@@ -118,7 +118,13 @@ internal sealed class RelayUnderTest : IAsyncDisposable
         WritePeer(Path.Combine(Agents, peer), Local);
     }
 
-    public void Limit(string peer, string imports) => File.WriteAllText(Path.Combine(Peers, peer + ".imports.json"), imports);
+    /// <summary>What the relay lets the peer do.</summary>
+    public void Limit(string peer, string imports)
+    {
+        var path = Path.Combine(Peers, peer + ".imports.json");
+        File.WriteAllText(path + ".new", imports);
+        File.Move(path + ".new", path, overwrite: true);
+    }
 
     public void Remove(string peer) => File.Delete(Path.Combine(Peers, peer));
 

@@ -23,6 +23,9 @@ public sealed class MirrorListing
 
     public int Count { get; }
 
+    /// <summary>How many of them were seen.</summary>
+    public int Seen { get; private set; }
+
     internal IEnumerable<KeyVersion> Keys
     {
         get
@@ -36,8 +39,10 @@ public sealed class MirrorListing
     public void See(string key)
     {
         var index = _keys.IndexOf(KeyVersion.Probe(Encoding.UTF8.GetBytes(key))) - _first;
-        if (index >= 0 && index < Count)
-            _seen[index] = true;
+        if (index < 0 || index >= Count || _seen[index])
+            return;
+        _seen[index] = true;
+        Seen++;
     }
 
     public IReadOnlyList<string> Unseen()
