@@ -149,7 +149,8 @@ internal sealed class RelayUnderTest : IAsyncDisposable
 
     public Agent Agent() => new(Agents);
 
-    public RelayedClusterStatus Status(string peer) => Relay.Statuses.Single(status => status.Name == peer);
+    public RelayedClusterStatus Status(string peer) => Relay.Statuses.SingleOrDefault(status => status.Name == peer)
+        ?? new RelayedClusterStatus { Name = peer, Status = "not seen yet" };
 
     public Task UntilReadyAsync(string peer) =>
         UntilAsync(() => Relay.Statuses.Any(status => status.Name == peer && status.Ready), $"{peer} is mirrored");
