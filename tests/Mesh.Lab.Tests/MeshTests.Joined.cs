@@ -43,7 +43,8 @@ public sealed partial class MeshTests
             .Select(token => (Issuer: issuer.Name, Token: token))).ToList();
         Assert.All(joins, join => Assert.Equal(TokenState.Used, join.Token.State));
         Assert.Equal(["nagoya-osaka", "nagoya-tokyo", "osaka-tokyo"],
-            joins.Select(join => string.Join('-', new[] { join.Issuer, join.Token.TakerFacts!.Name }.Order(StringComparer.Ordinal))).Order(StringComparer.Ordinal));
+            joins.Select(join => string.Join('-', new[] { join.Issuer, join.Token.TakerFacts!.Name }.Order(StringComparer.Ordinal)))
+                .Order(StringComparer.Ordinal));
         foreach (var cluster in lab.Plan.Clusters)
             foreach (var peer in lab.Plan.Clusters.Where(p => p != cluster))
             {

@@ -16,7 +16,7 @@ internal static class DemoCommand
     public static Command Build(TextWriter output)
     {
         var name = new Option<string>("--name") { Description = "Name of the lab it makes", DefaultValueFactory = _ => DefaultLabName };
-        var command = new Command("demo", "Three clusters, one service, and what its clients notice when things break, measured; takes about a minute.") { name };
+        var command = new Command("demo", "What clients notice when three clusters break, measured; about a minute.") { name };
         command.SetAction((parsed, cancel) => RunAsync(parsed.GetValue(name)!, output, cancel));
         return command;
     }
