@@ -141,7 +141,8 @@ public sealed class ApiServer : IAsyncDisposable
         var etcd = Etcd?.Error is { } error ? [$"etcd: {error}"] : Array.Empty<string>();
         var join = Join?.Problem is { } closed ? [closed] : Array.Empty<string>();
         return string.Concat(
-            new[] { source, _publisher.Problems, stores, etcd, Door?.Problems ?? [], Relay?.Problems ?? [], join }.SelectMany(lines => lines).Select(line => line + "\n"));
+            new[] { source, _publisher.Problems, stores, etcd, Door?.Problems ?? [], Relay?.Problems ?? [], join }
+                .SelectMany(lines => lines).Select(line => line + "\n"));
     }
 
     private ValueTask<T> StartedAsync<T>(T stage)

@@ -100,7 +100,8 @@ public sealed partial class MirrorTests : IDisposable
         await using var mirror = Open();
         await using var door = await DoorUnderTest.OpenAsync(mirror);
         var channel = door.Channel("local-falcon");
-        using var allowed = new KV.KVClient(channel).RangeAsync(new RangeRequest { Key = ByteString.CopyFromUtf8("cilium/.heartbeat") }, cancellationToken: Cancellation);
+        using var allowed = new KV.KVClient(channel).RangeAsync(
+            new RangeRequest { Key = ByteString.CopyFromUtf8("cilium/.heartbeat") }, cancellationToken: Cancellation);
         Assert.Equal("1", (await allowed.ResponseHeadersAsync).GetValue("mesh-door"));
         await allowed;
         using var refused = new KV.KVClient(channel).PutAsync(new PutRequest { Key = ByteString.CopyFromUtf8("a") }, cancellationToken: Cancellation);

@@ -89,7 +89,8 @@ public sealed class FairnessTests
         var loud = Task.Run(async () =>
         {
             for (; !enough.IsCancellationRequested; rounds++)
-                await mirror.CommitAsync([.. Enumerable.Range(0, 1000).Select(i => new MirrorChange($"loud/{i}", BitConverter.GetBytes(rounds)))], Cancellation);
+                await mirror.CommitAsync(
+                    [.. Enumerable.Range(0, 1000).Select(i => new MirrorChange($"loud/{i}", BitConverter.GetBytes(rounds)))], Cancellation);
         }, Cancellation);
         while (Volatile.Read(ref rounds) < 3)
             await Task.Delay(1, Cancellation);

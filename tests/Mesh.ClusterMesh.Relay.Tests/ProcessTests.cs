@@ -109,12 +109,14 @@ public sealed class ProcessTests : IAsyncLifetime
             """, text, StringComparison.Ordinal);
         var verbose = (await RunAsync("kvstoremesh-dbg", "status", "-H", _api, "--verbose")).Output;
         Assert.Contains("   └  remote configuration: expected=true, retrieved=true, cluster-id=7, kvstoremesh=false, sync-canaries=true, "
-            + "service-exports=unsupported\n   └  synchronization status: nodes=true, endpoints=true, identities=true, services=true\n", verbose, StringComparison.Ordinal);
+            + "service-exports=unsupported\n   └  synchronization status: nodes=true, endpoints=true, identities=true, services=true\n",
+            verbose, StringComparison.Ordinal);
         Assert.Contains("\"name\": \"falcon\"", (await RunAsync("kvstoremesh-dbg", "status", "-H", _api, "-o", "json")).Output, StringComparison.Ordinal);
         Assert.Equal("NotReady", await GetAsync(http, $"http://{_health}/readyz"));
         var metrics = await GetAsync(http, $"http://{_health}/metrics");
         Assert.Contains("cilium_kvstoremesh_remote_clusters{source_cluster=\"tokyo\"} 2\n", metrics, StringComparison.Ordinal);
-        Assert.Contains("cilium_kvstoremesh_remote_cluster_readiness_status{source_cluster=\"tokyo\",target_cluster=\"falcon\"} 1\n", metrics, StringComparison.Ordinal);
+        Assert.Contains("cilium_kvstoremesh_remote_cluster_readiness_status{source_cluster=\"tokyo\",target_cluster=\"falcon\"} 1\n",
+            metrics, StringComparison.Ordinal);
         Assert.Contains("mesh_relay_keys{scope=\"nodes/v1\",source_cluster=\"tokyo\",target_cluster=\"falcon\"} 1\n", metrics, StringComparison.Ordinal);
         // Without the one that cannot be reached it is ready.
         File.Delete(Path.Combine(_files.Peers, "osprey"));

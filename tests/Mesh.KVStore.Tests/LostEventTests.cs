@@ -98,12 +98,12 @@ public sealed class LostEventTests : IAsyncLifetime
         });
         await using var reader = await ReadingAsync(store);
         // Slower than the writer, so that audits ask while events are under way.
-        reader.OnEvent = () => Thread.Sleep(2);
+        reader.OnEvent = () => SpinWait.SpinUntil(() => false, 2);
         for (var i = 0; store.Status.Audits < 20; i++)
         {
             await _writer.WriteAsync([Put($"w/{i % 50}", $"{i}"), new WriteOperation($"w/{(i + 7) % 50}", null)], Cancellation);
             if (i % 50 == 49)
-                await reader.UntilAsync(() => reader.State.Contains($"={i} ", StringComparison.Ordinal) || reader.State.EndsWith($"={i}", StringComparison.Ordinal));
+                await reader.UntilAsync(() => $"{reader.State} ".Contains($"={i} ", StringComparison.Ordinal));
         }
         Assert.Equal(1, reader.Lists);
         Assert.Equal(0, store.Status.Repairs);

@@ -20,7 +20,8 @@ internal sealed class DoorFlags
     private readonly Option<string> _users = Flag("--cluster-users-config-path", "", $"Users of other clusters, followed live ({DefaultUsers}).");
     private readonly Option<bool> _usersEnabled = new("--cluster-users-enabled") { Description = "Read the users file at its usual place." };
     private readonly Option<string> _revoked = Flag("--door-revoked-file", "", "SHA-256 fingerprints of refused certificates, followed live.");
-    private readonly Option<string> _stateDir = Flag("--state-dir", "", "What this replica remembers over a restart: its name, and which etcd its door followed.");
+    private readonly Option<string> _stateDir = Flag("--state-dir", "",
+        "What this replica remembers over a restart: its name, and which etcd its door followed.");
 
     public IEnumerable<Option> All => [_listen, _ca, _cert, _key, _mode, _users, _usersEnabled, _revoked, _stateDir];
 

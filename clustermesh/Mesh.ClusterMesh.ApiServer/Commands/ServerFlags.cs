@@ -37,7 +37,8 @@ internal sealed class ServerFlags
 
     private IEnumerable<Option> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, .. _relay.All, .. _join.All, _healthPort, _metrics,
+        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, .. _relay.All,
+        .. _join.All, _healthPort, _metrics,
     ];
 
     public IEnumerable<string> Names => All.Select(flag => flag.Name);
