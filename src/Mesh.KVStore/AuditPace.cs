@@ -14,6 +14,9 @@ public sealed class AuditPace(int perSecond, TimeProvider time)
     /// watches each are audited every second.</summary>
     public static AuditPace OfProcess { get; } = new(20, TimeProvider.System);
 
+    /// <summary>The same for the questions whether a store lives, which are further apart: turns are only fair among equals.</summary>
+    internal static AuditPace OfLiveness { get; } = new(20, TimeProvider.System);
+
     /// <summary>Books the first free turn that is at least this far away, and says how far it is.</summary>
     /// <param name="atMost">Nobody waits longer than this, however many there are.</param>
     public TimeSpan Book(TimeSpan wanted, TimeSpan atMost)

@@ -103,13 +103,38 @@ public sealed record KVStoreStatus(bool Connected, ulong ClusterId, string Endpo
 
     /// <summary>Audits that found something lost, and made the watch list again.</summary>
     public long Repairs { get; init; }
+
+    /// <summary>What kind of thing <see cref="Error"/> is, or what the store itself complains of while it answers.</summary>
+    public StoreFault Fault { get; init; }
+
+    /// <summary>It is a door of ours and not an etcd.</summary>
+    public bool IsDoor { get; init; }
+
+    /// <summary>Time since the store last answered anything; null when nobody asked yet, or when it needs no asking (in memory).</summary>
+    public TimeSpan? ProofAge { get; init; }
+
+    /// <summary>Why the last question for a sign of life went unanswered; null when it was answered.</summary>
+    public string? ProofProblem { get; init; }
+
+    /// <summary>What the store says is wrong with itself, in its own words.</summary>
+    public string? Alarm { get; init; }
+
+    /// <summary>How far the store's clock is ahead of ours, within a second; null when it does not tell the time.</summary>
+    public TimeSpan? ClockSkew { get; init; }
+
+    /// <summary>The watches that run.</summary>
+    public IReadOnlyList<WatchStatus> Watches { get; init; } = [];
 }
 
 /// <summary>An operation that failed for good after its retries. The message names the endpoint and the cause.</summary>
 public sealed class KVStoreException : Exception
 {
     public KVStoreException(string message, bool permissionDenied = false, Exception? inner = null)
-        : base(message, inner) => PermissionDenied = permissionDenied;
+        : base(message, inner)
+    {
+        PermissionDenied = permissionDenied;
+        Fault = permissionDenied ? StoreFault.AccessDenied : StoreFault.Other;
+    }
 
     /// <summary>The store knows us but does not let us: retrying is of no use until somebody grants it.</summary>
     public bool PermissionDenied { get; }
@@ -119,4 +144,6 @@ public sealed class KVStoreException : Exception
 
     /// <summary>Nothing was written, because the fence of the store has fallen: somebody else was elected.</summary>
     public bool Fenced { get; init; }
+
+    public StoreFault Fault { get; init; }
 }

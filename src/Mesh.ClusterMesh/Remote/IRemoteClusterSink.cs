@@ -123,4 +123,7 @@ public sealed record RemoteClusterStatus
 
     /// <summary>Why the peer's import file is not in force; null when it is, or there is none. The last good one holds meanwhile.</summary>
     public string? ImportsProblem { get; init; }
+
+    /// <summary>Whether it is well, and by what evidence; null in the notices to a sink, which are about changes and not about time.</summary>
+    public PeerHealth? Health { get; init; }
 }

@@ -31,13 +31,17 @@ public sealed class RemoteCluster
     private volatile RemoteConnection? _connection;
     private TimeSpan _throttledBefore;
 
-    private IKVStore? _store;
+    private volatile IKVStore? _store;
     private ClusterConfig? _config;
     private uint _clusterId;
     private bool _wasConnected;
     private int _failures;
     private DateTimeOffset? _lastFailure;
     private string? _problem;
+    private volatile PeerFault _fault;
+    private volatile string? _lastReconnection;
+    private volatile Func<RemoteResource, string>? _prefixes;
+    private readonly HeartbeatClock _heartbeat = new();
     private volatile RemoteClusterStatus _status;
 
     /// <param name="name">The cluster's name, valid by <see cref="Model.ClusterName"/>.</param>
@@ -77,8 +81,9 @@ public sealed class RemoteCluster
 
     public string Name { get; }
 
-    /// <summary>Readable from any thread.</summary>
-    public RemoteClusterStatus Status => _status;
+    /// <summary>With the health of this very moment. Readable from any thread.</summary>
+    public RemoteClusterStatus Status =>
+        PeerTruth.Of(_status, _fault, _lastReconnection, _store?.Status, _prefixes, _heartbeat.Skew);
 
     /// <summary>Records of the peer that were refused and still stand there. From any thread.</summary>
     public IReadOnlyList<QuarantinedRecord> Quarantined => _records.Quarantine.Records;
@@ -126,6 +131,8 @@ public sealed class RemoteCluster
                 _problem = e is StoreNotOpenedException or RemoteConnectionException ? e.Message : $"{NotConnected}: {e.Message}";
                 if (!_wasConnected && e is not RemoteConnectionException)
                     _problem = $"{WaitingForConnection}: {e.Message}";
+                _fault = FaultOf(e);
+                _lastReconnection = _problem;
                 wait = e is StoreNotOpenedException ? _options.OpenRetry : Backoff(++failuresInARow);
             }
             Publish();
@@ -160,9 +167,20 @@ public sealed class RemoteCluster
             try
             {
                 var config = await FetchConfigAsync(store, cancellation);
-                Adopt(config);
+                try
+                {
+                    Adopt(config);
+                }
+                catch (RemoteConnectionException e)
+                {
+                    e.Fault = PeerFault.WrongClusterId;
+                    throw;
+                }
                 _config = config;
                 _problem = null;
+                _fault = PeerFault.None;
+                var layout = config.Capabilities?.Cached == true ? Layout.Cache(Name) : Layout.State(Name);
+                _prefixes = layout.Prefix;
                 connected();
                 Publish();
                 var connection = new RemoteConnection(Name, store, config, _options, _records, _policy, _pins, _sink, _time, Publish);
@@ -175,6 +193,7 @@ public sealed class RemoteCluster
                     _throttledBefore += ended.Throttled;
                 _connection = null;
                 _config = null;
+                _prefixes = null;
                 _store = null;
             }
         }
@@ -193,13 +212,15 @@ public sealed class RemoteCluster
                 if (ClusterConfigCodec.TryDecode(present.Value.Span, out var config, out var rejection))
                     return config;
                 _problem = $"{key} is malformed: {rejection}";
+                _fault = PeerFault.ConfigMalformed;
             }
             else
             {
                 _problem = $"{key} is missing at {store.Status.Endpoint}: no cluster named {Name} has published itself there";
+                _fault = PeerFault.ConfigMissing;
             }
             if (_time.GetElapsedTime(start) > _options.ConfigTimeout)
-                throw new RemoteConnectionException(_problem);
+                throw new RemoteConnectionException(_problem) { Fault = _fault };
             await WhilePublishing(Wait(Backoff(attempt)), cancellation);
         }
 
@@ -319,6 +340,14 @@ public sealed class RemoteCluster
         var cause = store?.Error is { } error ? $": {error}" : "";
         return (_wasConnected ? NotConnected : WaitingForConnection) + cause;
     }
+
+    private static PeerFault FaultOf(Exception e) => e switch
+    {
+        RemoteConnectionException known => known.Fault,
+        StoreNotOpenedException => PeerFault.Settings,
+        KVStoreException store => PeerFaults.Of(store.Fault),
+        _ => PeerFault.Other,
+    };
 
     private sealed class StoreNotOpenedException(string message, Exception cause) : Exception(message, cause);
 }

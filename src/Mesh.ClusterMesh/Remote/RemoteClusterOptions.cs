@@ -43,4 +43,6 @@ internal sealed class RemoteConnectionException(string message, bool planned = f
 {
     /// <summary>Nothing failed: the peer has to be read anew, at once.</summary>
     public bool Planned { get; } = planned;
+
+    public PeerFault Fault { get; set; } = PeerFault.Other;
 }

@@ -76,10 +76,10 @@ internal sealed class ClientTls
         Interlocked.Exchange(ref _checked, _time.GetTimestamp());
         var identity = _identity?.Refresh();
         if (_identity is not null && identity is null)
-            throw new AuthenticationException(IdentityProblem);
+            throw new TlsFaultException(StoreFault.CertificateUnusable, IdentityProblem!);
         var trusted = _trusted?.Refresh();
         if (_trusted is not null && trusted is null)
-            throw new AuthenticationException(TrustProblem);
+            throw new TlsFaultException(StoreFault.CertificateUnusable, TrustProblem!);
         var stream = new SslStream(transport, leaveInnerStreamOpen: false);
         try
         {
@@ -105,7 +105,7 @@ internal sealed class ClientTls
     private bool Verify(X509Certificate? presented, X509Chain? chain, SslPolicyErrors errors, X509Certificate2Collection? trusted)
     {
         if (presented is not X509Certificate2 certificate)
-            throw new AuthenticationException("the server presented no certificate");
+            throw new TlsFaultException(StoreFault.TlsFailed, "the server presented no certificate");
         if (_options.InsecureSkipTlsVerify)
         {
             _server = new Presented(certificate.Subject, certificate.NotAfter.ToUniversalTime(), null);
@@ -115,13 +115,13 @@ internal sealed class ClientTls
         _server = new Presented(certificate.Subject, certificate.NotAfter.ToUniversalTime(), _server?.AuthorityNotAfter);
         if ((errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0)
         {
-            throw new AuthenticationException(
+            throw new TlsFaultException(StoreFault.WrongServerName,
                 $"the server's certificate ({certificate.Subject}) is not made for '{_host}': " +
                 "connect by a name that it lists, or have one issued that lists this name");
         }
         if (trusted is null)
         {
-            return errors == SslPolicyErrors.None ? true : throw new AuthenticationException(
+            return errors == SslPolicyErrors.None ? true : throw new TlsFaultException(StoreFault.UnknownAuthority,
                 $"the operating system does not trust the server's certificate ({certificate.Subject}, issued by " +
                 $"{certificate.Issuer}): name its authority in trusted-ca-file");
         }
@@ -138,9 +138,20 @@ internal sealed class ClientTls
             _server = _server with { AuthorityNotAfter = check.ChainElements[^1].Certificate.NotAfter.ToUniversalTime() };
             return true;
         }
-        throw new AuthenticationException(
+        throw new TlsFaultException(Fault(check),
             $"the server's certificate ({certificate.Subject}, issued by {certificate.Issuer}) does not verify with trusted-ca-file " +
             $"{_options.TrustedCaFile}: {string.Join(", ", check.ChainStatus.Select(s => s.Status))}");
+    }
+
+    /// <summary>Who issued it comes first: the times of a certificate that a stranger signed say nothing.</summary>
+    private StoreFault Fault(X509Chain check)
+    {
+        var found = check.ChainStatus.Aggregate(X509ChainStatusFlags.NoError, (all, one) => all | one.Status);
+        if ((found & ~X509ChainStatusFlags.NotTimeValid) != 0)
+            return StoreFault.UnknownAuthority;
+        var now = _time.GetUtcNow().UtcDateTime;
+        return check.ChainElements.Any(element => element.Certificate.NotBefore.ToUniversalTime() > now)
+            ? StoreFault.CertificateNotYetValid : StoreFault.CertificateExpired;
     }
 
     private Identity ParseIdentity(byte[][] files)

@@ -45,6 +45,50 @@ internal static class EtcdCause
         return false;
     }
 
+    /// <summary>The kind of failure, from the first cause in the chain that tells.</summary>
+    public static StoreFault FaultOf(Exception e)
+    {
+        if (e is KVStoreException known)
+            return known.Fault;
+        for (var cause = e is RpcException { Status.DebugException: { } debug } ? debug : e; cause is not null; cause = cause.InnerException)
+        {
+            switch (cause)
+            {
+                case DialException dial:
+                    return dial.Fault;
+                case TlsFaultException tls:
+                    return tls.Fault;
+                case AuthenticationException:
+                    return StoreFault.TlsFailed;
+                case SocketException socket:
+                    return Of(socket.SocketErrorCode);
+                case HttpRequestException when cause.Message.Contains("ping", StringComparison.Ordinal):
+                    return StoreFault.Frozen;
+            }
+        }
+        if (e is RpcException rpc)
+        {
+            if (IsPermissionDenied(rpc))
+                return StoreFault.AccessDenied;
+            if (rpc.StatusCode == StatusCode.DeadlineExceeded)
+                return StoreFault.Frozen;
+            if (rpc.Status.Detail.Contains("no leader", StringComparison.Ordinal) || rpc.Status.Detail.Contains("leader changed", StringComparison.Ordinal))
+                return StoreFault.NoQuorum;
+            if (rpc.Status.Detail.Contains("space exceeded", StringComparison.Ordinal))
+                return StoreFault.NoSpace;
+        }
+        return IsBrokenConnection(e) ? StoreFault.Broken : StoreFault.Other;
+    }
+
+    private static StoreFault Of(SocketError error) => error switch
+    {
+        SocketError.HostNotFound or SocketError.NoData or SocketError.TryAgain or SocketError.NoRecovery => StoreFault.Dns,
+        SocketError.ConnectionRefused => StoreFault.Refused,
+        SocketError.TimedOut or SocketError.HostUnreachable or SocketError.NetworkUnreachable or SocketError.HostDown
+            or SocketError.NetworkDown or SocketError.AccessDenied => StoreFault.Unreachable,
+        _ => StoreFault.Broken,
+    };
+
     /// <summary>The server's own words, or those of the innermost failure of the connection.</summary>
     public static string Text(Exception e)
     {

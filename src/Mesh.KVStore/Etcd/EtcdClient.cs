@@ -18,6 +18,8 @@ internal sealed class EtcdClient : IDisposable
     private string? _token;
     private long _clusterId;
     private volatile string? _error = "not contacted yet";
+    private volatile StoreFault _fault;
+    private long _lastAnswer;
     private volatile EtcdEndpoint? _failed;
 
     public EtcdClient(EtcdOptions options, TimeProvider time, Random random)
@@ -55,6 +57,8 @@ internal sealed class EtcdClient : IDisposable
     public KVStoreStatus Status => new(_error is null, (ulong)Volatile.Read(ref _clusterId), Current.Address, _error)
     {
         Tls = Current.Tls?.Status,
+        Fault = _fault,
+        IsDoor = Current.IsDoor,
     };
 
     public Backoff NewBackoff() => new(TimeSpan.FromMilliseconds(25), TimeSpan.FromSeconds(1.6), Time, Random);
@@ -87,6 +91,7 @@ internal sealed class EtcdClient : IDisposable
             var answer = await running.ResponseAsync.ConfigureAwait(false);
             endpoint.Answered = true;
             endpoint.IsDoor = (await running.ResponseHeadersAsync.ConfigureAwait(false)).Get(EtcdOptions.DoorHeader) is not null;
+            Volatile.Write(ref _lastAnswer, Time.GetTimestamp());
             Succeeded();
             return answer;
         }
@@ -119,9 +124,14 @@ internal sealed class EtcdClient : IDisposable
 
     public void Succeeded()
     {
-        if (_error is not null)
-            _error = null;
+        if (_error is null)
+            return;
+        _error = null;
+        _fault = StoreFault.None;
     }
+
+    /// <summary>Timestamp of the newest answer to a call; 0 before the first.</summary>
+    public long LastAnswer => Volatile.Read(ref _lastAnswer);
 
     public void Observed(ResponseHeader header) => Volatile.Write(ref _clusterId, (long)header.ClusterId);
 
@@ -134,6 +144,7 @@ internal sealed class EtcdClient : IDisposable
         if (e is RpcException { StatusCode: StatusCode.OutOfRange or StatusCode.InvalidArgument or StatusCode.NotFound })
             return;
         _failed = endpoint;
+        _fault = FaultOf(endpoint, e);
         _error = $"{endpoint.Address}: {EtcdCause.Text(e)}{Hint(endpoint, e)}";
         if (EtcdCause.IsTransient(e))
             Interlocked.CompareExchange(ref _current, (endpoint.Index + 1) % _endpoints.Length, endpoint.Index);
@@ -146,6 +157,7 @@ internal sealed class EtcdClient : IDisposable
         var endpoint = _failed ?? Current;
         return new KVStoreException($"etcd {endpoint.Address}{others}: {what}: {EtcdCause.Text(e)}{Hint(endpoint, e)}", denied, e)
         {
+            Fault = FaultOf(endpoint, e),
             Refused = !denied && e is RpcException { StatusCode: StatusCode.InvalidArgument },
         };
     }
@@ -155,6 +167,15 @@ internal sealed class EtcdClient : IDisposable
         !endpoint.Answered && Options.CertFile is not null && EtcdCause.IsBrokenConnection(e)
             ? $" (it closed the connection and has never answered us: does it trust our client certificate {Options.CertFile}?)"
             : "";
+
+    private StoreFault FaultOf(EtcdEndpoint endpoint, Exception e)
+    {
+        var fault = EtcdCause.FaultOf(e);
+        if (fault is not (StoreFault.Broken or StoreFault.TlsFailed) || endpoint.Answered || Options.CertFile is null)
+            return fault;
+        // It took our certificate and closed the connection; why, we can tell only for our own part.
+        return endpoint.Tls?.Status.ClientNotAfter < Time.GetUtcNow() ? StoreFault.CertificateExpired : StoreFault.CertificateRefused;
+    }
 
     public Task<RangeResponse> RangeAsync(string what, RangeRequest request, TimeSpan deadline, CancellationToken cancellation) =>
         CallAsync(what, deadline, (endpoint, options) => endpoint.KV.RangeAsync(request, options), cancellation);

@@ -1,3 +1,5 @@
+using System.Collections.Concurrent;
+
 namespace Mesh.KVStore;
 
 /// <summary>What happened to the watches of one store, for its status.</summary>
@@ -8,6 +10,7 @@ internal sealed class EtcdCounters
     private long _relists;
     private long _audits;
     private long _repairs;
+    private readonly ConcurrentDictionary<WatchState, bool> _watches = [];
 
     public string? RelistReason { get; set; }
 
@@ -16,6 +19,10 @@ internal sealed class EtcdCounters
     public void Resumed() => Interlocked.Increment(ref _resumptions);
 
     public void Relisted() => Interlocked.Increment(ref _relists);
+
+    public void Began(WatchState watch) => _watches[watch] = true;
+
+    public void Ended(WatchState watch) => _watches.TryRemove(watch, out _);
 
     public void Audited() => Interlocked.Increment(ref _audits);
 
@@ -29,5 +36,6 @@ internal sealed class EtcdCounters
         LastRelistReason = RelistReason,
         Audits = Volatile.Read(ref _audits),
         Repairs = Volatile.Read(ref _repairs),
+        Watches = [.. _watches.Keys.Select(watch => watch.Status).OrderBy(watch => watch.Prefix, StringComparer.Ordinal)],
     };
 }

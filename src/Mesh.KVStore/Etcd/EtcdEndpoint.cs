@@ -1,3 +1,4 @@
+using System.Net;
 using System.Net.Sockets;
 using Etcdserverpb;
 using Grpc.Core;
@@ -48,6 +49,7 @@ internal sealed class EtcdEndpoint : IDisposable
         Watch = new Watch.WatchClient(_streams);
         Lease = new Lease.LeaseClient(_streams);
         Probe = new KV.KVClient(_streams);
+        Maintenance = new Maintenance.MaintenanceClient(_streams);
     }
 
     public string Address { get; }
@@ -68,6 +70,8 @@ internal sealed class EtcdEndpoint : IDisposable
 
     /// <summary>For the small reads of a watch, on the watch's own connection.</summary>
     public KV.KVClient Probe { get; }
+
+    public Maintenance.MaintenanceClient Maintenance { get; }
 
     public Auth.AuthClient Auth { get; }
 
@@ -114,16 +118,27 @@ internal sealed class EtcdEndpoint : IDisposable
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         patience.CancelAfter(ConnectTimeout);
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        var (host, port) = (context.DnsEndPoint.Host, context.DnsEndPoint.Port);
+        var step = StoreFault.Dns;
         try
         {
-            await socket.ConnectAsync(context.DnsEndPoint, patience.Token).ConfigureAwait(false);
+            var addresses = IPAddress.TryParse(host, out var literal) ? [literal]
+                : await Dns.GetHostAddressesAsync(host, patience.Token).ConfigureAwait(false);
+            step = StoreFault.Unreachable;
+            await socket.ConnectAsync(addresses, port, patience.Token).ConfigureAwait(false);
+            step = StoreFault.Frozen;
             var stream = new NetworkStream(socket, ownsSocket: true);
             return Tls is null ? stream : await HandshakeAsync(Tls, stream, patience).ConfigureAwait(false);
         }
-        catch (OperationCanceledException e) when (!cancellation.IsCancellationRequested)
+        catch (OperationCanceledException e)
         {
             socket.Dispose();
-            throw new TimeoutException($"{Address}: no connection in time", e);
+            throw new DialException(step, step switch
+            {
+                StoreFault.Dns => $"no answer in time to the question for the addresses of {host}",
+                StoreFault.Unreachable => $"no answer in time from {host}:{port} to the attempt to connect",
+                _ => $"{host}:{port} takes connections and then says nothing",
+            }, e);
         }
         catch
         {

@@ -18,6 +18,9 @@ public sealed class EtcdKVStore : IKVStore
     private readonly EtcdCounters _counters;
     private readonly Lock _lock = new();
     private readonly HashSet<EtcdLease> _leases = [];
+    private readonly CancellationTokenSource _stop = new();
+    private EtcdLiveness? _liveness;
+    private Task _proving = Task.CompletedTask;
 
     /// <exception cref="ArgumentException">The options are impossible; the message names each fault.</exception>
     public EtcdKVStore(EtcdOptions options, TimeProvider? time = null, Random? random = null)
@@ -34,7 +37,14 @@ public sealed class EtcdKVStore : IKVStore
     /// leases' keepalives and leaves this store as it is.</summary>
     public EtcdKVStore Behind(WriteFence fence) => new(this, fence);
 
-    public KVStoreStatus Status => _counters.AddTo(_client.Status);
+    public KVStoreStatus Status
+    {
+        get
+        {
+            var status = _counters.AddTo(_client.Status);
+            return Volatile.Read(ref _liveness) is { } liveness ? liveness.AddTo(status) : status;
+        }
+    }
 
     public async Task<KeyValue?> GetAsync(string key, CancellationToken cancellation)
     {
@@ -72,8 +82,23 @@ public sealed class EtcdKVStore : IKVStore
         return answer.Count;
     }
 
-    public IAsyncEnumerable<WatchBatch> ListWatchAsync(string prefix, CancellationToken cancellation) =>
-        new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue).RunAsync(cancellation);
+    public IAsyncEnumerable<WatchBatch> ListWatchAsync(string prefix, CancellationToken cancellation)
+    {
+        KeepProving(prefix);
+        return new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue).RunAsync(cancellation);
+    }
+
+    /// <summary>From the first watch on, somebody relies on the store being alive.</summary>
+    private void KeepProving(string key)
+    {
+        lock (_lock)
+        {
+            if (_liveness is not null || _stop.IsCancellationRequested || key.Length == 0)
+                return;
+            Volatile.Write(ref _liveness, new EtcdLiveness(_client, key));
+            _proving = _liveness.RunAsync(_stop.Token);
+        }
+    }
 
     public async Task<long> WriteAsync(IReadOnlyList<WriteOperation> operations, CancellationToken cancellation)
     {
@@ -137,6 +162,10 @@ public sealed class EtcdKVStore : IKVStore
             leases = [.. _leases];
         foreach (var lease in leases)
             await lease.DisposeAsync().ConfigureAwait(false);
+        await _stop.CancelAsync().ConfigureAwait(false);
+        // Ends by the cancellation; whatever went wrong before is in the status.
+        await _proving.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        _stop.Dispose();
         if (_fence is null)
             _client.Dispose();
     }

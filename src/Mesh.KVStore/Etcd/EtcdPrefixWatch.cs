@@ -23,6 +23,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
 
     private readonly PrefixRange _range = PrefixRange.Of(prefix);
     private readonly Backoff _backoff = client.NewBackoff();
+    private readonly WatchState _state = new(prefix, client.Time);
     private WatchPosition _position = new(client.Random);
     private (long From, TimeSpan Wait)? _nextAudit;
     private int _failures;
@@ -30,22 +31,33 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
 
     public async IAsyncEnumerable<WatchBatch> RunAsync([EnumeratorCancellation] CancellationToken cancellation)
     {
-        for (var first = true; ; first = false)
+        counters.Began(_state);
+        try
         {
-            if (!first)
-                counters.Relisted();
-            await foreach (var batch in ListAsync(cancellation).ConfigureAwait(false))
-                yield return batch;
-            while (!_position.Lost)
+            for (var first = true; ; first = false)
             {
-                // Each turn is one stream's life.
-                await using var stream = await OpenAsync(cancellation).ConfigureAwait(false);
-                while (stream is not null && await NextEventsAsync(stream, cancellation).ConfigureAwait(false) is { } batches)
+                if (!first)
+                    counters.Relisted();
+                await foreach (var batch in ListAsync(cancellation).ConfigureAwait(false))
+                    yield return batch;
+                _state.Listing = _position.Lost;
+                while (!_position.Lost)
                 {
-                    foreach (var batch in batches)
-                        yield return batch;
+                    // Each turn is one stream's life.
+                    await using var stream = await OpenAsync(cancellation).ConfigureAwait(false);
+                    _state.Streaming = stream is not null;
+                    while (stream is not null && await NextEventsAsync(stream, cancellation).ConfigureAwait(false) is { } batches)
+                    {
+                        foreach (var batch in batches)
+                            yield return batch;
+                    }
+                    _state.Streaming = false;
                 }
             }
+        }
+        finally
+        {
+            counters.Ended(_state);
         }
     }
 
@@ -103,7 +115,8 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
             }
             catch (RpcException e) when (e.StatusCode == StatusCode.OutOfRange)
             {
-                return Relist<(WatchBatch, ByteString?)>("the store compacted the revision that was being listed", (default, null));
+                Relist("the store compacted the revision that was being listed", compacted: true);
+                return default;
             }
             catch (Exception e) when (e is not OperationCanceledException)
             {
@@ -205,7 +218,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
     private void OnCanceled(WatchResponse response)
     {
         if (response.CompactRevision > 0)
-            Relist($"the store compacted its history up to revision {response.CompactRevision}, we were at {_position.Next - 1}");
+            Relist($"the store compacted its history up to revision {response.CompactRevision}, we were at {_position.Next - 1}", compacted: true);
         else if (EtcdCause.IsPermissionDenied(response.CancelReason))
             throw new KVStoreException($"etcd {client.Current.Address}: watch {prefix}: {response.CancelReason}", permissionDenied: true);
         else
@@ -242,7 +255,8 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         }
         catch (RpcException e) when (e.StatusCode == StatusCode.OutOfRange)
         {
-            Relist($"our position, revision {revision}, cannot be read any more: {e.Status.Detail}");
+            Relist($"our position, revision {revision}, cannot be read any more: {e.Status.Detail}",
+                compacted: e.Status.Detail.Contains("compacted", StringComparison.Ordinal));
         }
     }
 
@@ -310,7 +324,10 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         _nextAudit = null;
         counters.Audited();
         if (difference is null)
+        {
+            _state.Audited();
             return;
+        }
         counters.Repaired();
         Relist($"audit: {difference}");
     }
@@ -329,13 +346,15 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
 
     private void Healthy()
     {
+        _state.Heard();
         _failures = 0;
         _backoff.Reset();
     }
 
-    private void Relist(string reason)
+    private void Relist(string reason, bool compacted = false)
     {
         _position.Lost = true;
+        _state.Relisted(reason, compacted);
         counters.RelistReason = $"{prefix}: {reason}";
     }
 
