@@ -1,6 +1,7 @@
 using Mesh.Agent.Api;
 using Mesh.Agent.Endpoints;
 using Mesh.Agent.Metrics;
+using Mesh.Agent.Probes;
 using Mesh.Agent.Start;
 using Mesh.Bpf;
 using Mesh.ClusterMesh.Config;
@@ -133,6 +134,8 @@ internal sealed class NodeAgent
             _log($"kernel programmed: node {node.Name}, pod MTU {datapath.PodMtu}, {_view.State.Endpoints.Count} endpoints taken up");
             running.Add(datapath.RunAsync(stop.Token));
             running.Add(RunPeersAsync(stop.Token));
+            _view.Probe = new NodeProbe(_view.State.Nodes, NodeProbe.PingAsync, TimeProvider.System);
+            running.Add(_view.Probe.RunAsync(stop.Token));
             running.Add(BurstMemory.ReturnAsync(_view.State.IPCache, TimeProvider.System, stop.Token));
             await await Task.WhenAny(running);
             if (!cancellation.IsCancellationRequested)

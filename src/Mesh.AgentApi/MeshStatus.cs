@@ -30,6 +30,15 @@ public sealed record MeshStatus
     /// <summary>IDs of clusters of which the kernel has entries from before this run that nobody has confirmed yet; 0 = unknown.</summary>
     [JsonPropertyName("unconfirmed-clusters")] public IReadOnlyList<long>? Unconfirmed { get; init; }
 
+    /// <summary>Nothing that this agent knows of is wrong, and that was proved a moment ago.</summary>
+    [JsonPropertyName("healthy"), JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool Healthy { get; init; }
+
+    /// <summary>Everything that is wrong, the worst of each peer first.</summary>
+    [JsonPropertyName("faults")] public IReadOnlyList<MeshFault>? Faults { get; init; }
+
+    /// <summary>The peers with the evidence for what is said of them.</summary>
+    [JsonPropertyName("peers")] public IReadOnlyList<PeerStatus>? Peers { get; init; }
+
     /// <summary>Packets dropped by the datapath since its maps were made, by reason.</summary>
     [JsonPropertyName("drops")] public IReadOnlyDictionary<string, long>? Drops { get; init; }
 }

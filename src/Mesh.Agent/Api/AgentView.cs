@@ -1,4 +1,5 @@
 using Mesh.Agent.Endpoints;
+using Mesh.Agent.Probes;
 using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ControlPlane;
@@ -33,6 +34,9 @@ internal sealed class AgentView
 
     /// <summary>Null without --clustermesh-config.</summary>
     public ConfigDirectory? PeerConfig { get; init; }
+
+    /// <summary>Null while the kernel is not programmed.</summary>
+    public NodeProbe? Probe { get; set; }
 
     public FrontendIds FrontendIds { get; } = new();
 

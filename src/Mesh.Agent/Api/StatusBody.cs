@@ -16,13 +16,14 @@ internal static class StatusBody
     {
         var tables = Tables(view);
         var peers = view.Peers?.Statuses ?? [];
+        var evidence = peers.Select(peer => PeerBody.Of(peer, view)).ToList();
         return new StatusResponse
         {
             Cilium = Agent(view, tables),
             Cluster = new ClusterStatus { Self = $"{view.Options.Cluster.Name}/{view.Options.NodeName}" },
             ClusterMesh = new ClusterMeshStatus
             {
-                Clusters = peers.Count == 0 ? null : [.. peers.Select(Peer)],
+                Clusters = peers.Count == 0 ? null : [.. peers.Zip(evidence, Peer)],
                 NumGlobalServices = view.LoadBalancing.GlobalServices,
             },
             Encryption = new EncryptionStatus(),
@@ -33,9 +34,16 @@ internal static class StatusBody
                 MaxIdentity = view.Options.Numbering.MaxOf(view.Options.Cluster.Id),
             },
             Kvstore = new Status { State = StatusState.Disabled, Msg = "Disabled" },
-            Mesh = Mesh(view, tables, peers),
+            Mesh = Mesh(view, tables, peers, evidence),
         };
     }
+
+    /// <summary>Ready means proved to be well: whoever asks only this field must not be told less than the truth.</summary>
+    private static RemoteCluster Peer(RemoteClusterStatus peer, PeerStatus evidence) => Peer(peer) with
+    {
+        Ready = peer.Ready && evidence.Healthy,
+        Status = peer.Ready && !evidence.Healthy ? $"{peer.Status}; {evidence.Fault}: {evidence.Cause}" : peer.Status,
+    };
 
     /// <summary>A peer in the API's shape. Its configuration is unknown until connected, what is synced until it has been read.</summary>
     public static RemoteCluster Peer(RemoteClusterStatus peer) => new()
@@ -105,8 +113,12 @@ internal static class StatusBody
         ? "programming the kernel"
         : $"waiting for CiliumNode {view.Options.NodeName} with an InternalIP in {view.Options.ManifestDirectory}: add it there";
 
-    private static MeshStatus Mesh(AgentView view, IReadOnlyList<TableStatus> tables, IReadOnlyList<RemoteClusterStatus> peers) => new()
+    private static MeshStatus Mesh(AgentView view, IReadOnlyList<TableStatus> tables, IReadOnlyList<RemoteClusterStatus> peers,
+        IReadOnlyList<PeerStatus> evidence) => new()
     {
+        Healthy = view.Datapath is not null && !PeerBody.Faults(evidence, tables).Any(),
+        Faults = OrNull(PeerBody.Faults(evidence, tables)),
+        Peers = OrNull(evidence),
         Version = AgentView.Version,
         ClusterName = view.Options.Cluster.Name,
         ClusterId = view.Options.Cluster.Id,

@@ -1,0 +1,99 @@
+using Mesh.AgentApi;
+using Mesh.ClusterMesh.Remote;
+
+namespace Mesh.Agent.Api;
+
+/// <summary>The evidence behind each peer's state, and the list of everything that is wrong.</summary>
+internal static class PeerBody
+{
+    public static PeerStatus Of(RemoteClusterStatus peer, AgentView view)
+    {
+        var health = peer.Health;
+        var (probed, silent) = view.Probe?.Of(peer.Name) ?? (0, []);
+        var (fault, cause) = Weigh(health, probed, silent);
+        return new PeerStatus
+        {
+            Name = peer.Name,
+            Healthy = fault == PeerFault.None,
+            Fault = fault.Name(),
+            Cause = fault == PeerFault.None ? null : cause ?? peer.Status,
+            Mend = fault == PeerFault.None ? null : fault.Mend(peer.Name),
+            Endpoint = health?.Endpoint,
+            Server = health?.Endpoint is null ? null : health.IsDoor ? "door" : "etcd",
+            ProofAge = Seconds(health?.ProofAge),
+            LastReconnection = health?.LastReconnection,
+            ClockSkew = health?.ClockSkew is { } skew ? Math.Round(skew.TotalSeconds, 1) : null,
+            Resources = health is null ? null : [.. health.Resources.Select(Resource)],
+            Audits = health?.Audits ?? 0,
+            AuditRepairs = health?.Repairs ?? 0,
+            Certificates = health?.Tls is { } tls ? Certificates(tls, DateTimeOffset.UtcNow) : null,
+            NodesProbed = probed,
+            NodesSilent = silent.Count == 0 ? null : silent,
+        };
+    }
+
+    /// <summary>What is wrong, each peer's fault and then the node's own.</summary>
+    public static IEnumerable<MeshFault> Faults(IEnumerable<PeerStatus> peers, IEnumerable<TableStatus> tables) =>
+        peers.Where(peer => !peer.Healthy).Select(peer => new MeshFault
+        {
+            Class = peer.Fault,
+            Peer = peer.Name,
+            Cause = peer.Cause ?? "",
+            Mend = peer.Mend ?? "",
+        }).Concat(tables.Where(table => table.Failing > 0).Select(Fault));
+
+    /// <summary>The connection first: without it, what the tunnel does is another matter.</summary>
+    private static (PeerFault Fault, string? Cause) Weigh(PeerHealth? health, int probed, IReadOnlyList<string> silent)
+    {
+        if (health is null)
+            return (PeerFault.Settings, null);
+        if (health.Fault != PeerFault.None || silent.Count == 0)
+            return (health.Fault, health.Cause);
+        return silent.Count == probed
+            ? (PeerFault.TunnelDown, $"no answer through the tunnel from any of its nodes: {string.Join(", ", silent.Take(5))}")
+            : (PeerFault.NodeUnreachable, $"no answer through the tunnel from {silent.Count} of {probed} nodes: {string.Join(", ", silent.Take(5))}");
+    }
+
+    private static MeshFault Fault(TableStatus table)
+    {
+        var first = table.Failures![0];
+        var fault = table.Failures.Any(row => row.Error.Contains("is full", StringComparison.Ordinal)) ? PeerFault.MapFull : PeerFault.KernelBehind;
+        return new MeshFault
+        {
+            Class = fault.Name(),
+            Cause = $"{table.Failing} of {table.Rows} rows of {table.Name} are not in the kernel; {first.Key}: {first.Error}",
+            Mend = fault.Mend(""),
+        };
+    }
+
+    private static PeerResource Resource(ResourceHealth resource) => new()
+    {
+        Name = resource.Resource switch
+        {
+            RemoteResource.Nodes => "nodes",
+            RemoteResource.Services => "services",
+            RemoteResource.IpEntries => "endpoints",
+            _ => "identities",
+        },
+        Synced = resource.Synced,
+        Entries = resource.Entries,
+        ProofAge = Seconds(resource.ProofAge),
+        AuditAge = Seconds(resource.AuditAge),
+        Relists = resource.Relists,
+        RelistReason = resource.RelistReason,
+    };
+
+    private static PeerCertificates Certificates(KVStore.TlsStatus tls, DateTimeOffset now) => new()
+    {
+        ClientName = tls.ClientName,
+        ClientDays = Days(tls.ClientNotAfter, now),
+        ServerName = tls.ServerName,
+        ServerDays = Days(tls.ServerNotAfter, now),
+        AuthorityDays = Days(tls.AuthorityNotAfter, now),
+        Problem = tls.Problem,
+    };
+
+    private static long? Days(DateTimeOffset? end, DateTimeOffset now) => end is { } time ? (long)Math.Floor((time - now).TotalDays) : null;
+
+    private static double Seconds(TimeSpan? age) => age is { } known ? Math.Round(known.TotalSeconds, 1) : -1;
+}
