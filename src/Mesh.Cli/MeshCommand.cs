@@ -63,6 +63,7 @@ public static class MeshCommand
             new Command("clustermesh", "This cluster's connections to the others.")
             {
                 ClusterMeshStatusCommand.Build(output, error),
+                TroubleshootCommand.Build(output),
                 TokenCommand.Build(output),
                 PlanCommand.Build(output),
                 ConnectCommand.Build(output),

@@ -46,14 +46,16 @@ public static class ClusterMeshEvaluation
                     Connected = before.Connected + (row is { Ready: true } ? 1 : 0),
                 };
                 ready += row is { Ready: true } ? 1 : 0;
-                var error = Cause(row);
+                var evidence = (answer.Status.Mesh?.Peers ?? []).FirstOrDefault(p => p.Name == name);
+                var error = Cause(row, evidence);
                 var warnings = Warnings(row, answer.Status.Mesh, name, now);
                 if (error is not null || warnings.Count > 0)
                     found[name] = new ErrorCount
                     {
                         Errors = error is null ? [] : [error],
                         Warnings = warnings,
-                        Hint = error is null ? null : Hint(row, answer.Node, command, relayed),
+                        Hint = error is null ? null : relayed ? Hint(row, answer.Node, command, relayed) ?? Mend(evidence)
+                            : Mend(evidence) ?? Hint(row, answer.Node, command, relayed),
                     };
             }
             if (NodeWarnings(answer.Status) is { Count: > 0 } general)
@@ -75,11 +77,14 @@ public static class ClusterMeshEvaluation
         };
     }
 
-    /// <summary>Null when the cluster is connected; the order decides which of several causes is told.</summary>
-    internal static string? Cause(RemoteCluster? row)
+    /// <summary>Null when the cluster is connected; the order decides which of several causes is told. An agent of ours says itself
+    /// what kind of fault it is.</summary>
+    internal static string? Cause(RemoteCluster? row, PeerStatus? evidence = null)
     {
         if (row is null)
             return "unknown status";
+        if (evidence is { Healthy: false })
+            return $"{evidence.Fault}: {evidence.Cause}";
         if (row.Ready)
             return null;
         if (!row.Connected)
@@ -103,6 +108,9 @@ public static class ClusterMeshEvaluation
             missing.Add("service-exports");
         return missing.Count > 0 ? $"synchronization in progress for {string.Join(", ", missing)}" : "not ready";
     }
+
+    private static string? Mend(PeerStatus? evidence) => evidence is { Healthy: false, Mend: { Length: > 0 } mend }
+        ? $"{char.ToUpperInvariant(mend[0])}{mend[1..]}. More: 'mesh clustermesh troubleshoot {evidence.Name}'" : null;
 
     private static string? Hint(RemoteCluster? row, string node, string? command, bool relayed) => row switch
     {

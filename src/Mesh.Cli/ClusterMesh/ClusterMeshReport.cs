@@ -1,4 +1,5 @@
 using System.Text.Json;
+using Mesh.AgentApi;
 using System.Text.Json.Serialization;
 
 namespace Mesh.Cli.ClusterMesh;
@@ -21,12 +22,32 @@ public sealed record ClusterMeshReport
     /// <summary>Not of Cilium's shape: why the API server is not ready; null when it is, or when there is none to ask.</summary>
     [JsonPropertyName("apiserver_not_ready")] public string? ApiServerNotReady { get; init; }
 
+    /// <summary>Not of Cilium's shape: what each node proves of each peer.</summary>
+    [JsonPropertyName("evidence")] public SortedDictionary<string, IReadOnlyList<PeerStatus>>? Evidence { get; init; }
+
+    /// <summary>Not of Cilium's shape: what is wrong, by node.</summary>
+    [JsonPropertyName("faults")] public SortedDictionary<string, IReadOnlyList<MeshFault>>? Faults { get; init; }
+
     public string ToJson() => JsonSerializer.Serialize(this, ClusterMeshJson.Default.ClusterMeshReport);
 
     /// <summary>Everything known, and everything connected.</summary>
     [JsonIgnore]
     public bool IsConnected => Unknown is null && ApiServerNotReady is null && Connectivity.NotReady == 0
         && (KvstoreMesh.Status is null || KvstoreMesh.Status.NotReady == 0);
+
+    /// <summary>0: everything was proved to be well. 1: not everything could be asked. 2: a cluster is not connected, or what is known of
+    /// it is not proved any more. 3: all are connected, and something is wrong nevertheless.</summary>
+    [JsonIgnore]
+    public int ExitCode => Unknown is not null || ApiServerNotReady is not null ? 1
+        : IsConnected && Faults is null ? 0
+        : KvstoreMesh.Status is { NotReady: > 0 } ? 2
+        : (Evidence?.Values.SelectMany(peers => peers).Any(p => !p.Healthy && !Degraded.Contains(p.Fault)) ?? Connectivity.NotReady > 0) ? 2 : 3;
+
+    /// <summary>Kinds of fault that leave the connection to the peer as it should be.</summary>
+    private static readonly HashSet<string> Degraded = new(StringComparer.Ordinal)
+    {
+        "compacted", "store-full", "store-alarm", "clock-skew", "tunnel-down", "node-unreachable",
+    };
 
     /// <summary>In one line, for those who wait.</summary>
     [JsonIgnore]

@@ -1,12 +1,14 @@
 using System.Globalization;
 using System.Text;
+using Mesh.Cli.Text;
 
 namespace Mesh.Cli.ClusterMesh;
 
 /// <summary>The report as people know it from `cilium clustermesh status`.</summary>
 public static class ClusterMeshText
 {
-    public static string Format(ClusterMeshReport report)
+    /// <param name="verbose">Also the evidence, which Cilium's layout has no place for.</param>
+    public static string Format(ClusterMeshReport report, bool verbose = false)
     {
         var text = new StringBuilder();
         if (report.AccessInformation is { } access)
@@ -28,7 +30,19 @@ public static class ClusterMeshText
             Readers(text, relay, "KVStoreMesh replicas");
         Clusters(text, report);
         Errors(text, report);
+        if (verbose)
+            Evidence(text, report);
         return text.ToString();
+    }
+
+    private static void Evidence(StringBuilder text, ClusterMeshReport report)
+    {
+        foreach (var (node, peers) in report.Evidence ?? [])
+        {
+            text.Append(CultureInfo.InvariantCulture, $"\n🔎 {node}:\n");
+            foreach (var peer in peers)
+                text.AppendJoin("", PeerText.Lines(peer).Select(line => $"  {line}\n"));
+        }
     }
 
     private static void Readers(StringBuilder text, Connectivity connectivity, string what)

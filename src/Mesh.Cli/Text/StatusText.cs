@@ -25,7 +25,7 @@ internal static class StatusText
         if (status.Encryption is { } encryption)
             table.Row("Encryption:", encryption.Mode);
         table.Row("Cluster health:", "", "Probe disabled");
-        return table + Own(status.Mesh, now);
+        return table + Own(status.Mesh, now, allClusters);
     }
 
     /// <summary>OK, or the first thing that is wrong.</summary>
@@ -36,6 +36,9 @@ internal static class StatusText
 
     /// <summary>False makes `mesh status` fail.</summary>
     public static bool IsHealthy(StatusResponse status) => status.Cilium?.State is StatusState.Ok or StatusState.Disabled;
+
+    /// <summary>What `mesh status` returns: 0 well, 1 the agent itself is not, 2 a fault is known besides.</summary>
+    public static int ExitCode(StatusResponse status) => !IsHealthy(status) ? 1 : status.Mesh?.Faults is { Count: > 0 } ? 2 : 0;
 
     private static void Clusters(TabWriter table, ClusterMeshStatus mesh, bool all, DateTimeOffset now)
     {
@@ -73,7 +76,7 @@ internal static class StatusText
             + $"sync-canaries={Go(config.SyncCanaries)}, service-exports={exports}";
     }
 
-    private static string Own(MeshStatus? mesh, DateTimeOffset now)
+    private static string Own(MeshStatus? mesh, DateTimeOffset now, bool allClusters)
     {
         if (mesh is null)
             return "";
@@ -91,6 +94,13 @@ internal static class StatusText
             table.Row($"Table {t.Name}:", $"{t.Rows} rows", state);
             foreach (var failure in t.Failures ?? [])
                 table.Line($"   └  {failure.Key}: {failure.Error} ({failure.Attempts} attempts, since {GoText.Ago(failure.Since, now)})");
+        }
+        foreach (var peer in (mesh.Peers ?? []).Where(p => allClusters || !p.Healthy))
+        {
+            var lines = PeerText.Lines(peer).ToList();
+            table.Line($"Peer {lines[0]}");
+            foreach (var line in lines[1..])
+                table.Line($"   {line}");
         }
         Problems(table, "Objects not taken over:", mesh.SourceProblems, now);
         Problems(table, "Peer files not taken over:", mesh.ConfigProblems, now);

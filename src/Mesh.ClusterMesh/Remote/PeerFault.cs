@@ -108,7 +108,7 @@ public static class PeerFaults
         _ => $"run `mesh clustermesh troubleshoot {peer}`",
     };
 
-    internal static PeerFault Of(StoreFault fault) => fault switch
+    public static PeerFault Of(StoreFault fault) => fault switch
     {
         StoreFault.None => PeerFault.None,
         StoreFault.Dns => PeerFault.Dns,
