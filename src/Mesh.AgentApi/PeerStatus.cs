@@ -49,7 +49,7 @@ public sealed record PeerStatus
     /// <summary>Audits that found something lost, which was then read anew.</summary>
     [JsonPropertyName("audit-repairs")] public long AuditRepairs { get; init; }
 
-    [JsonPropertyName("certificates")] public PeerCertificates? Certificates { get; init; }
+    [JsonPropertyName("certificates")] public PeerCertificateDays? Certificates { get; init; }
 
     [JsonPropertyName("quarantined")] public long Quarantined { get; init; }
 
@@ -82,7 +82,7 @@ public sealed record PeerResource
 }
 
 /// <summary>Whole days left; negative when over.</summary>
-public sealed record PeerCertificates
+public sealed record PeerCertificateDays
 {
     [JsonPropertyName("client-name")] public string? ClientName { get; init; }
 

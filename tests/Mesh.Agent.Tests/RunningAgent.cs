@@ -1,5 +1,6 @@
 using Mesh.Agent.Api;
 using Mesh.AgentApi;
+using Mesh.ClusterMesh.Config;
 using Mesh.ControlPlane;
 using Mesh.ControlPlane.Restored;
 using Mesh.Kubernetes;
@@ -39,7 +40,8 @@ internal sealed class RunningAgent : IAsyncDisposable
     public string SocketPath => Path.Combine(_directory, "agent.sock");
 
     /// <param name="directory">That of an agent before, to restart it; it is removed by <see cref="Remove"/>.</param>
-    public static async Task<RunningAgent> StartAsync(string directory, string manifests = "", IKVStore? tokyo = null, Func<string, int>? interfaces = null)
+    public static async Task<RunningAgent> StartAsync(string directory, string manifests = "", IKVStore? tokyo = null, Func<string, int>? interfaces = null,
+        Func<PeerConfig, IKVStore>? open = null)
     {
         foreach (var folder in new[] { "manifests", "peers", "state" })
             Directory.CreateDirectory(Path.Combine(directory, folder));
@@ -58,7 +60,7 @@ internal sealed class RunningAgent : IAsyncDisposable
             StateDirectory = Path.Combine(directory, "state"),
         };
         var objects = new ManifestDirectory(options.ManifestDirectory);
-        var agent = new NodeAgent(options, objects, RestoredState.Empty, _ => tokyo!,
+        var agent = new NodeAgent(options, objects, RestoredState.Empty, open ?? (_ => tokyo!),
             interfaces ?? (name => Interfaces.GetValueOrDefault(name)), TimeProvider.System, _ => { });
         var running = new RunningAgent(directory, objects, agent, await AgentApiServer.StartAsync(agent.View));
         await agent.Local.Synced.WaitAsync(TimeSpan.FromSeconds(20));

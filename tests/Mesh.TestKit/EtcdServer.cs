@@ -80,6 +80,9 @@ public sealed partial class EtcdServer : IAsyncDisposable
         };
     }
 
+    /// <summary>Exchanges the server's certificate, which etcd reads at each handshake.</summary>
+    public void ReissueServer(TimeSpan lifetime) => Write("server", _authority!.Issue("server", ["localhost"], [IPAddress.Loopback], lifetime));
+
     public EtcdKVStore NewStore() => new(Options);
 
     /// <summary>Starts the server if it is not running, and returns when it answers.</summary>

@@ -27,6 +27,9 @@ internal static class PeerBody
             Audits = health?.Audits ?? 0,
             AuditRepairs = health?.Repairs ?? 0,
             Certificates = health?.Tls is { } tls ? Certificates(tls, DateTimeOffset.UtcNow) : null,
+            Quarantined = peer.Quarantined,
+            Held = peer.Held,
+            HeldReason = peer.HeldText,
             NodesProbed = probed,
             NodesSilent = silent.Count == 0 ? null : silent,
         };
@@ -83,7 +86,7 @@ internal static class PeerBody
         RelistReason = resource.RelistReason,
     };
 
-    private static PeerCertificates Certificates(KVStore.TlsStatus tls, DateTimeOffset now) => new()
+    private static PeerCertificateDays Certificates(KVStore.TlsStatus tls, DateTimeOffset now) => new()
     {
         ClientName = tls.ClientName,
         ClientDays = Days(tls.ClientNotAfter, now),

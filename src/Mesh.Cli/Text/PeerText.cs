@@ -30,13 +30,17 @@ internal static class PeerText
             yield return string.Create(CultureInfo.InvariantCulture, $"└  clock: {skew:+0.#;-0.#;0} s against ours");
         if (peer.Certificates is { } certificates)
             yield return $"└  certificates: {string.Join(", ", Certificates(certificates))}";
+        if (peer.Quarantined > 0)
+            yield return string.Create(CultureInfo.InvariantCulture, $"└  quarantine: {peer.Quarantined} records (mesh clustermesh quarantine)");
+        if (peer.HeldReason is { } held)
+            yield return $"└  breaker: {held}";
         if (peer.NodesProbed > 0)
             yield return string.Create(CultureInfo.InvariantCulture,
                 $"└  tunnel: {peer.NodesProbed - (peer.NodesSilent?.Count ?? 0)} of {peer.NodesProbed} nodes answer")
                 + (peer.NodesSilent is { Count: > 0 } silent ? $"; silent: {string.Join(", ", silent)}" : "");
     }
 
-    private static IEnumerable<string> Certificates(PeerCertificates certificates)
+    private static IEnumerable<string> Certificates(PeerCertificateDays certificates)
     {
         if (certificates.ClientName is { } client)
             yield return $"ours {client} ({Days(certificates.ClientDays)})";

@@ -183,7 +183,10 @@ public sealed class RemoteCluster
                 _prefixes = layout.Prefix;
                 connected();
                 Publish();
-                var connection = new RemoteConnection(Name, store, config, _options, _records, _policy, _pins, _sink, _time, Publish);
+                var connection = new RemoteConnection(Name, store, config, _options, _records, _policy, _pins, _sink, _time, Publish)
+                {
+                    Clock = _heartbeat,
+                };
                 _connection = connection;
                 await connection.RunAsync(cancellation);
             }

@@ -53,6 +53,7 @@ internal sealed class RemoteConnection
     private bool _nodesListed;
     private bool _ipEntriesWait;
     private long _lastHeartbeat;
+    private bool _heartbeatListed;
     private int _wrongClusterIdsSeen;
 
     private enum Topic
@@ -110,6 +111,9 @@ internal sealed class RemoteConnection
 
     /// <summary>How long changes of the peer had to wait because they came faster than allowed.</summary>
     public TimeSpan Throttled => _changesAllowed.Waited + _listsAllowed.Waited;
+
+    /// <summary>Told of every heartbeat.</summary>
+    public HeartbeatClock? Clock { get; init; }
 
     private bool HasCanaries => _config.Capabilities?.SyncedCanaries == true;
 
@@ -182,8 +186,13 @@ internal sealed class RemoteConnection
                 CheckHeartbeat();
                 break;
             case Topic.Heartbeat when message.Batch.Kind == WatchBatchKind.Put:
-                // The time of arrival counts: the peer's clock is its own affair.
+                // The time of arrival counts: the peer's clock is its own affair, but worth knowing.
                 _lastHeartbeat = _time.GetTimestamp();
+                foreach (var beat in message.Batch.Events)
+                    Clock?.Beat(beat.Value.Span, !_heartbeatListed, _time.GetUtcNow());
+                break;
+            case Topic.Heartbeat:
+                _heartbeatListed = message.Batch.Kind == WatchBatchKind.ListEnd;
                 break;
             case Topic.Canary when message.Batch.Kind == WatchBatchKind.Put:
                 foreach (var canary in message.Batch.Events)
