@@ -16,7 +16,7 @@ internal static class PeerTruth
     private static readonly TimeSpan SkewAllowed = TimeSpan.FromSeconds(30);
 
     /// <summary>A list that the peer's compaction forced is told for this long.</summary>
-    private static readonly TimeSpan CompactionTold = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan CompactionTold = TimeSpan.FromSeconds(10);
 
     /// <param name="fault">What ended the last connection, or holds this one up; None when nothing did.</param>
     /// <param name="store">The store of the connection; null between two.</param>
@@ -34,7 +34,8 @@ internal static class PeerTruth
         return status with
         {
             Connected = status.Connected && !disproved,
-            Ready = status.Ready && found == PeerFault.None,
+            // A list that has been read anew is as good as the first.
+            Ready = status.Ready && (found is PeerFault.None or PeerFault.Compacted),
             Status = status.Connected && cause is not null ? disproved ? cause : $"{status.Status}; {found.Name()}: {cause}" : status.Status,
             Health = new PeerHealth
             {
