@@ -110,7 +110,8 @@ public sealed record KVStoreStatus(bool Connected, ulong ClusterId, string Endpo
     /// <summary>It is a door of ours and not an etcd.</summary>
     public bool IsDoor { get; init; }
 
-    /// <summary>Time since the store last answered anything; null when nobody asked yet, or when it needs no asking (in memory).</summary>
+    /// <summary>Time since the store last gave a sign of life through its consensus; null when nobody asked yet, or when it needs no
+    /// asking (in memory).</summary>
     public TimeSpan? ProofAge { get; init; }
 
     /// <summary>Why the last question for a sign of life went unanswered; null when it was answered.</summary>

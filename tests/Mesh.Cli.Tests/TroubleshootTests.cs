@@ -11,6 +11,8 @@ public sealed class TroubleshootTests : IAsyncLifetime
     private readonly string _directory = Directory.CreateTempSubdirectory("mesh-troubleshoot-").FullName;
     private EtcdServer _etcd = null!;
 
+    private static CancellationToken Cancellation => TestContext.Current.CancellationToken;
+
     public async ValueTask InitializeAsync() => _etcd = await EtcdServer.StartAsync(tls: true);
 
     public async ValueTask DisposeAsync()
@@ -77,24 +79,24 @@ public sealed class TroubleshootTests : IAsyncLifetime
                 break;
             case "tls-unknown-authority":
                 using (var stranger = CertificateAuthority.Create("stranger", TimeSpan.FromDays(1)))
-                    await File.WriteAllTextAsync(authority = Path.Combine(_directory, "stranger.crt"), stranger.CertificatePem);
+                    await File.WriteAllTextAsync(authority = Path.Combine(_directory, "stranger.crt"), stranger.CertificatePem, Cancellation);
                 break;
             case "certificate-expired":
                 _etcd.ReissueServer(TimeSpan.FromSeconds(1));
-                await Task.Delay(1100, TestContext.Current.CancellationToken);
+                await Task.Delay(1100, Cancellation);
                 break;
             case "certificate-refused":
                 using (var stranger = CertificateAuthority.Create("stranger", TimeSpan.FromDays(1)))
                 {
                     var issued = stranger.Issue("root", [], [], TimeSpan.FromDays(1));
-                    await File.WriteAllTextAsync(Path.Combine(_etcd.WorkDirectory, "foreign.crt"), issued.CertificatePem);
-                    await File.WriteAllTextAsync(Path.Combine(_etcd.WorkDirectory, "foreign.key"), issued.KeyPem);
+                    await File.WriteAllTextAsync(Path.Combine(_etcd.WorkDirectory, "foreign.crt"), issued.CertificatePem, Cancellation);
+                    await File.WriteAllTextAsync(Path.Combine(_etcd.WorkDirectory, "foreign.key"), issued.KeyPem, Cancellation);
                 }
                 user = "foreign";
                 break;
             case "certificate-unusable":
-                await File.WriteAllTextAsync(Path.Combine(_etcd.WorkDirectory, "broken.crt"), "no certificate");
-                await File.WriteAllTextAsync(Path.Combine(_etcd.WorkDirectory, "broken.key"), "no key");
+                await File.WriteAllTextAsync(Path.Combine(_etcd.WorkDirectory, "broken.crt"), "no certificate", Cancellation);
+                await File.WriteAllTextAsync(Path.Combine(_etcd.WorkDirectory, "broken.key"), "no key", Cancellation);
                 user = "broken";
                 break;
             case "access-denied":
@@ -131,14 +133,14 @@ public sealed class TroubleshootTests : IAsyncLifetime
         await using var store = _etcd.NewStore();
         var clock = fault switch { "clock-skew" => TimeSpan.FromMinutes(10), "heartbeat-stale" => TimeSpan.FromMinutes(-10), _ => default };
         await PublishedCluster.WriteAsync(store, fault == "config-missing" ? "nara" : Peer, fault == "wrong-cluster-id" ? 2u : 7u,
-            canaries: fault != "not-synced", clock: clock, cancellation: TestContext.Current.CancellationToken);
+            canaries: fault != "not-synced", clock: clock, cancellation: Cancellation);
     }
 
     private async Task<(int Code, string Text)> RunAsync(string endpoint, string user = "root", string? authority = null, params string[] arguments)
     {
         var options = _etcd.OptionsFor(user);
         await File.WriteAllTextAsync(Path.Combine(_directory, Peer),
-            $"endpoints:\n- {endpoint}\ntrusted-ca-file: {authority ?? options.TrustedCaFile}\ncert-file: {options.CertFile}\nkey-file: {options.KeyFile}\n");
+            $"endpoints:\n- {endpoint}\ntrusted-ca-file: {authority ?? options.TrustedCaFile}\ncert-file: {options.CertFile}\nkey-file: {options.KeyFile}\n", Cancellation);
         var (output, error) = (new StringWriter(), new StringWriter());
         var code = await MeshCommand.RunAsync(
             ["clustermesh", "troubleshoot", .. arguments, "--clustermesh-config", _directory, "--timeout", "2s", "--cluster-id", "2"], output, error);

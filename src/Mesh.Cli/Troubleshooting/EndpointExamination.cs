@@ -168,10 +168,13 @@ internal sealed partial class EndpointExamination(EtcdOptions options, TimeSpan 
             if (EtcdVersion().Match(answer) is { Success: true } match)
                 report.Note($"Etcd server version: {match.Groups[1].Value}", 2);
             else if (answer.Length == 0 && options.CertFile is not null)
+            {
                 report.Bad(Refusal(), "TLS client authentication failed: the server closed the connection", depth: 2);
+                return false;
+            }
             else
                 report.Warn("Could not retrieve etcd server version", 2);
-            return report.Fault == PeerFault.None;
+            return true;
         }
         catch (Exception e) when (e is IOException or TimeoutException or AuthenticationException or SocketException)
         {

@@ -19,7 +19,6 @@ internal sealed class EtcdClient : IDisposable
     private long _clusterId;
     private volatile string? _error = "not contacted yet";
     private volatile StoreFault _fault;
-    private long _lastAnswer;
     private volatile EtcdEndpoint? _failed;
 
     public EtcdClient(EtcdOptions options, TimeProvider time, Random random)
@@ -91,7 +90,6 @@ internal sealed class EtcdClient : IDisposable
             var answer = await running.ResponseAsync.ConfigureAwait(false);
             endpoint.Answered = true;
             endpoint.IsDoor = (await running.ResponseHeadersAsync.ConfigureAwait(false)).Get(EtcdOptions.DoorHeader) is not null;
-            Volatile.Write(ref _lastAnswer, Time.GetTimestamp());
             Succeeded();
             return answer;
         }
@@ -129,9 +127,6 @@ internal sealed class EtcdClient : IDisposable
         _error = null;
         _fault = StoreFault.None;
     }
-
-    /// <summary>Timestamp of the newest answer to a call; 0 before the first.</summary>
-    public long LastAnswer => Volatile.Read(ref _lastAnswer);
 
     public void Observed(ResponseHeader header) => Volatile.Write(ref _clusterId, (long)header.ClusterId);
 

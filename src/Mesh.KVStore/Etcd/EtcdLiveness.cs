@@ -15,6 +15,9 @@ namespace Mesh.KVStore;
 internal sealed class EtcdLiveness(EtcdClient client, string key)
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(4);
+
+    /// <summary>However many stores share the pace: frozen is told within fifteen seconds.</summary>
+    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(3);
 
     private readonly RangeRequest _request = new() { Key = ByteString.CopyFromUtf8(key), CountOnly = true };
@@ -29,7 +32,7 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
     public KVStoreStatus AddTo(KVStoreStatus status)
     {
         var finding = _finding;
-        var proof = Math.Max(Volatile.Read(ref _proof), client.LastAnswer);
+        var proof = Volatile.Read(ref _proof);
         return status with
         {
             ProofAge = proof == 0 ? null : client.Time.GetElapsedTime(proof),
@@ -51,7 +54,7 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
             // While it is disconnected the watches themselves try, and say why it fails.
             if (client.Status.Connected)
                 await AskAsync(client.Current, cancellation).ConfigureAwait(false);
-            await Task.Delay(AuditPace.OfLiveness.Book(Interval, TimeSpan.FromSeconds(60)), client.Time, cancellation).ConfigureAwait(false);
+            await Task.Delay(AuditPace.OfLiveness.Book(Interval, Longest), client.Time, cancellation).ConfigureAwait(false);
         }
     }
 
