@@ -157,6 +157,8 @@ public sealed class EtcdKVStore : IKVStore
 
     public async ValueTask DisposeAsync()
     {
+        if (_stop.IsCancellationRequested)
+            return;
         EtcdLease[] leases;
         lock (_lock)
             leases = [.. _leases];
