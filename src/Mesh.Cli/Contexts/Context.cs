@@ -26,8 +26,12 @@ public sealed record Context
     /// <exception cref="CliException">There is no such context; says which there are.</exception>
     public static Context Find(string? text)
     {
-        var labs = LabStore.Names().Select(LabStore.Get).ToList();
-        return Find(text ?? Environment.GetEnvironmentVariable(Variable), labs, StandaloneSocket());
+        text ??= Environment.GetEnvironmentVariable(Variable);
+        // Who names a lab is not concerned by what another one, of another version perhaps, has written down.
+        if (text?.Split('/') is [var name, var cluster, ..] && LabStore.Names().Contains(name)
+            && LabStore.Get(name) is var lab && lab.Clusters.Any(c => c.Name == cluster))
+            return Find(text, [lab], null);
+        return Find(text, [.. LabStore.Names().Select(LabStore.Get)], StandaloneSocket());
     }
 
     internal static Context Find(string? text, IReadOnlyList<LabPlan> labs, string? standaloneSocket)
