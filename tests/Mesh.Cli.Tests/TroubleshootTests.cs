@@ -44,7 +44,8 @@ public sealed class TroubleshootTests : IAsyncLifetime
         {
             "     ℹ️  Etcd server version: 3.4", "🔑 Digital certificates:\n   ✅ TLS Root CA certificates:\n      - Serial number:       ",
             "        Subject:             CN=root\n", "⚙️ Etcd client:\n   ✅ Etcd connection successfully established\n   ℹ️  Etcd cluster ID: ",
-            "   ✅ Heartbeat: ", "   ✅ Configuration: cluster-id=7, kvstoremesh=false, sync-canaries=true\n", "   ✅ Canaries: all four resources are written\n",
+            "   ✅ Heartbeat: ", "   ✅ Configuration: cluster-id=7, kvstoremesh=false, sync-canaries=true\n",
+            "   ✅ Canaries: all four resources are written\n",
             "   ✅ Data: 1 nodes, 0 services, 0 endpoints, 0 identities\n", "✅ No fault was found\n",
         })
             Assert.Contains(line, text, StringComparison.Ordinal);
@@ -140,7 +141,8 @@ public sealed class TroubleshootTests : IAsyncLifetime
     {
         var options = _etcd.OptionsFor(user);
         await File.WriteAllTextAsync(Path.Combine(_directory, Peer),
-            $"endpoints:\n- {endpoint}\ntrusted-ca-file: {authority ?? options.TrustedCaFile}\ncert-file: {options.CertFile}\nkey-file: {options.KeyFile}\n", Cancellation);
+            $"endpoints:\n- {endpoint}\ntrusted-ca-file: {authority ?? options.TrustedCaFile}\n"
+            + $"cert-file: {options.CertFile}\nkey-file: {options.KeyFile}\n", Cancellation);
         var (output, error) = (new StringWriter(), new StringWriter());
         var code = await MeshCommand.RunAsync(
             ["clustermesh", "troubleshoot", .. arguments, "--clustermesh-config", _directory, "--timeout", "2s", "--cluster-id", "2"], output, error);

@@ -149,8 +149,10 @@ internal sealed partial class EndpointExamination(EtcdOptions options, TimeSpan 
                 ? (PeerFault.TlsUnknownAuthority, $"the server's certificate ({_presented.Subject}, issued by {_presented.Issuer}) does not verify with "
                     + $"{options.TrustedCaFile ?? "the operating system's authorities"}: {string.Join(", ", check.ChainStatus.Select(s => s.Status))}")
                 : early
-                    ? (PeerFault.ClockSkew, $"the server's certificate ({_presented.Subject}) is valid from {Time(_presented.NotBefore)} only: a clock is wrong")
-                    : (PeerFault.CertificateExpired, $"the server's certificate ({_presented.Subject}) or its authority expired; not after {Time(_presented.NotAfter)}");
+                    ? (PeerFault.ClockSkew, $"the server's certificate ({_presented.Subject}) is valid from "
+                        + $"{Time(_presented.NotBefore)} only: a clock is wrong")
+                    : (PeerFault.CertificateExpired, $"the server's certificate ({_presented.Subject}) or its authority expired; "
+                        + $"not after {Time(_presented.NotAfter)}");
         }
         else if ((errors & SslPolicyErrors.RemoteCertificateNameMismatch) != 0)
             _verdict = (PeerFault.TlsWrongName, $"the server's certificate ({_presented.Subject}) does not list the name by which we call it");

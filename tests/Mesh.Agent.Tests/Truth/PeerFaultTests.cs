@@ -276,11 +276,13 @@ public sealed class PeerFaultTests : IAsyncLifetime
     {
         TableStatus[] tables =
         [
-            new() { Name = "ipcache", Rows = 9, Failing = 1, Failures = [new RowFailure { Key = "10.7.0.1/32", Error = "map ipcache4 is full: it holds 8 entries" }] },
-            new() { Name = "nodes", Rows = 2, Failing = 1, Failures = [new RowFailure { Key = "kyoto/1", Error = "no route" }] },
+            new() { Name = "ipcache", Rows = 9, Failing = 1, Failures = [Row("10.7.0.1/32", "map ipcache4 is full: it holds 8 entries")] },
+            new() { Name = "nodes", Rows = 2, Failing = 1, Failures = [Row("kyoto/1", "no route")] },
             new() { Name = "endpoints", Rows = 2 },
         ];
         Assert.Equal(["map-full", "kernel-behind"], PeerBody.Faults([], tables).Select(fault => fault.Class));
+
+        static RowFailure Row(string key, string error) => new() { Key = key, Error = error };
     }
 
     private async Task PublishAsync(uint id = 7, int nodes = 1, bool canaries = true, TimeSpan clock = default)
@@ -301,7 +303,8 @@ public sealed class PeerFaultTests : IAsyncLifetime
         var options = _etcd.OptionsFor(user);
         Directory.CreateDirectory(Path.Combine(_directory, "peers"));
         await File.WriteAllTextAsync(Path.Combine(_directory, "peers", Peer),
-            $"endpoints:\n- {endpoint}\ntrusted-ca-file: {authority ?? options.TrustedCaFile}\ncert-file: {options.CertFile}\nkey-file: {options.KeyFile}\n");
+            $"endpoints:\n- {endpoint}\ntrusted-ca-file: {authority ?? options.TrustedCaFile}\n"
+            + $"cert-file: {options.CertFile}\nkey-file: {options.KeyFile}\n");
         _agent = await RunningAgent.StartAsync(_directory, open: peer => new EtcdKVStore(EtcdConfigFile.Parse(peer.Text)));
     }
 
