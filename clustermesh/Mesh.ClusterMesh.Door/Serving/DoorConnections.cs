@@ -36,6 +36,9 @@ internal sealed class DoorConnections(
         try
         {
             context.Items[typeof(DoorConnection)] = connection;
+            // A peer that joined a moment ago is in the file already, if not yet here.
+            if (connection!.User is { } user && users.RoleOf(user) is null)
+                users.Refresh();
             Judge(connection!, trustChanged: false);
             await next(context);
         }

@@ -124,6 +124,9 @@ internal sealed class ResourceRecords<TKey, TRecord>(
     private readonly Dictionary<TKey, int>? _weights = resource == RemoteResource.Services ? [] : null;
     private int _weight;
 
+    /// <summary>Whose writes took all that was lost within the window; default when several did.</summary>
+    private TKey? _loser;
+
     private readonly record struct Update(TRecord Record, int Weight, long Lease, long Revision, int Bytes, int Hash);
 
     public KnownKeys<TKey> Known { get; } = new();
@@ -170,7 +173,8 @@ internal sealed class ResourceRecords<TKey, TRecord>(
             Hold!.Returned++;
         _standing.Remove(key);
         var loss = Loss(key, weight);
-        if (loss > 0 && policy.IsOn && (_heldPuts.ContainsKey(key) || Exceeds(policy, loss)))
+        var own = listedIn is null && IsOnlyLoser(key, policy);
+        if (loss > 0 && policy.IsOn && (_heldPuts.ContainsKey(key) || (!own && Exceeds(policy, loss))))
         {
             // The next record of the same service replaces this one, held or not.
             (Hold ?? BeginHold(policy, $"{loss} of {Weight} backends taken out of their services", revision)).Join(revision);
@@ -179,9 +183,20 @@ internal sealed class ResourceRecords<TKey, TRecord>(
             return;
         }
         if (loss > 0)
-            Removed.Add(loss);
+            Lose(key, loss, policy);
         Take(key, update, changes);
         EndEmptyHold();
+    }
+
+    /// <summary>A record written while we watch is its owner's word, not a store's loss. One service may so be scaled to zero at once,
+    /// whatever its share of the peer; several within the window are a step to look at.</summary>
+    private bool IsOnlyLoser(TKey key, BreakerPolicy policy) =>
+        Hold is null && (Removed.Over(policy.Window) == 0 || (_loser is { } loser && loser.Equals(key)));
+
+    private void Lose(TKey key, int loss, BreakerPolicy policy)
+    {
+        _loser = IsOnlyLoser(key, policy) ? key : default;
+        Removed.Add(loss);
     }
 
     /// <summary>The list is complete and its owner has begun it anew: what it says is newer whatever the revisions.</summary>
@@ -244,6 +259,7 @@ internal sealed class ResourceRecords<TKey, TRecord>(
             ?? (Exceeds(policy, weight) ? $"{weight} of {Weight} {Unit} withdrawn at once" : null);
         if (why is null)
         {
+            _loser = default;
             Removed.Add(weight);
             foreach (var (key, _) in known)
                 Remove(key, changes);

@@ -37,6 +37,21 @@ public sealed class RemoteClusterTests : RemoteClusterStory
     }
 
     [Fact]
+    public async Task One_service_its_owner_scales_to_zero_goes_at_once_and_a_second_soon_after_is_looked_at_first()
+    {
+        await using var following = await FollowReadyAsync();
+        await _falcon.ServiceAsync("cart", true, "10.7.0.9", "10.7.0.10");
+        await _falcon.ServiceAsync("till", true, "10.7.0.11");
+        await _sink.UntilAsync(sink => sink.Backends == 3, "three backends");
+        await _falcon.ServiceAsync("cart");
+        await _sink.UntilAsync(sink => sink.Backends == 1, "cart is at zero, two of three backends");
+        Assert.Equal(0, following.Cluster.Status.Holds);
+        await _falcon.ServiceAsync("till");
+        await _sink.UntilAsync(sink => sink.Backends == 0, "till is at zero");
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Holds == 1, "a hold was told");
+    }
+
+    [Fact]
     public async Task The_cache_layout_of_a_mirrored_peer_is_read()
     {
         var cache = Layout.Cache("falcon");
