@@ -117,6 +117,17 @@ public sealed class AccessTests : IAsyncLifetime
         await Wait.UntilAsync(() => ReadAsync("remote-osprey").GetAwaiter().GetResult() == StatusCode.OK, "the user to come back");
     }
 
+    [Fact]
+    public async Task A_user_added_a_moment_ago_is_let_in_at_the_first_call()
+    {
+        for (var i = 0; i < 8; i++)
+        {
+            await File.WriteAllTextAsync(_door.UsersFile, $"users:\n- name: remote-new{i}\n  role: remote\n", Cancellation);
+            await new KV.KVClient(_door.Channel($"remote-new{i}")).RangeAsync(
+                new RangeRequest { Key = ByteString.CopyFromUtf8("cilium/.heartbeat") }, cancellationToken: Cancellation);
+        }
+    }
+
     [Theory]
     [InlineData("users: [")]
     [InlineData("user:\n- name: x\n")]
