@@ -10,10 +10,14 @@ internal readonly record struct CacheView(History History, HeaderIds Ids);
 /// <summary>Somebody who follows the newest revision. Called on the follower's task: must not block.</summary>
 internal interface IRevisionListener
 {
-    void Appended(RevisionEntry entry);
+    /// <summary>The revision changed a key of a range that the listener watches.</summary>
+    void Concerned(long revision);
 
-    /// <summary>Another history was published, or time has passed: look at everything again.</summary>
+    /// <summary>Another history was published: what it holds was not told revision by revision.</summary>
     void Replaced();
+
+    /// <summary>Time has passed.</summary>
+    void Nudged();
 }
 
 /// <summary>
@@ -28,6 +32,11 @@ internal sealed class WatchCache
     private readonly List<(long Revision, TaskCompletionSource Reached)> _waiters = [];
     private State? _state;
     private readonly HashSet<IRevisionListener> _listeners = [];
+    private readonly WatchIndex _index = new();
+    private long _announced;
+
+    /// <summary>Every revision up to here has been told to all whom it concerns, but for those of a history that was published whole.</summary>
+    public long Announced => Volatile.Read(ref _announced);
 
     /// <summary>False until the first history is published: nothing can be answered before.</summary>
     public bool IsReady => Volatile.Read(ref _state) is not null;
@@ -43,7 +52,13 @@ internal sealed class WatchCache
             throw new InvalidOperationException(
                 $"revision would fall from {old.History.Head.Revision} to {history.Head.Revision} under cluster ID {ids.ClusterId:x}");
         Volatile.Write(ref _state, new State(history, ids));
-        Nudge();
+        lock (_gate)
+        {
+            // Revisions may begin anew: what was told of the former history says nothing of this one.
+            Volatile.Write(ref _announced, 0);
+            foreach (var listener in _listeners)
+                listener.Replaced();
+        }
         Wake(history.Head.Revision);
     }
 
@@ -54,25 +69,40 @@ internal sealed class WatchCache
             Volatile.Write(ref _state, state with { Ids = ids });
     }
 
-    /// <summary>Tells everybody about a revision that was just appended to the published history.</summary>
+    /// <summary>Tells all whom it concerns about a revision that was just appended to the published history.</summary>
     public void Announce(RevisionEntry entry)
     {
         lock (_gate)
         {
-            foreach (var listener in _listeners)
-                listener.Appended(entry);
+            foreach (var change in entry.Events)
+                _index.Tell(change.Version.Key, entry.Revision);
+            Volatile.Write(ref _announced, entry.Revision);
         }
         Wake(entry.Revision);
     }
 
-    /// <summary>Makes every listener look again, at a new history or at the clock.</summary>
+    /// <summary>Makes every listener look at the clock.</summary>
     public void Nudge()
     {
         lock (_gate)
         {
             foreach (var listener in _listeners)
-                listener.Replaced();
+                listener.Nudged();
         }
+    }
+
+    /// <summary>From now on the listener hears of revisions that change a key of the range.</summary>
+    public void Add(IRevisionListener listener, KeyRange range)
+    {
+        lock (_gate)
+            _index.Add(listener, range);
+    }
+
+    /// <param name="range">The very object that was added.</param>
+    public void Remove(IRevisionListener listener, KeyRange range)
+    {
+        lock (_gate)
+            _index.Remove(listener, range);
     }
 
     public void Add(IRevisionListener listener)

@@ -33,16 +33,4 @@ internal sealed class ReaderWatch(long id, KeyRange range, WatchCreateRequest re
     public long SentRevision(long head) => Math.Min(head, Next - 1);
 
     public bool Wants(KeyVersion version) => (version.IsDelete ? _deletes : _puts) && Range.Contains(version.Key);
-
-    public bool WantsAny(RevisionEntry entry)
-    {
-        if (entry.Revision < Next)
-            return false;
-        foreach (var change in entry.Events)
-        {
-            if (Wants(change.Version))
-                return true;
-        }
-        return false;
-    }
 }

@@ -23,7 +23,6 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
     /// <summary>Revisions one watch scans before the others of the stream have their turn.</summary>
     private const int ScanMax = 4096;
 
-    private const long Busy = -1;
     private const int OwnId = -1;
 
     private readonly GrpcCall _call;
@@ -42,9 +41,12 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
     private bool _progressAsked;
     private volatile Exception? _fault;
 
-    /// <summary>Revision that every watch has passed while the sending task waits, <see cref="Busy"/> while it works. The follower
-    /// moves it on when a revision concerns nobody here, and so does not wake the task.</summary>
-    private long _idleAt = Busy;
+    /// <summary>The first revision that concerned a watch of ours since the sending task last looked; 0 for none. What came before it
+    /// need not be searched, so a stream whose keys rest costs nothing however much happens elsewhere.</summary>
+    private long _concern;
+
+    /// <summary>1 when another history was published since.</summary>
+    private int _replaced;
 
     public WatchStream(GrpcCall call, DoorConnection connection, DoorView door, DoorLimits limits, DoorCounters counters, TimeProvider time)
     {
@@ -73,6 +75,8 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
         }
         finally
         {
+            foreach (var watch in _watches)
+                _cache.Remove(this, watch.Range);
             _cache.Remove(this);
             _connection.Remove(this);
             _inbox.Writer.TryComplete();
@@ -82,17 +86,19 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
         }
     }
 
-    public void Appended(RevisionEntry entry)
+    public void Concerned(long revision)
     {
-        var passed = entry.Revision - 1;
-        if (Volatile.Read(ref _idleAt) == passed
-            && !Array.Exists(Volatile.Read(ref _watches), watch => watch.WantsAny(entry))
-            && Interlocked.CompareExchange(ref _idleAt, entry.Revision, passed) == passed)
-            return;
+        Interlocked.CompareExchange(ref _concern, revision, 0);
         _signal.Set();
     }
 
-    public void Replaced() => _signal.Set();
+    public void Replaced()
+    {
+        Volatile.Write(ref _replaced, 1);
+        _signal.Set();
+    }
+
+    public void Nudged() => _signal.Set();
 
     public void GrantsChanged() => _signal.Set();
 
@@ -122,11 +128,11 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
 
     private async Task SendAsync()
     {
+        var caughtUp = false;
         while (true)
         {
-            var idle = Interlocked.Exchange(ref _idleAt, Busy);
-            foreach (var watch in _watches)
-                watch.Next = Math.Max(watch.Next, idle + 1);
+            SkipWhatConcernsNobody(caughtUp);
+            caughtUp = false;
             if (_fault is { } fault)
                 throw fault;
             await FollowCacheAsync();
@@ -142,9 +148,23 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
                 await _call.Output.FlushAsync(_call.Aborted);
             if (behind)
                 continue;
-            Volatile.Write(ref _idleAt, head);
+            caughtUp = true;
             await _signal.WaitAsync();
         }
+    }
+
+    /// <summary>Moves watches that had come to the head over the revisions told since, up to the first that concerned one of them.</summary>
+    private void SkipWhatConcernsNobody(bool caughtUp)
+    {
+        // In this order: whoever announces a revision, or replaces the history, says whom it concerns first.
+        var announced = _cache.Announced;
+        var concern = Interlocked.Exchange(ref _concern, 0);
+        var replaced = Interlocked.Exchange(ref _replaced, 0) != 0;
+        if (!caughtUp || replaced)
+            return;
+        var passed = concern == 0 ? announced : Math.Min(announced, concern - 1);
+        foreach (var watch in _watches)
+            watch.Next = Math.Max(watch.Next, passed + 1);
     }
 
     /// <summary>Takes up a new history or new grants; ends the stream when it has no business there any more.</summary>
@@ -185,7 +205,7 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
                 if (Array.Find(_watches, watch => watch.Id == request.CancelRequest.WatchId) is { } canceled)
                 {
                     var revision = canceled.SentRevision(_view.History.Head.Revision);
-                    Volatile.Write(ref _watches, Array.FindAll(_watches, watch => watch != canceled));
+                    Forget(canceled);
                     WatchFrames.WriteControl(_call.Output, _view.Ids, revision, canceled.Id, canceled: true);
                 }
                 break;
@@ -213,7 +233,9 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
         }
         var next = request.StartRevision > 0 ? request.StartRevision : request.StartRevision == 0 ? head + 1 : 1;
         var watch = new ReaderWatch(id, range, request, next, replayedThrough: head) { SentAt = _time.GetTimestamp() };
-        Volatile.Write(ref _watches, [.. _watches, watch]);
+        // Before the head is read for it: whatever is appended later is told to us.
+        _cache.Add(this, range);
+        _watches = [.. _watches, watch];
         _counters.WatchesCreated.Increment();
         WatchFrames.WriteControl(_call.Output, _view.Ids, watch.SentRevision(head), id, created: true);
     }
@@ -292,10 +314,16 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
 
     private void Cancel(ReaderWatch watch, long compactRevision)
     {
-        Volatile.Write(ref _watches, Array.FindAll(_watches, one => one != watch));
+        Forget(watch);
         _counters.WatchesCompacted.Increment();
         var revision = Math.Min(watch.SentRevision(_view.History.Head.Revision), compactRevision);
         WatchFrames.WriteControl(_call.Output, _view.Ids, revision, watch.Id, canceled: true, compactRevision: compactRevision);
+    }
+
+    private void Forget(ReaderWatch watch)
+    {
+        _watches = Array.FindAll(_watches, one => one != watch);
+        _cache.Remove(this, watch.Range);
     }
 
     /// <summary>Every watch has come to the head: the revision may be told, on request or because it is time.</summary>
