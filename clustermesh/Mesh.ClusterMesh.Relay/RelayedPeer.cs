@@ -85,6 +85,9 @@ internal sealed class RelayedPeer
         }
     }
 
+    /// <summary>Taken out of the configuration: what is left of it waits for its end, and nobody is told of it any more.</summary>
+    public bool Removed { get; private set; }
+
     /// <summary>
     /// The peer was taken out of the configuration: its cluster-config goes first, so that nobody begins to read it; its canaries and
     /// its data after a grace, in which its readers drain it by themselves.
@@ -94,17 +97,18 @@ internal sealed class RelayedPeer
     {
         await _mirror.CommitAsync([new MirrorChange(Keys.ClusterConfig(_name), null)], cancellation);
         _log($"{_name}: removed from the configuration; its data follows in {_options.RemovalGrace}");
-        _problem = "removed from the configuration";
-        Publish();
+        Removed = true;
         using (var wait = CancellationTokenSource.CreateLinkedTokenSource(cancellation))
         {
             await Task.WhenAny(wantedAgain, Task.Delay(_options.RemovalGrace, _time, wait.Token));
             await wait.CancelAsync();
         }
         cancellation.ThrowIfCancellationRequested();
-        _problem = null;
         if (wantedAgain.IsCompleted)
+        {
+            Removed = false;
             return;
+        }
         await DeleteAsync(Keys.SyncedPrefix(_name), cancellation);
         foreach (var resource in RelayKeys.All)
             await DeleteAsync(RelayKeys.ClusterPrefix(_name, resource), cancellation);

@@ -32,7 +32,7 @@ public sealed record PeerStatus
 
     [JsonPropertyName("endpoint")] public string? Endpoint { get; init; }
 
-    /// <summary>door or etcd.</summary>
+    /// <summary>door or etcd; relay when what is read is a copy that a relay keeps.</summary>
     [JsonPropertyName("server")] public string? Server { get; init; }
 
     /// <summary>Time since the newest evidence that what is held here is what the peer has.</summary>

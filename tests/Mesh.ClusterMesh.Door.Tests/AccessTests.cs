@@ -129,6 +129,7 @@ public sealed class AccessTests : IAsyncLifetime
     }
 
     [Theory]
+    [InlineData("")]
     [InlineData("users: [")]
     [InlineData("user:\n- name: x\n")]
     [InlineData("users:\n- name: remote-osprey\n")]

@@ -15,8 +15,9 @@ internal static class UsersFile
         using (var text = new StringReader(Encoding.UTF8.GetString(content)))
             yaml.Load(text);
         var users = new Dictionary<string, string>(StringComparer.Ordinal);
+        // A file cut short must not shut everybody out.
         if (yaml.Documents.Count == 0)
-            return users;
+            throw new InvalidDataException("it is empty: write 'users: []' for no users");
         if (yaml.Documents[0].RootNode is not YamlMappingNode root || !root.Children.TryGetValue("users", out var list))
             throw new InvalidDataException("a users file begins with 'users:'");
         if (list is YamlScalarNode { Value: null or "" or "null" or "~" })

@@ -19,7 +19,7 @@ internal static class PeerBody
             Cause = fault == PeerFault.None ? null : cause ?? peer.Status,
             Mend = fault == PeerFault.None ? null : fault.Mend(peer.Name),
             Endpoint = health?.Endpoint,
-            Server = health?.Endpoint is null ? null : health.IsDoor ? "door" : "etcd",
+            Server = health?.Endpoint is null ? null : peer.Cached ? "relay" : health.IsDoor ? "door" : "etcd",
             ProofAge = Seconds(health?.ProofAge),
             LastReconnection = health?.LastReconnection,
             ClockSkew = health?.ClockSkew is { } skew ? Math.Round(skew.TotalSeconds, 1) : null,

@@ -19,6 +19,9 @@ internal sealed class Examination(string cluster)
     /// <summary>The number that the peer announces; 0 until it was read.</summary>
     public uint ClusterId { get; set; }
 
+    /// <summary>What was examined is a relay's copy of the peer.</summary>
+    public bool Mirrored { get; set; }
+
     public void Title(string text) => _lines.Add(text);
 
     public void Good(string text, int depth = 1) => Add("✅", text, depth);
@@ -48,6 +51,8 @@ internal sealed class Examination(string cluster)
         if (Fault == PeerFault.None)
         {
             _lines.Add("✅ No fault was found");
+            if (Mirrored)
+                _lines.Add($"ℹ️  {Cluster} is read through a relay, and all this is the relay's: `mesh clustermesh status` tells how it stands to {Cluster}");
             return;
         }
         _lines.Add($"❌ Cause: {Fault.Name()}: {Cause}");

@@ -114,6 +114,7 @@ internal sealed class PeerExamination(string cluster, uint? ownId, TimeSpan pati
             await HeartbeatAsync(store, cancellation);
             if (_report.Fault != PeerFault.None || await ConfigAsync(store, cancellation) is not { } config)
                 return;
+            _report.Mirrored = config.Capabilities?.Cached == true;
             var layout = config.Capabilities?.Cached == true ? Layout.Cache(cluster) : Layout.State(cluster);
             if (config.Capabilities?.SyncedCanaries == true)
                 await CanariesAsync(store, layout, cancellation);

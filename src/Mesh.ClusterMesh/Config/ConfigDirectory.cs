@@ -122,8 +122,8 @@ public sealed class ConfigDirectory
         Dictionary<string, PeerChange> found;
         try
         {
-            found = Read();
-            _problem = null;
+            found = Read(out var problem);
+            _problem = problem;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
@@ -150,19 +150,29 @@ public sealed class ConfigDirectory
         return changes;
     }
 
-    private Dictionary<string, PeerChange> Read()
+    /// <param name="problem">Files of known peers that cannot be used as they are now; null without any.</param>
+    private Dictionary<string, PeerChange> Read(out string? problem)
     {
         var found = new Dictionary<string, PeerChange>(StringComparer.Ordinal);
+        problem = null;
         if (!Directory.Exists(_path))
             return found;
         foreach (var path in Directory.EnumerateFiles(_path))
         {
             var name = Path.GetFileName(path);
-            if (name == _localCluster || name.StartsWith("..", StringComparison.Ordinal) || ReadText(path) is not { } text
-                || !text.Contains("endpoints:", StringComparison.Ordinal))
+            if (name == _localCluster || name.StartsWith("..", StringComparison.Ordinal))
                 continue;
-            found[name] = ClusterName.Validate(name) is { } problem
-                ? new PeerChange(PeerChangeKind.Invalid, name, Problem: $"{path}: {problem}; rename the file")
+            if (ReadText(path) is not { } text || !text.Contains("endpoints:", StringComparison.Ordinal))
+            {
+                // A file cut short, or written over with something else, is no wish to leave: who means that removes it.
+                if (!_known.TryGetValue(name, out var known) || known.Kind != PeerChangeKind.Set || !File.Exists(path))
+                    continue;
+                found[name] = known;
+                problem = $"{path} cannot be read or names no endpoints: the peer is kept as it was; mend the file, or remove it to remove the peer";
+                continue;
+            }
+            found[name] = ClusterName.Validate(name) is { } fault
+                ? new PeerChange(PeerChangeKind.Invalid, name, Problem: $"{path}: {fault}; rename the file")
                 : new PeerChange(PeerChangeKind.Set, name, WithImports(new PeerConfig(name, path, text)));
         }
         _looked = true;

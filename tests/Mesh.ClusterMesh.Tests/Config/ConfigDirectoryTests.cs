@@ -13,6 +13,7 @@ public sealed class ConfigDirectoryTests : IAsyncDisposable
     private readonly string _path = Directory.CreateTempSubdirectory("mesh-config-").FullName;
     private readonly CancellationTokenSource _stop = new();
     private readonly Channel<string> _seen = Channel.CreateUnbounded<string>();
+    private ConfigDirectory? _directory;
     private Task? _watching;
 
     public async ValueTask DisposeAsync()
@@ -25,14 +26,25 @@ public sealed class ConfigDirectoryTests : IAsyncDisposable
             Directory.Delete(_path, recursive: true);
     }
 
-    private void Watch() => _watching = Task.Run(async () =>
+    private void Watch()
     {
-        await foreach (var change in new ConfigDirectory(_path, "local", TimeProvider.System).WatchAsync(_stop.Token))
+        var directory = _directory = new ConfigDirectory(_path, "local", TimeProvider.System);
+        _watching = Task.Run(async () =>
         {
-            var what = change.Config?.Text.Trim().Replace('\n', ' ') ?? change.Problem;
-            await _seen.Writer.WriteAsync($"{change.Kind} {change.Name} {what}".Trim());
-        }
-    });
+            await foreach (var change in directory.WatchAsync(_stop.Token))
+            {
+                var what = change.Config?.Text.Trim().Replace('\n', ' ') ?? change.Problem;
+                await _seen.Writer.WriteAsync($"{change.Kind} {change.Name} {what}".Trim());
+            }
+        });
+    }
+
+    private async Task UntilAsync(Func<string?, bool> problem)
+    {
+        using var deadline = new CancellationTokenSource(Patience);
+        while (!problem(_directory!.Problem))
+            await Task.Delay(10, deadline.Token);
+    }
 
     private void Write(string name, string text) => File.WriteAllText(Path.Combine(_path, name), text);
 
@@ -88,8 +100,24 @@ public sealed class ConfigDirectoryTests : IAsyncDisposable
         Write("osaka", Peer);
         Write("zurich", "endpoints: [z]");
         await SeeAsync("Set zurich endpoints: [z]");
-        // The negative control: left empty, it is one.
+    }
+
+    [Fact]
+    public async Task A_file_that_is_spoilt_keeps_the_peer_and_says_so_until_it_is_mended_or_removed()
+    {
+        Write("osaka", Peer);
+        Watch();
+        await SeeAsync("Set osaka endpoints: - https://10.0.0.1:2379");
+        Write("osaka", "]]{");
+        await UntilAsync(problem => problem?.Contains("osaka cannot be read or names no endpoints", StringComparison.Ordinal) == true);
+        // Longer than a missing file would have to be missing.
+        await Task.Delay(TimeSpan.FromSeconds(1), TestContext.Current.CancellationToken);
+        Write("zurich", "endpoints: [z]");
+        await SeeAsync("Set zurich endpoints: [z]");
+        Write("osaka", Peer);
+        await UntilAsync(problem => problem is null);
         Write("osaka", "");
+        File.Delete(Path.Combine(_path, "osaka"));
         await SeeAsync("Removed osaka");
     }
 
