@@ -41,7 +41,8 @@ public class RelayTests
         Assert.Equal("", (await tokyo.EtcdctlAsync("admin-tokyo", "get", "--prefix", "cilium/cache/")).Output);
         Assert.NotEqual(0, (await tokyo.EtcdctlAsync("local-tokyo", "get", "--prefix", "cilium/state/")).Code);
         using var status = Process.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"),
-            ["kvstoremesh-dbg", "status", "-H", api]) { RedirectStandardOutput = true })!;
+            ["kvstoremesh-dbg", "status", "-H", api])
+        { RedirectStandardOutput = true })!;
         Assert.StartsWith("KVStoreMesh:\t1/1 remote clusters ready\n   osaka: ready, 1 nodes,",
             await status.StandardOutput.ReadToEndAsync(Cancellation), StringComparison.Ordinal);
         await status.WaitForExitAsync(Cancellation);

@@ -115,27 +115,27 @@ internal static class StatusBody
 
     private static MeshStatus Mesh(AgentView view, IReadOnlyList<TableStatus> tables, IReadOnlyList<RemoteClusterStatus> peers,
         IReadOnlyList<PeerStatus> evidence) => new()
-    {
-        Healthy = view.Datapath is not null && !PeerBody.Faults(evidence, tables).Any(),
-        Faults = OrNull(PeerBody.Faults(evidence, tables)),
-        Peers = OrNull(evidence),
-        Version = AgentView.Version,
-        ClusterName = view.Options.Cluster.Name,
-        ClusterId = view.Options.Cluster.Id,
-        NodeName = view.Options.NodeName,
-        Tables = tables,
-        SourceProblems = OrNull(view.Objects.Problems.Concat(view.Endpoints.Problems)
+        {
+            Healthy = view.Datapath is not null && !PeerBody.Faults(evidence, tables).Any(),
+            Faults = OrNull(PeerBody.Faults(evidence, tables)),
+            Peers = OrNull(evidence),
+            Version = AgentView.Version,
+            ClusterName = view.Options.Cluster.Name,
+            ClusterId = view.Options.Cluster.Id,
+            NodeName = view.Options.NodeName,
+            Tables = tables,
+            SourceProblems = OrNull(view.Objects.Problems.Concat(view.Endpoints.Problems)
             .Select(problem => new Problem { Where = problem.Where, Message = problem.Message, Since = problem.Since })
             .Concat(view.LoadBalancing.Conflicts.Select(conflict => new Problem { Where = "services", Message = conflict }))),
-        ConfigProblems = OrNull(view.PeerConfig?.Problem is { } problem
+            ConfigProblems = OrNull(view.PeerConfig?.Problem is { } problem
             ? [new Problem { Where = view.Options.ClusterMeshConfig!, Message = problem }]
             : Enumerable.Empty<Problem>()),
-        Rejections = OrNull(peers.Where(peer => peer.Rejected > 0)
+            Rejections = OrNull(peers.Where(peer => peer.Rejected > 0)
             .Select(peer => new PeerRejections { Name = peer.Name, Rejected = peer.Rejected, Last = peer.LastRejection })),
-        Certificates = OrNull(peers.Where(peer => peer.Tls is not null).Select(Certificates)),
-        Unconfirmed = OrNull(view.RemoteSource.Unconfirmed.Select(id => (long)id)),
-        Drops = view.Datapath is { } datapath ? Drops(datapath) : null,
-    };
+            Certificates = OrNull(peers.Where(peer => peer.Tls is not null).Select(Certificates)),
+            Unconfirmed = OrNull(view.RemoteSource.Unconfirmed.Select(id => (long)id)),
+            Drops = view.Datapath is { } datapath ? Drops(datapath) : null,
+        };
 
     private static Dictionary<string, long>? Drops(Datapath.Datapath datapath)
     {

@@ -1,6 +1,6 @@
 using System.Text.Json;
-using Mesh.AgentApi;
 using System.Text.Json.Serialization;
+using Mesh.AgentApi;
 
 namespace Mesh.Cli.ClusterMesh;
 

@@ -100,7 +100,7 @@ internal sealed class PathPlan(
         var largest = received.Max();
         var wanted = sent.Max();
         if (largest >= wanted)
-            findings.Add(Finding.Ok(mtuCheck, 
+            findings.Add(Finding.Ok(mtuCheck,
                 $"packets of {largest} bytes pass whole from {way}" + (wanted < mtu ? $" (larger ones, up to the interface's {mtu}, were not tried)" : "")));
         else
             findings.Add(Finding.Fault(mtuCheck, $"packets of {largest} bytes pass from {way}, those of "

@@ -53,7 +53,8 @@ internal static class PeerFiles
         if (own.UsersFile is { } users && FileChange.Content(users) is { } content)
         {
             changes.Add(FileChange.Of(users, ChangeStage.Grant, UsersFile.Without(content, own.UserOf(peer), users), (int)File.GetUnixFileMode(users))
-                with { User = own.UserOf(peer) });
+                with
+            { User = own.UserOf(peer) });
         }
         return [.. changes.Where(change => change.Changes)];
     }
@@ -111,7 +112,8 @@ internal static class PeerFiles
         changes.Add(Text(directory, $"{LocalPrefix}-ca.crt", OwnPki.Text(OwnPki.AuthorityFile(own.Pki))) with { Shared = true });
         changes.Add(Text(directory, $"{LocalPrefix}.crt", OwnPki.Text(Path.Combine(own.Pki, "local.crt"))) with { Shared = true });
         changes.Add(Text(directory, $"{LocalPrefix}.key", OwnPki.Text(Path.Combine(own.Pki, "local.key")), DurableFile.OwnerOnly)
-            with { Shared = true });
+            with
+        { Shared = true });
         changes.Add(Imports(directory, peer));
         changes.Add(Text(directory, peer.Name, ClientFile(own, directory, own.DoorAddresses, LocalPrefix)));
         // From the time when this peer was read directly.
