@@ -1,3 +1,4 @@
+using System.Text;
 using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Door;
 using Mesh.ClusterMesh.Imports;
@@ -20,6 +21,7 @@ internal sealed class RelayedPeer
     private const string NotConnected = "not able to connect to any etcd endpoints";
     private const int RemovalStep = 1000;
     private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(15);
 
     private readonly string _name;
     private readonly RelayOptions _options;
@@ -56,6 +58,55 @@ internal sealed class RelayedPeer
     /// <summary>Mirrors the peer until cancelled, and never ends otherwise.</summary>
     /// <param name="open">Makes a store for one connection; it is disposed with the connection.</param>
     public async Task RunAsync(PeerConfig peer, Func<PeerConfig, IKVStore> open, CancellationToken cancellation)
+    {
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var telling = TellReadersAsync(stop.Token);
+        try
+        {
+            await KeepConnectedAsync(peer, open, cancellation);
+        }
+        finally
+        {
+            await stop.CancelAsync();
+            await telling;
+        }
+    }
+
+    /// <summary>Writes beside the copy why it is not proved, while it is not: its readers have no other way to know.</summary>
+    private async Task TellReadersAsync(CancellationToken cancellation)
+    {
+        var key = Keys.SourceTrouble(_name);
+        var before = (string?)null;
+        try
+        {
+            using var timer = new PeriodicTimer(StatusInterval, _time);
+            while (await timer.WaitForNextTickAsync(cancellation))
+            {
+                var trouble = Trouble();
+                // Seen twice: a reconnection that succeeds at once is nobody's trouble.
+                if (trouble is not null && before is not null && _mirror.Get(key) is null)
+                    await _mirror.CommitAsync([new MirrorChange(key, Encoding.UTF8.GetBytes(trouble))], cancellation);
+                else if (trouble is null && _mirror.Get(key) is not null)
+                    await _mirror.CommitAsync([new MirrorChange(key, null)], cancellation);
+                before = trouble;
+            }
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // Nobody to tell for: the peer goes, or the relay does.
+        }
+    }
+
+    private string? Trouble()
+    {
+        var store = _store?.Status;
+        if (store?.Connected == true && store.ProofAge is { } age && age > LongestSilence)
+            return $"no sign of life of {_name} for {age.TotalSeconds:0} s";
+        var status = _status;
+        return status.Connected && status.ConfigRetrieved && _connection?.Doubt is null ? null : status.Status;
+    }
+
+    private async Task KeepConnectedAsync(PeerConfig peer, Func<PeerConfig, IKVStore> open, CancellationToken cancellation)
     {
         var failuresInARow = 0;
         Publish();

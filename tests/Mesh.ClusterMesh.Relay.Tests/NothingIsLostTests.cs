@@ -1,3 +1,4 @@
+using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Tests.Remote;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
@@ -72,6 +73,42 @@ public sealed class NothingIsLostTests : IAsyncLifetime
         await _falcon.DeleteAsync(Keys.Node("falcon", "n1"));
         await _relay.StartAsync();
         await agent.Sink.UntilAsync(sink => sink.Deletions == 1 && sink.Nodes.Count == 2, "n1 is gone");
+    }
+
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Readers_of_the_copy_learn_that_its_source_is_lost_and_when_it_is_back(bool killed)
+    {
+        await using var agent = await ReadyAgentAsync();
+        Assert.Equal(PeerFault.None, Health(agent).Fault);
+        if (killed)
+            await _etcd.KillAsync();
+        else
+            _etcd.Pause();
+        await UntilAsync(agent, health => health.Fault == PeerFault.SourceLost);
+        var status = Assert.Single(agent.Clusters.Statuses);
+        Assert.StartsWith("the relay: ", status.Health!.Cause, StringComparison.Ordinal);
+        // What is known stays in use, and the relay, which serves it, is connected.
+        Assert.Equal((true, true, 3), (status.Connected, status.Ready, status.Nodes));
+        if (killed)
+            await _etcd.RestartAsync();
+        else
+            _etcd.Continue();
+        await UntilAsync(agent, health => health.Fault == PeerFault.None);
+        Assert.Equal(0, agent.Sink.Deletions);
+    }
+
+    private static PeerHealth Health(Agent agent) => agent.Clusters.Statuses[0].Health!;
+
+    private static async Task UntilAsync(Agent agent, Func<PeerHealth, bool> reached)
+    {
+        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(40));
+        while (!reached(Health(agent)))
+        {
+            Assert.False(deadline.IsCancellationRequested, $"still {Health(agent).Fault}: {Health(agent).Cause}");
+            await Task.Delay(50, Cancellation);
+        }
     }
 
     [Fact]

@@ -52,7 +52,7 @@ internal sealed class Examination(string cluster)
         {
             _lines.Add("✅ No fault was found");
             if (Mirrored)
-                _lines.Add($"ℹ️  {Cluster} is read through a relay, and all this is the relay's: `mesh clustermesh status` tells how it stands to {Cluster}");
+                _lines.Add($"ℹ️  {Cluster} is read through a relay: what it says of itself and of {Cluster} is all there is to see from here");
             return;
         }
         _lines.Add($"❌ Cause: {Fault.Name()}: {Cause}");

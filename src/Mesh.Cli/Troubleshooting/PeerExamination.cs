@@ -116,7 +116,9 @@ internal sealed class PeerExamination(string cluster, uint? ownId, TimeSpan pati
                 return;
             _report.Mirrored = config.Capabilities?.Cached == true;
             var layout = config.Capabilities?.Cached == true ? Layout.Cache(cluster) : Layout.State(cluster);
-            if (config.Capabilities?.SyncedCanaries == true)
+            if (_report.Mirrored)
+                await SourceAsync(store, cancellation);
+            if (_report.Fault == PeerFault.None && config.Capabilities?.SyncedCanaries == true)
                 await CanariesAsync(store, layout, cancellation);
             if (_report.Fault == PeerFault.None)
                 await DataAsync(store, layout, cancellation);
@@ -125,6 +127,15 @@ internal sealed class PeerExamination(string cluster, uint? ownId, TimeSpan pati
         {
             _report.Bad(PeerFaults.Of(e.Fault), $"Failed to retrieve key from etcd: {e.Message}", e.Message);
         }
+    }
+
+    /// <summary>What the relay says of its own reading of the peer.</summary>
+    private async Task SourceAsync(EtcdKVStore store, CancellationToken cancellation)
+    {
+        if (await store.GetAsync(Keys.SourceTrouble(cluster), cancellation) is not { } said)
+            return;
+        var trouble = string.Concat(Encoding.UTF8.GetString(said.Value.Span).Select(c => char.IsControl(c) ? '?' : c));
+        _report.Bad(PeerFault.SourceLost, $"The relay has lost {cluster}: {trouble}", trouble);
     }
 
     private async Task HeartbeatAsync(EtcdKVStore store, CancellationToken cancellation)

@@ -34,6 +34,7 @@ public enum PeerFault
     NodeUnreachable,
     MapFull,
     KernelBehind,
+    SourceLost,
     Other,
 }
 
@@ -70,6 +71,7 @@ public static class PeerFaults
         PeerFault.NodeUnreachable => "node-unreachable",
         PeerFault.MapFull => "map-full",
         PeerFault.KernelBehind => "kernel-behind",
+        PeerFault.SourceLost => "source-lost",
         _ => "other",
     };
 
@@ -104,6 +106,7 @@ public static class PeerFaults
         PeerFault.TunnelDown => $"open UDP 8472 between our nodes and those of {peer}, both ways",
         PeerFault.NodeUnreachable => "look at that node: its agent, its underlay address, UDP 8472 to it",
         PeerFault.MapFull => "fewer entries, or larger maps: see `mesh status` for which table is full",
+        PeerFault.SourceLost => $"run `mesh clustermesh troubleshoot {peer}` with the relay's peer files, where the relay runs; its copy stays in use",
         PeerFault.KernelBehind => "see `mesh status` for the rows that the kernel refused",
         _ => $"run `mesh clustermesh troubleshoot {peer}`",
     };

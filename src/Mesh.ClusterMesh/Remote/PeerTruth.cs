@@ -20,13 +20,14 @@ internal static class PeerTruth
 
     /// <param name="fault">What ended the last connection, or holds this one up; None when nothing did.</param>
     /// <param name="store">The store of the connection; null between two.</param>
+    /// <param name="sourceTrouble">What the relay between says of itself and the peer.</param>
     /// <param name="prefixes">Where the resources are read; null before the configuration is known.</param>
     public static RemoteClusterStatus Of(
         RemoteClusterStatus status, PeerFault fault, string? lastReconnection, KVStoreStatus? store, Func<RemoteResource, string>? prefixes,
-        TimeSpan? heartbeatSkew)
+        TimeSpan? heartbeatSkew, string? sourceTrouble = null)
     {
         var resources = Resources(status, store, prefixes);
-        var (found, cause) = Weigh(status, fault, store, prefixes, heartbeatSkew);
+        var (found, cause) = Weigh(status, fault, store, prefixes, heartbeatSkew, sourceTrouble);
         var proof = store?.ProofAge;
         foreach (var watch in store?.Watches ?? [])
             proof = Newer(proof, watch.MessageAge);
@@ -34,8 +35,8 @@ internal static class PeerTruth
         return status with
         {
             Connected = status.Connected && !disproved,
-            // A list that has been read anew is as good as the first.
-            Ready = status.Ready && (found is PeerFault.None or PeerFault.Compacted),
+            // A list that has been read anew is as good as the first, and a relay without its source serves on.
+            Ready = status.Ready && (found is PeerFault.None or PeerFault.Compacted or PeerFault.SourceLost),
             Status = status.Connected && cause is not null ? disproved ? cause : $"{status.Status}; {found.Name()}: {cause}" : status.Status,
             Health = new PeerHealth
             {
@@ -55,7 +56,8 @@ internal static class PeerTruth
     }
 
     private static (PeerFault Fault, string? Cause) Weigh(
-        RemoteClusterStatus status, PeerFault fault, KVStoreStatus? store, Func<RemoteResource, string>? prefixes, TimeSpan? heartbeatSkew)
+        RemoteClusterStatus status, PeerFault fault, KVStoreStatus? store, Func<RemoteResource, string>? prefixes, TimeSpan? heartbeatSkew,
+        string? sourceTrouble)
     {
         if (store is null || !store.Connected)
         {
@@ -73,6 +75,8 @@ internal static class PeerTruth
             return (PeerFault.NotSynced, $"waiting for the complete list of {string.Join(", ", missing)}");
         if (store.Watches.FirstOrDefault(w => w.Listing && prefixes is not null && IsResource(w.Prefix, prefixes)) is { } listing)
             return (PeerFault.NotSynced, $"{listing.Prefix} is being read anew: {listing.RelistReason ?? "after a reconnection"}");
+        if (sourceTrouble is not null)
+            return (PeerFault.SourceLost, $"the relay: {sourceTrouble}");
         if (store.Alarm is { } alarm)
             return (store.Fault == StoreFault.NoSpace ? PeerFault.StoreFull : PeerFault.StoreAlarm, alarm);
         if ((store.ClockSkew ?? heartbeatSkew) is { } skew && skew.Duration() > SkewAllowed)

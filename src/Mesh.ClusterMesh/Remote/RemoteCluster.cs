@@ -83,7 +83,7 @@ public sealed class RemoteCluster
 
     /// <summary>With the health of this very moment. Readable from any thread.</summary>
     public RemoteClusterStatus Status =>
-        PeerTruth.Of(_status, _fault, _lastReconnection, _store?.Status, _prefixes, _heartbeat.Skew);
+        PeerTruth.Of(_status, _fault, _lastReconnection, _store?.Status, _prefixes, _heartbeat.Skew, _connection?.SourceTrouble);
 
     /// <summary>Records of the peer that were refused and still stand there. From any thread.</summary>
     public IReadOnlyList<QuarantinedRecord> Quarantined => _records.Quarantine.Records;

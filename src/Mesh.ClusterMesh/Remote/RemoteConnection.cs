@@ -1,3 +1,4 @@
+using System.Text;
 using System.Threading.Channels;
 using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire;
@@ -56,6 +57,10 @@ internal sealed class RemoteConnection
     private bool _heartbeatListed;
     private int _wrongClusterIdsSeen;
 
+    private const int LongestTrouble = 512;
+
+    private volatile string? _sourceTrouble;
+
     private enum Topic
     {
         Tick,
@@ -111,6 +116,9 @@ internal sealed class RemoteConnection
 
     /// <summary>How long changes of the peer had to wait because they came faster than allowed.</summary>
     public TimeSpan Throttled => _changesAllowed.Waited + _listsAllowed.Waited;
+
+    /// <summary>Why the relay that we read does not stand for the peer at present, in its words; null when it does, and without a relay.</summary>
+    public string? SourceTrouble => _sourceTrouble;
 
     /// <summary>Told of every heartbeat.</summary>
     public HeartbeatClock? Clock { get; init; }
@@ -196,11 +204,21 @@ internal sealed class RemoteConnection
                 break;
             case Topic.Canary when message.Batch.Kind == WatchBatchKind.Put:
                 foreach (var canary in message.Batch.Events)
-                    SeeCanary(canary.Key, cancellation);
+                {
+                    if (canary.Key == Keys.SourceTrouble(_cluster))
+                        _sourceTrouble = OneLine(canary.Value.Span[..Math.Min(canary.Value.Length, LongestTrouble)]);
+                    else
+                        SeeCanary(canary.Key, cancellation);
+                }
+                break;
+            case Topic.Canary when message.Batch.Kind == WatchBatchKind.ListStart:
+                _sourceTrouble = null;
                 break;
             case Topic.Canary when message.Batch.Kind == WatchBatchKind.Delete:
                 foreach (var canary in message.Batch.Events)
                 {
+                    if (canary.Key == Keys.SourceTrouble(_cluster))
+                        _sourceTrouble = null;
                     if (ResourceOf(canary.Key) is { } lost)
                         _records.CanaryDeleted(lost);
                 }
@@ -218,6 +236,9 @@ internal sealed class RemoteConnection
                 break;
         }
     }
+
+    private static string OneLine(ReadOnlySpan<byte> utf8) =>
+        string.Concat(Encoding.UTF8.GetString(utf8).Select(c => char.IsControl(c) ? '?' : c));
 
     private async ValueTask ApplyAsync(RemoteResource resource, WatchBatch batch, RemoteChanges changes, CancellationToken cancellation)
     {

@@ -26,6 +26,10 @@ public static class Keys
     /// <summary>Where the canaries of a cluster are watched.</summary>
     public static string SyncedPrefix(string cluster) => $"{SyncedRoot}{Segment(cluster)}/";
 
+    /// <summary>Ours: where a relay says why its copy of the cluster is not proved at present; absent while it is. It lies beside the
+    /// canaries, which every reader of the copy watches, and which Cilium's readers pass over when they do not know them.</summary>
+    public static string SourceTrouble(string cluster) => $"{SyncedPrefix(cluster)}mesh/source";
+
     public static string Node(string cluster, string node) => Layout.State(cluster).Prefix(RemoteResource.Nodes) + Segment(node);
 
     public static string Service(string cluster, ServiceName service) =>
