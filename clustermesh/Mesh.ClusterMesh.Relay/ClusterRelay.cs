@@ -45,7 +45,8 @@ public sealed class ClusterRelay
 
     /// <summary>One per configured peer, sorted by name; also those whose file has an impossible name. From any thread.</summary>
     public IReadOnlyList<RelayedClusterStatus> Statuses =>
-        [.. _relayed.Values.Where(peer => !peer.Removed).Select(peer => peer.Status).Concat(_invalid.Values).OrderBy(status => status.Name, StringComparer.Ordinal)];
+        [.. _relayed.Values.Where(peer => !peer.Removed).Select(peer => peer.Status).Concat(_invalid.Values)
+            .OrderBy(status => status.Name, StringComparer.Ordinal)];
 
     /// <summary>Why the directory cannot be read at present, null when it can.</summary>
     public string? Problem => _directory.Problem;
