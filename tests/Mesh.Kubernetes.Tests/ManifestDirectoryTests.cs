@@ -123,7 +123,7 @@ public class ManifestDirectoryTests
         // Five lines and a separator stand before the second document; the value is in its seventh line.
         await manifests.UntilProblem("web.yaml document 2, line 13: Service default/b: metadata.annotations");
         Assert.Contains("put it in quotes", manifests.Problems, StringComparison.Ordinal);
-        Assert.Equal("Service default/a", manifests.Objects);
+        await manifests.UntilObjects("Service default/a");
     }
 
     [Fact]
