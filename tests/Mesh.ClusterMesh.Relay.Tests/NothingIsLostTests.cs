@@ -201,9 +201,10 @@ public sealed class NothingIsLostTests : IAsyncLifetime
         await _relay.StartAsync();
         await _relay.UntilAsync(() => _relay.Status("falcon").Withheld >= 5, "what the list lacks is withheld");
         Assert.Equal(before, _relay.Dump("cilium/cache/"));
-        await _falcon.EverythingAsync();
+        // As a producer writes: canaries behind the data.
         await _falcon.NodeAsync("n2");
         await _falcon.NodeAsync("n3");
+        await _falcon.EverythingAsync();
         await _relay.UntilReadyAsync("falcon");
         Assert.Equal(0, agent.Sink.Deletions);
     }

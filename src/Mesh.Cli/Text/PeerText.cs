@@ -8,7 +8,8 @@ internal static class PeerText
 {
     public static IEnumerable<string> Lines(PeerStatus peer)
     {
-        yield return $"{peer.Name}: {(peer.Healthy ? peer.Server == "relay" ? "healthy as far as the relay tells" : "healthy" : $"NOT HEALTHY, {peer.Fault}")}, newest proof {Age(peer.ProofAge)}"
+        var state = !peer.Healthy ? $"NOT HEALTHY, {peer.Fault}" : peer.Server == "relay" ? "healthy as far as the relay tells" : "healthy";
+        yield return $"{peer.Name}: {state}, newest proof {Age(peer.ProofAge)}"
             + (peer.Endpoint is null ? "" : $", {peer.Server} {peer.Endpoint}");
         if (!peer.Healthy)
         {
