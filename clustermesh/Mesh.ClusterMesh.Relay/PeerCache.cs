@@ -35,8 +35,8 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     /// <summary>Revision of the source's heartbeat when it was seen last.</summary>
     public long HeartbeatRevision { get; set; }
 
-    /// <summary>Resources of which a complete list lacks more than may go at once: since when, and the heartbeat then.</summary>
-    public Dictionary<RelayedResource, (DateTimeOffset Since, long Heartbeat)> Missing { get; } = [];
+    /// <summary>Resources of which the source lacks more than may go at once.</summary>
+    public Dictionary<RelayedResource, MissingKeys> Missing { get; } = [];
 
     public long Refused { get; private set; }
 
@@ -105,6 +105,7 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         // Seen also when it is refused: too large is no deletion.
         if (_listings.TryGetValue(resource, out var listing))
             listing.See(key);
+        Found(resource, suffix);
         if (resource != _pendingOf)
             await CommitAsync(cancellation);
         if (!Admits(key, suffix, item.Value))
@@ -123,6 +124,30 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         _pending.Add(new MirrorChange(RelayKeys.CachePrefix(cluster, resource) + suffix, null));
         if (++_pendingDeletions >= DeletionsMax || _pending.Count >= CommitMax)
             await CommitAsync(cancellation);
+    }
+
+    /// <summary>Withholds the deletion of keys until they are back, or until a later list confirms it.</summary>
+    /// <returns>Whether nothing of the resource was withheld before.</returns>
+    public bool Miss(RelayedResource resource, IEnumerable<string> suffixes, DateTimeOffset now)
+    {
+        var first = !Missing.TryGetValue(resource, out var missing);
+        if (first)
+            Missing[resource] = missing = new MissingKeys(now, HeartbeatRevision);
+        missing!.Keys.UnionWith(suffixes);
+        return first;
+    }
+
+    private void Found(RelayedResource resource, string suffix)
+    {
+        if (Missing.TryGetValue(resource, out var missing) && missing.Keys.Remove(suffix) && missing.Keys.Count == 0)
+            Missing.Remove(resource);
+    }
+
+    /// <summary>Ends of the keys that the list under way has not shown.</summary>
+    public IEnumerable<string> UnseenSuffixes(RelayedResource resource)
+    {
+        var prefix = RelayKeys.CachePrefix(cluster, resource).Length;
+        return _listings.TryGetValue(resource, out var listing) ? listing.Unseen().Select(key => key[prefix..]) : [];
     }
 
     /// <summary>What the list under way has not shown, of how many.</summary>
@@ -195,4 +220,16 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         LastRefusal = reason;
         return false;
     }
+}
+
+/// <summary>Keys of one resource that the cache has and the source has not, and whose deletion is not believed.</summary>
+/// <param name="heartbeat">Revision of the source's heartbeat then.</param>
+internal sealed class MissingKeys(DateTimeOffset since, long heartbeat)
+{
+    public DateTimeOffset Since { get; } = since;
+
+    public long Heartbeat { get; } = heartbeat;
+
+    /// <summary>Ends of the keys. One that comes back leaves; with the last one nothing is doubted any more.</summary>
+    public HashSet<string> Keys { get; } = new(StringComparer.Ordinal);
 }

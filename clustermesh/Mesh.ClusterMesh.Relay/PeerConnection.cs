@@ -33,7 +33,12 @@ internal sealed class PeerConnection
     private readonly bool _cached;
     private readonly HashSet<RelayedResource> _followed = [];
     private readonly HashSet<RelayedResource> _listed = [];
+
+    /// <summary>No deletion of these is passed on: their sign is gone, or a mass of them is missing.</summary>
     private readonly HashSet<RelayedResource> _doubted = [];
+
+    /// <summary>Those of them whose sign is gone: only its return, and a list after that, ends the doubt.</summary>
+    private readonly HashSet<RelayedResource> _unsigned = [];
     private readonly List<Task> _readers = [];
     private readonly Channel<Message> _inbox = Channel.CreateBounded<Message>(new BoundedChannelOptions(InboxBatches) { SingleReader = true });
     private readonly Channel<bool> _configDoubts = Channel.CreateBounded<bool>(
@@ -220,6 +225,9 @@ internal sealed class PeerConnection
                     held?.Keys.Remove(Suffix(item.Key, prefix));
                     await _cache.PutAsync(resource, Suffix(item.Key, prefix), item, cancellation);
                 }
+                // What was missing has come back.
+                if (!_cache.Missing.ContainsKey(resource) && !_unsigned.Contains(resource))
+                    _doubted.Remove(resource);
                 break;
             case WatchBatchKind.Delete when !_doubted.Contains(resource) && await IsOwnersAsync(resource, batch, standing, cancellation):
                 if (_withdrawals.IsMass(resource, batch.Events, _cache.Count(resource)))
@@ -232,7 +240,10 @@ internal sealed class PeerConnection
                     await _cache.DeleteAsync(resource, Suffix(item.Key, prefix), cancellation);
                 break;
             case WatchBatchKind.Delete:
-                _doubted.Add(resource);
+                if (_doubted.Add(resource))
+                    _unsigned.Add(resource);
+                else if (_cache.Missing.ContainsKey(resource))
+                    _cache.Miss(resource, batch.Events.Select(item => Suffix(item.Key, prefix)), _time.GetUtcNow());
                 Withheld += batch.Events.Count;
                 break;
             case WatchBatchKind.ListEnd:
@@ -254,7 +265,7 @@ internal sealed class PeerConnection
             _cache.Missing.Remove(resource);
             return false;
         }
-        if (_cache.Missing.TryAdd(resource, (_time.GetUtcNow(), _cache.HeartbeatRevision)))
+        if (_cache.Miss(resource, _cache.UnseenSuffixes(resource), _time.GetUtcNow()))
             Withheld += unseen;
         return true;
     }
@@ -311,7 +322,7 @@ internal sealed class PeerConnection
                 // Its list decides: now if the peer writes itself again, later if it means it.
                 Withheld += held.Keys.Count;
                 _doubted.Add(resource);
-                _cache.Missing.TryAdd(resource, (_time.GetUtcNow(), _cache.HeartbeatRevision));
+                _cache.Miss(resource, held.Keys.Keys, _time.GetUtcNow());
             }
         }
     }
@@ -342,7 +353,10 @@ internal sealed class PeerConnection
             if (key != RelayKeys.Canary(_cluster, _cached, resource))
                 continue;
             if (kind == WatchBatchKind.Delete)
+            {
                 _doubted.Add(resource);
+                _unsigned.Add(resource);
+            }
             else if (_doubted.Contains(resource) || (_listed.Contains(resource) && _cache.Missing.ContainsKey(resource)))
                 throw new RelayConnectionException("the cluster has written itself again: reading it anew", planned: true);
             else if (!Follow(resource, cancellation))
