@@ -3,7 +3,7 @@
  * Frontend → live backend, by the tables that mesh/lb.h draws. The choice is a pure function of (tables, states, hash):
  *
  *   for each tier, lowest first:
- *     for probe k = 0, 1, … : h = mix(hash + k·φ); a segment of the tier, dead or alive, in proportion to its backends, by h;
+ *     for probe k = 0, 1, … : h = mix(hash + k·φ); a segment of the tier, dead or alive, in proportion to its weight, by h;
  *                             a backend of the segment by its table and mix(h); taken if cluster, backend and node live
  *     then at most LB_SCAN_MAX backends one after another, from where h pointed
  *   and the same again with draining backends allowed.
@@ -167,8 +167,8 @@ struct lb_choice {
 	__u32 hash;
 	__u32 first; /* the tier is segments [first, end) */
 	__u32 end;
-	__u32 total; /* backends of the tier */
-	__u32 at; /* what is left of the draw: position within the segment found */
+	__u32 total; /* weight of the tier */
+	__u32 at; /* what is left of the draw within the segment found; in the scan, the place of a backend */
 	__u32 index; /* the segment found */
 	__u32 scanned;
 	__u32 slot; /* the answer; 0 = none yet */
@@ -178,10 +178,16 @@ struct lb_choice {
 
 static __always_inline struct lb_segment *lb_segment(const struct lb_choice *choice, __u32 index)
 {
-	__u32 number = choice->block + index / LB_SEGMENTS_PER_BLOCK;
+	__u32 slot = index + 1;
+	__u32 number = choice->block + slot / LB_SLOTS_PER_BLOCK;
 	struct lb_block *block = bpf_map_lookup_elem(&lb_arena, &number);
 
-	return block ? &block->segments[index % LB_SEGMENTS_PER_BLOCK] : NULL;
+	return block ? &block->slots[slot % LB_SLOTS_PER_BLOCK] : NULL;
+}
+
+static __always_inline __u32 lb_weight(const struct lb_segment *segment)
+{
+	return segment->weight ?: segment->backends;
 }
 
 /* The slot of the live backend at this place of the segment, or 0. */
@@ -224,7 +230,7 @@ static long lb_extend_tier(__u32 i, struct lb_choice *choice)
 	first = lb_segment(choice, choice->first);
 	if (!segment || !first || segment->tier != first->tier)
 		return 1;
-	choice->total += segment->backends;
+	choice->total += lb_weight(segment);
 	choice->end = index + 1;
 	return 0;
 }
@@ -238,9 +244,9 @@ static long lb_spend_draw(__u32 i, struct lb_choice *choice)
 	if (!segment)
 		return 1;
 	choice->index = index;
-	if (choice->at < segment->backends)
+	if (choice->at < lb_weight(segment))
 		return 1;
-	choice->at -= segment->backends;
+	choice->at -= lb_weight(segment);
 	return 0;
 }
 
@@ -285,6 +291,8 @@ static long lb_scan(__u32 i, struct lb_choice *choice)
 
 static long lb_try_tier(__u32 i, struct lb_choice *choice)
 {
+	struct lb_segment *segment;
+
 	choice->first = choice->end;
 	choice->total = 0;
 	if (choice->first >= choice->segments)
@@ -297,6 +305,10 @@ static long lb_try_tier(__u32 i, struct lb_choice *choice)
 		return 1;
 	choice->scanned = 0;
 	lb_draw(choice, mix32(choice->hash + LB_PROBES_MAX * HASH_STEP));
+	segment = lb_segment(choice, choice->index);
+	if (!segment || !segment->backends)
+		return 1;
+	choice->at %= segment->backends;
 	bpf_loop(LB_SCAN_MAX + 2 * LB_SEGMENTS_MAX, lb_scan, choice, 0);
 	return choice->slot != 0;
 }

@@ -16,10 +16,11 @@ public sealed record PinnedFrontend(
     L3n4Addr Address, uint ServiceId, ushort Generation, ServiceAffinity Affinity, IReadOnlyList<PinnedSegment> Segments);
 
 /// <param name="Tier">0 is used first.</param>
+/// <param name="Weight">Its share of the tier's flows is this against the sum of the tier's weights.</param>
 /// <param name="TableSize">Entries of its table.</param>
 /// <param name="Table">Index into <paramref name="Backends"/> per entry.</param>
 public sealed record PinnedSegment(
-    byte Tier, uint ClusterId, bool ClusterUp, int TableSize, IReadOnlyList<ushort> Table, IReadOnlyList<PinnedBackend> Backends);
+    byte Tier, uint ClusterId, bool ClusterUp, uint Weight, int TableSize, IReadOnlyList<ushort> Table, IReadOnlyList<PinnedBackend> Backends);
 
 /// <param name="Slot">Index into lb_backends.</param>
 public sealed record PinnedBackend(uint Slot, L3n4Addr Address, uint ClusterId, BackendState State);
@@ -170,7 +171,7 @@ public sealed class PinnedMaps : IDisposable
                 return null;
             var segments = new List<PinnedSegment>();
             for (var i = 0; i < word.Segments; i++)
-                segments.Add(ReadSegment(_lb.Arena[word.Block + (uint)(i / LbLimits.SegmentsPerBlock)][i % LbLimits.SegmentsPerBlock]));
+                segments.Add(ReadSegment(_lb.Arena[word.Block + (uint)((i + 1) / LbLimits.SlotsPerBlock)][(i + 1) % LbLimits.SlotsPerBlock]));
             var affinity = (word.Flags & LbServiceFlags.AffinityLocal) != 0 ? ServiceAffinity.Local
                 : (word.Flags & LbServiceFlags.AffinityRemote) != 0 ? ServiceAffinity.Remote : ServiceAffinity.None;
             Thread.MemoryBarrier();
@@ -194,6 +195,6 @@ public sealed class PinnedMaps : IDisposable
             if (backend.ToL3n4Addr() is { } address)
                 backends.Add(new PinnedBackend(segment.BackendBase + i, address, backend.ClusterId, (BackendState)backend.State));
         }
-        return new PinnedSegment(segment.Tier, segment.ClusterId, IsUp(segment.ClusterId), segment.TableSize, table, backends);
+        return new PinnedSegment(segment.Tier, segment.ClusterId, IsUp(segment.ClusterId), segment.EffectiveWeight, segment.TableSize, table, backends);
     }
 }

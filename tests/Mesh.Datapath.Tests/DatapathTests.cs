@@ -19,6 +19,8 @@ public sealed class DatapathTests : IDisposable
     private readonly BpfFileSystem _files = new();
     private readonly DesiredState _desired = new();
 
+    private static string Version => $"v{Abi.Version}";
+
     public DatapathTests()
     {
         _space.Shell("sh", "-c", "ip link set lo up; ip link add eth0 type veth peer name wire; ip link set eth0 mtu 1450 up; "
@@ -143,7 +145,7 @@ public sealed class DatapathTests : IDisposable
             new[] { "10.1.0.7", "fd00:1::7" }.Select(address => $"{address} 7 {index} 65537 02:00:00:00:00:01 02:00:00:00:00:02"),
             Read(maps => maps.Endpoints()).Where(endpoint => !endpoint.IsHost).Select(endpoint =>
                 $"{endpoint.Address} {endpoint.Id} {endpoint.InterfaceIndex} {endpoint.Identity} {endpoint.Mac} {endpoint.HostMac}"));
-        Assert.True(File.Exists(Path.Combine(_files.Path, "v1", "links", $"endpoint_{index}")));
+        Assert.True(File.Exists(Path.Combine(_files.Path, Version, "links", $"endpoint_{index}")));
 
         _space.Run(() =>
         {
@@ -162,7 +164,7 @@ public sealed class DatapathTests : IDisposable
         });
 
         Assert.DoesNotContain(Read(maps => maps.Endpoints()), endpoint => !endpoint.IsHost);
-        Assert.False(File.Exists(Path.Combine(_files.Path, "v1", "links", $"endpoint_{index}")));
+        Assert.False(File.Exists(Path.Combine(_files.Path, Version, "links", $"endpoint_{index}")));
     }
 
     [Fact]
@@ -216,13 +218,13 @@ public sealed class DatapathTests : IDisposable
     public void Maps_of_another_layout_are_left_alone_and_the_mend_is_named()
     {
         _space.Run(() => Datapath.Start(Options, _desired).Dispose());
-        using (var state = Mesh.Bpf.BpfMaps.OpenPinnedArray<AgentStateValue>(Path.Combine(_files.Path, "v1", "maps", "agent_state")))
+        using (var state = Mesh.Bpf.BpfMaps.OpenPinnedArray<AgentStateValue>(Path.Combine(_files.Path, Version, "maps", "agent_state")))
             state[0].Abi ^= 1;
 
         var error = Assert.Throws<DatapathException>(() => _space.Run(() => Datapath.Start(Options, _desired).Dispose()));
 
         Assert.Contains("have layout", error.Message);
-        Assert.Contains($"remove {_files.Path}/v1", error.Message);
+        Assert.Contains($"remove {_files.Path}/{Version}", error.Message);
     }
 
     [Fact]
@@ -233,7 +235,7 @@ public sealed class DatapathTests : IDisposable
 
         Assert.Contains("dstport 8473", _space.Shell("ip", "-d", "link", "show", "mesh_vxlan"));
         var index = IndexOf("mesh_vxlan");
-        using var link = Mesh.Bpf.BpfLink.TryOpenPinned(Path.Combine(_files.Path, "v1", "links", "mesh_vxlan"))!;
+        using var link = Mesh.Bpf.BpfLink.TryOpenPinned(Path.Combine(_files.Path, Version, "links", "mesh_vxlan"))!;
         Assert.Equal(index, link.Info().InterfaceIndex);
     }
 
@@ -273,7 +275,7 @@ public sealed class DatapathTests : IDisposable
         File.ReadLines("/proc/mounts").Select(line => line.Split(' ')).First(fields => fields[2] == "cgroup2")[1];
 
     private IEnumerable<string?> Links() =>
-        Directory.EnumerateFileSystemEntries(Path.Combine(_files.Path, "v1", "links")).Select(Path.GetFileName).Order();
+        Directory.EnumerateFileSystemEntries(Path.Combine(_files.Path, Version, "links")).Select(Path.GetFileName).Order();
 
     private IEnumerable<string> Addresses(bool host) =>
         Read(maps => maps.Endpoints()).Where(endpoint => endpoint.IsHost == host).Select(endpoint => endpoint.Address.ToString());

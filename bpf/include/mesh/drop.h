@@ -26,7 +26,7 @@ enum drop_reason {
 #define COUNTER_EGRESS	0	/* from a pod or the host */
 #define COUNTER_INGRESS	1	/* from the tunnel */
 
-#define COUNTERS_MAX	64	/* index = reason * 2 + direction */
+#define COUNTERS_MAX	256	/* index = reason * 2 + direction */
 
 /* Value of counters (per CPU). */
 struct counter {

@@ -3,7 +3,7 @@
  * Load balancing. A lookup is
  *   lb4_services/lb6_services (hash)  →  service id
  *   lb_services[id] (one u64)         →  where the service's table lies: THE commit word, written with one release store
- *   lb_arena[block]                   →  header: segments, one per (cluster, tier); then their tables
+ *   lb_arena[block]                   →  header: lb_service_info, then segments, one per (cluster, tier); elsewhere their tables
  *   lb_backends[base + table[hash]]   →  address, and a state byte that takes one backend out with one store
  *   cluster_liveness                  →  a bit per cluster that takes a whole cluster out with one store
  * Only the agent writes; the three arrays are memory-mapped (BPF_F_MMAPABLE). The order of an update is: new backends, new
@@ -18,17 +18,23 @@
 #define LB_BACKENDS_MAX		524288		/* backend slots; 0 is never used */
 #define LB_ARENA_BLOCKS		262144		/* of 64 bytes: 16 MiB; 0 is never used */
 #define LB_BLOCK_BYTES		64
-#define LB_SEGMENTS_PER_BLOCK	4
+#define LB_SLOTS_PER_BLOCK	2		/* of 32 bytes in a header: slot 0 is the info, slot 1 + i is segment i */
 #define LB_SEGMENTS_MAX		64		/* per service */
 #define LB_PROBES_MAX		8		/* rehashes before the bounded scan */
 #define LB_SCAN_MAX		64		/* backends scanned when every probe hit a dead one */
+
+/* Who asks. The external entry always exists and answers for both unless it is marked LB_SERVICE_TWO_SCOPES. */
+enum lb_scope {
+	LB_SCOPE_EXTERNAL = 0,	/* from outside the cluster */
+	LB_SCOPE_INTERNAL = 1,	/* pods and hosts of the cluster */
+};
 
 /* Key of lb4_services: a frontend. */
 struct lb4_key {
 	__be32	address;
 	__be16	port;
 	__u8	protocol;	/* IPPROTO_* */
-	__u8	scope;		/* 0 external, 1 internal */
+	__u8	scope;		/* enum lb_scope */
 };
 
 /* Key of lb6_services. */
@@ -46,7 +52,7 @@ struct lb_service_id {
 
 /* Value of lb_services: exactly 8 bytes, always read and written whole. All zero = no such service. */
 struct lb_service {
-	__u32	block;		/* first arena block of the header; 0 with segments == 0 = a service without backends */
+	__u32	block;		/* first arena block of the header; 0 = no header: a service without backends or properties */
 	__u8	segments;	/* number of segments in the header */
 	__u8	flags;		/* LB_SERVICE_* */
 	__u16	generation;	/* grows with each commit, for people and tests */
@@ -55,10 +61,44 @@ struct lb_service {
 #define LB_SERVICE_PRESENT	0x01
 #define LB_SERVICE_AFFINITY_LOCAL	0x02	/* for display only: the tiers say it */
 #define LB_SERVICE_AFFINITY_REMOTE	0x04
+#define LB_SERVICE_TWO_SCOPES		0x08	/* there is an entry with scope LB_SCOPE_INTERNAL for clients of this cluster */
+#define LB_SERVICE_SESSION_AFFINITY	0x10	/* lb_service_info.affinity_seconds counts */
+#define LB_SERVICE_SOURCE_RANGES	0x20	/* lb_service_info.source_ranges counts */
+
+enum lb_forwarding {
+	LB_FORWARD_SNAT = 0,	/* the answer comes back through the node that took the packet in */
+	LB_FORWARD_DSR = 1,	/* the backend's node answers the client itself */
+};
+
+enum lb_algorithm {
+	LB_ALGORITHM_MAGLEV = 0,	/* by the flow's hash: every node would choose the same */
+	LB_ALGORITHM_RANDOM = 1,
+};
+
+enum lb_kind {
+	LB_KIND_CLUSTER_IP = 0,
+	LB_KIND_NODE_PORT = 1,
+	LB_KIND_LOAD_BALANCER = 2,
+	LB_KIND_EXTERNAL_IP = 3,
+};
+
+/* Slot 0 of a header: what holds for the service as a whole. 32 bytes, like a segment. */
+struct lb_service_info {
+	__u32	affinity_seconds;	/* a client keeps its backend until it has been silent for so long; 0 = none */
+	__u32	source_ranges;		/* key of its ranges in lb4_source_ranges, lb6_source_ranges; 0 = every source */
+	__u8	forwarding;		/* enum lb_forwarding, for packets from outside */
+	__u8	algorithm;		/* enum lb_algorithm */
+	__u8	kind;			/* enum lb_kind */
+	__u8	flags;			/* LB_INFO_* */
+	__u32	pad[5];
+};
+
+#define LB_INFO_LOCAL_ONLY	0x01	/* every backend is on this node: the traffic policy of the scope is Local */
 
 /*
  * One cluster's backends of one service. Segments are sorted by tier; a tier is used only when no lower one has a live backend.
- * A flow picks a segment with a chance proportional to its backends, then a backend by the segment's table.
+ * A flow picks a segment of the tier with chance weight / sum of weights, then a backend by the segment's table.
+ * Two segments of one service may share backends and table (with different tiers or weights).
  */
 struct lb_segment {
 	__u32	backend_base;	/* first of its backends in lb_backends */
@@ -68,14 +108,19 @@ struct lb_segment {
 	__u16	cluster_id;
 	__u8	tier;		/* 0 first */
 	__u8	flags;		/* LB_SEGMENT_* */
+	__u32	weight;		/* at most LB_WEIGHT_MAX; 0 = as many as backends */
+	__u32	pad[3];
 };
+
+#define LB_WEIGHT_MAX		0x2000000	/* so that the weights of LB_SEGMENTS_MAX segments add up in 32 bits */
 
 #define LB_SEGMENT_WIDE		0x01	/* table entries are __u16 instead of __u8: more than 255 backends */
 
-/* Unit of the arena: a header block of four segments, or 64 bytes of table. */
+/* Unit of the arena: two slots of a header, or 64 bytes of table. */
 struct lb_block {
 	union {
-		struct lb_segment	segments[LB_SEGMENTS_PER_BLOCK];
+		struct lb_service_info	info;		/* of a header's first block */
+		struct lb_segment	slots[LB_SLOTS_PER_BLOCK];
 		__u8			table[LB_BLOCK_BYTES];
 	};
 };

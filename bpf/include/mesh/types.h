@@ -10,7 +10,7 @@
 #include <linux/types.h>
 
 /* Raised whenever a pinned map's layout or meaning changes; part of the pin directory's name (v1, v2, …). */
-#define MESH_ABI_VERSION	1
+#define MESH_ABI_VERSION	2
 
 /* An address of either family: IPv4 takes the first four bytes, the rest is zero. Network byte order. */
 struct mesh_addr {

@@ -146,7 +146,7 @@ internal sealed class FrontendOperations : IOperations<L3n4Addr, Frontend>
 }
 
 /// <summary>A row's segments as they should stand in the kernel, sorted by tier and cluster; backends by address.</summary>
-internal sealed record SegmentPlan(LbServiceFlags Flags, IReadOnlyList<PlannedSegment> Segments)
+internal sealed record SegmentPlan(LbServiceFlags Flags, LbServiceInfo Info, IReadOnlyList<PlannedSegment> Segments)
 {
     internal static SegmentPlan For(Frontend row)
     {
@@ -165,10 +165,10 @@ internal sealed record SegmentPlan(LbServiceFlags Flags, IReadOnlyList<PlannedSe
             if (backends.Length > Maglev.BackendsMax)
                 throw new DatapathException(
                     $"{backends.Length} backends in cluster {group.Key.ClusterId}: a segment's table holds at most {Maglev.BackendsMax}");
-            segments.Add(new PlannedSegment(group.Key.Tier, (ushort)group.Key.ClusterId, backends));
+            segments.Add(new PlannedSegment(group.Key.Tier, (ushort)group.Key.ClusterId, backends, Weight: 0));
         }
         return segments.Count <= LbLimits.SegmentsMax
-            ? new SegmentPlan(flags, segments)
+            ? new SegmentPlan(flags, new LbServiceInfo { Kind = (byte)row.Type }, segments)
             : throw new DatapathException($"backends in {segments.Count} groups of one cluster and tier: at most {LbLimits.SegmentsMax}");
     }
 
@@ -188,7 +188,8 @@ internal sealed record SegmentPlan(LbServiceFlags Flags, IReadOnlyList<PlannedSe
     }
 }
 
-internal sealed record PlannedSegment(byte Tier, ushort ClusterId, LbBackend[] Backends)
+/// <param name="Weight">Share of the tier's flows; 0 = as many as backends. Two segments may have the same backends.</param>
+internal sealed record PlannedSegment(byte Tier, ushort ClusterId, LbBackend[] Backends, uint Weight)
 {
     internal ReadOnlySpan<byte> Bytes => MemoryMarshal.AsBytes(Backends.AsSpan());
 }

@@ -1,3 +1,4 @@
+using System.Runtime.CompilerServices;
 using System.Runtime.InteropServices;
 using Mesh.Datapath.Maps;
 
@@ -15,6 +16,9 @@ internal sealed class ServiceStore
     private readonly RangeAllocator _ids;
     private readonly RangeAllocator _blocks;
     private readonly RangeAllocator _slots;
+
+    /// <summary>How many segments of published headers use the backends and table that begin at a slot.</summary>
+    private readonly Dictionary<uint, int> _uses = [];
 
     internal ServiceStore(LbMaps maps, GracePeriod grace)
     {
@@ -55,7 +59,10 @@ internal sealed class ServiceStore
             while (taken.Count <= wanted.Count && wanted[taken.Count - 1] is var run && run.Owner.TryReserve(run.Start, run.Length))
                 taken.Add(run);
             if (taken.Count > wanted.Count)
+            {
+                Use(Segments(word));
                 return true;
+            }
         }
         // Free() wipes backend slots; here nothing may be written, and none of these has been ours. The id stays taken: the hash
         // map still leads to it, and another service must not be found there.
@@ -69,14 +76,15 @@ internal sealed class ServiceStore
     internal bool TryUpdateInPlace(uint id, SegmentPlan plan)
     {
         var word = _maps.Services.Observe(id);
-        if (word.Flags != plan.Flags || word.Segments != plan.Segments.Count)
+        if (word.Flags != plan.Flags || word.Segments != plan.Segments.Count || !SameInfo(InfoOf(word), plan.Info))
             return false;
         (uint Slot, byte State)? changed = null;
         for (var i = 0; i < plan.Segments.Count; i++)
         {
             var planned = plan.Segments[i];
             var segment = SegmentOf(word, i);
-            if (segment.Tier != planned.Tier || segment.ClusterId != planned.ClusterId || segment.Backends != planned.Backends.Length)
+            if (segment.Tier != planned.Tier || segment.ClusterId != planned.ClusterId || segment.Weight != planned.Weight
+                || segment.Backends != planned.Backends.Length)
                 return false;
             var present = BackendsOf(segment);
             if (planned.Bytes.SequenceEqual(MemoryMarshal.AsBytes(present)))
@@ -87,15 +95,17 @@ internal sealed class ServiceStore
                 if (kernel.State == wanted.State && SameBytes(kernel, wanted))
                     continue;
                 kernel.State = wanted.State;
-                if (changed is not null || !SameBytes(kernel, wanted))
+                var change = (segment.BackendBase + (uint)k, wanted.State);
+                // Segments that share their backends tell the same change again.
+                if ((changed is not null && changed != change) || !SameBytes(kernel, wanted))
                     return false;
-                changed = (segment.BackendBase + (uint)k, wanted.State);
+                changed = change;
             }
         }
-        if (changed is { } change)
+        if (changed is { } only)
         {
-            BeforeStore($"state of backend {change.Slot}");
-            Volatile.Write(ref _maps.Backends[change.Slot].State, change.State);
+            BeforeStore($"state of backend {only.Slot}");
+            Volatile.Write(ref _maps.Backends[only.Slot].State, only.State);
         }
         return true;
     }
@@ -112,9 +122,9 @@ internal sealed class ServiceStore
         try
         {
             for (var i = 0; i < segments.Length; i++)
-                segments[i] = Find(old, plan.Segments[i]) ?? Write(plan.Segments[i], fresh);
-            if (segments.Length > 0)
-                header = WriteHeader(segments, fresh);
+                segments[i] = Find(old, plan.Segments[i]) ?? Find(segments.AsSpan(0, i), plan.Segments[i]) ?? Write(plan.Segments[i], fresh);
+            if (segments.Length > 0 || !SameInfo(plan.Info, default))
+                header = WriteHeader(plan.Info, segments, fresh);
         }
         catch (DatapathException)
         {
@@ -131,7 +141,9 @@ internal sealed class ServiceStore
             Flags = plan.Flags,
             Generation = (ushort)(before.Generation + 1),
         });
-        Retire(before, old, keep: segments);
+        Use(segments);
+        if (!isNew)
+            Retire(before, old);
     }
 
     /// <summary>For a service that is in no hash map any more.</summary>
@@ -141,7 +153,7 @@ internal sealed class ServiceStore
         BeforeStore($"clear service {id}");
         _maps.Services.Publish(id, new LbService { Generation = before.Generation });
         if ((before.Flags & LbServiceFlags.Present) != 0)
-            Retire(before, Segments(before), keep: []);
+            Retire(before, Segments(before));
         _grace.Retire(_ids, id, 1);
     }
 
@@ -167,17 +179,21 @@ internal sealed class ServiceStore
         return segments;
     }
 
+    /// <summary>All zero for a service without a header.</summary>
+    internal LbServiceInfo InfoOf(LbService word) =>
+        word.Block == 0 ? default : Unsafe.As<LbBlock, LbServiceInfo>(ref _maps.Arena[word.Block]);
+
     private LbSegment SegmentOf(LbService word, int index) =>
-        _maps.Arena[word.Block + (uint)(index / LbLimits.SegmentsPerBlock)][index % LbLimits.SegmentsPerBlock];
+        _maps.Arena[word.Block + (uint)((index + 1) / LbLimits.SlotsPerBlock)][(index + 1) % LbLimits.SlotsPerBlock];
 
     private Span<LbBackend> BackendsOf(LbSegment segment) => _maps.Backends.Span.Slice((int)segment.BackendBase, segment.Backends);
 
-    private static uint HeaderBlocks(int segments) => (uint)(segments + LbLimits.SegmentsPerBlock - 1) / LbLimits.SegmentsPerBlock;
+    private static uint HeaderBlocks(int segments) => (uint)segments / LbLimits.SlotsPerBlock + 1;
 
     /// <summary>Everything the word leads to lies within the maps.</summary>
     private bool IsSound(LbService word)
     {
-        if (word.Segments == 0)
+        if (word.Segments == 0 && word.Block == 0)
             return true;
         if (word.Segments > LbLimits.SegmentsMax || word.Block == 0
             || (ulong)word.Block + HeaderBlocks(word.Segments) > _maps.Arena.Info.MaxEntries)
@@ -188,12 +204,13 @@ internal sealed class ServiceStore
             && segment.Table / LbLimits.BlockBytes + (ulong)segment.TableBlocks <= _maps.Arena.Info.MaxEntries);
     }
 
+    /// <summary>What the word leads to; backends and a table that several of its segments share are one run each.</summary>
     private List<(RangeAllocator Owner, uint Start, uint Length)> Reached(LbService word)
     {
         var runs = new List<(RangeAllocator, uint, uint)>();
-        if (word.Segments > 0)
+        if (word.Block > 0)
             runs.Add((_blocks, word.Block, HeaderBlocks(word.Segments)));
-        foreach (var segment in Segments(word))
+        foreach (var segment in Segments(word).DistinctBy(segment => (segment.BackendBase, segment.Backends, segment.Table, segment.TableBlocks)))
         {
             runs.Add((_slots, segment.BackendBase, segment.Backends));
             runs.Add((_blocks, segment.Table / LbLimits.BlockBytes, segment.TableBlocks));
@@ -201,25 +218,35 @@ internal sealed class ServiceStore
         return runs;
     }
 
-    private void Retire(LbService word, LbSegment[] old, LbSegment[] keep)
+    private void Use(LbSegment[] segments)
     {
-        if (old.Length > 0)
-            _grace.Retire(_blocks, word.Block, HeaderBlocks(old.Length));
+        foreach (var segment in segments)
+            CollectionsMarshal.GetValueRefOrAddDefault(_uses, segment.BackendBase, out _)++;
+    }
+
+    /// <summary>Gives up a header and, where no other uses them, the backends and tables of its segments.</summary>
+    private void Retire(LbService word, LbSegment[] old)
+    {
+        if (word.Block > 0)
+            _grace.Retire(_blocks, word.Block, HeaderBlocks(word.Segments));
         foreach (var segment in old)
         {
-            if (keep.Any(kept => kept.BackendBase == segment.BackendBase))
+            ref var uses = ref CollectionsMarshal.GetValueRefOrNullRef(_uses, segment.BackendBase);
+            if (--uses > 0)
                 continue;
+            _uses.Remove(segment.BackendBase);
             _grace.Retire(_slots, segment.BackendBase, segment.Backends);
             _grace.Retire(_blocks, segment.Table / LbLimits.BlockBytes, segment.TableBlocks);
         }
     }
 
-    private LbSegment? Find(LbSegment[] old, PlannedSegment planned)
+    /// <summary>A segment with these backends, whatever its tier and weight.</summary>
+    private LbSegment? Find(ReadOnlySpan<LbSegment> present, PlannedSegment planned)
     {
-        foreach (var segment in old)
+        foreach (var segment in present)
             if (segment.ClusterId == planned.ClusterId && segment.Backends == planned.Backends.Length
                 && planned.Bytes.SequenceEqual(MemoryMarshal.AsBytes(BackendsOf(segment))))
-                return segment with { Tier = planned.Tier };
+                return segment with { Tier = planned.Tier, Weight = planned.Weight };
         return null;
     }
 
@@ -232,6 +259,7 @@ internal sealed class ServiceStore
             TableSize = Maglev.TableSize(count),
             ClusterId = planned.ClusterId,
             Tier = planned.Tier,
+            Weight = planned.Weight,
             Flags = count > byte.MaxValue ? LbSegmentFlags.Wide : LbSegmentFlags.None,
         };
         segment.BackendBase = Allocate(_slots, (uint)count);
@@ -261,7 +289,7 @@ internal sealed class ServiceStore
             place[i] = (byte)table[i];
     }
 
-    private uint WriteHeader(LbSegment[] segments, List<(RangeAllocator Owner, uint Start, uint Length)> fresh)
+    private uint WriteHeader(LbServiceInfo info, LbSegment[] segments, List<(RangeAllocator Owner, uint Start, uint Length)> fresh)
     {
         var length = HeaderBlocks(segments.Length);
         var header = Allocate(_blocks, length);
@@ -269,7 +297,8 @@ internal sealed class ServiceStore
         BeforeStore($"header at block {header}");
         var place = MemoryMarshal.Cast<LbBlock, LbSegment>(_maps.Arena.Span.Slice((int)header, (int)length));
         place.Clear();
-        segments.CopyTo(place);
+        place[0] = Unsafe.BitCast<LbServiceInfo, LbSegment>(info);
+        segments.CopyTo(place[1..]);
         return header;
     }
 
@@ -283,6 +312,9 @@ internal sealed class ServiceStore
             ?? throw new DatapathException(
                 $"map {allocator.Map} is full: {allocator.Used} of {allocator.Capacity} in use, {length} more in a row wanted");
     }
+
+    private static bool SameInfo(LbServiceInfo left, LbServiceInfo right) =>
+        MemoryMarshal.AsBytes(new ReadOnlySpan<LbServiceInfo>(in left)).SequenceEqual(MemoryMarshal.AsBytes(new ReadOnlySpan<LbServiceInfo>(in right)));
 
     private static bool SameBytes(LbBackend left, LbBackend right) => BytesOf(in left).SequenceEqual(BytesOf(in right));
 

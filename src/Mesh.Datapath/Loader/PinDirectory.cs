@@ -4,7 +4,7 @@ using Mesh.Datapath.Maps;
 namespace Mesh.Datapath.Loader;
 
 /// <summary>
-/// Where the datapath lives while nobody runs: BPFROOT/v1/maps and BPFROOT/v1/links. The version is the ABI's, so that an agent of
+/// Where the datapath lives while nobody runs: BPFROOT/v2/maps and BPFROOT/v2/links. The version is the ABI's, so that an agent of
 /// another layout never adopts these maps by mistake.
 /// </summary>
 public sealed class PinDirectory

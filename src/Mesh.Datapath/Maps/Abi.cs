@@ -10,7 +10,7 @@ namespace Mesh.Datapath.Maps;
 public static unsafe class Abi
 {
     /// <summary>MESH_ABI_VERSION.</summary>
-    public const uint Version = 1;
+    public const uint Version = 2;
 
     /// <summary>The version and a checksum of all layouts: what agent_state.abi says of the maps beside it.</summary>
     public static ulong Word => (ulong)Version << 32 | Checksum();
@@ -95,6 +95,7 @@ public static unsafe class Abi
         LbServiceId id = default;
         LbService service = default;
         LbSegment segment = default;
+        LbServiceInfo info = default;
         LbBackend backend = default;
         return
         [
@@ -120,7 +121,14 @@ public static unsafe class Abi
                 At("backend_base", ref segment, ref segment.BackendBase), At("table", ref segment, ref segment.Table),
                 At("backends", ref segment, ref segment.Backends), At("table_size", ref segment, ref segment.TableSize),
                 At("cluster_id", ref segment, ref segment.ClusterId), At("tier", ref segment, ref segment.Tier),
-                At("flags", ref segment, ref segment.Flags),
+                At("flags", ref segment, ref segment.Flags), At("weight", ref segment, ref segment.Weight),
+                At("pad", ref segment, ref segment.Pad),
+            ]),
+            new("lb_service_info", (uint)sizeof(LbServiceInfo),
+            [
+                At("affinity_seconds", ref info, ref info.AffinitySeconds), At("source_ranges", ref info, ref info.SourceRanges),
+                At("forwarding", ref info, ref info.Forwarding), At("algorithm", ref info, ref info.Algorithm),
+                At("kind", ref info, ref info.Kind), At("flags", ref info, ref info.Flags), At("pad", ref info, ref info.Pad),
             ]),
             new("lb_block", (uint)sizeof(LbBlock), []),
             new("lb_backend", (uint)sizeof(LbBackend),

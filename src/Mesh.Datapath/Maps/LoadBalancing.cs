@@ -7,8 +7,13 @@ namespace Mesh.Datapath.Maps;
 public static class LbLimits
 {
     public const int BlockBytes = 64;
-    public const int SegmentsPerBlock = 4;
+
+    /// <summary>Slots of 32 bytes in a header: slot 0 is the info, slot 1 + i is segment i.</summary>
+    public const int SlotsPerBlock = 2;
     public const int SegmentsMax = 64;
+
+    /// <summary>So that the weights of all segments add up in 32 bits.</summary>
+    public const uint WeightMax = 0x2000000;
     public const int ClusterWords = 8;
     public const int Clusters = ClusterWords * 64;
 }
@@ -71,6 +76,67 @@ public enum LbServiceFlags : byte
     Present = 0x01,
     AffinityLocal = 0x02,
     AffinityRemote = 0x04,
+
+    /// <summary>There is an entry of internal scope for clients of this cluster.</summary>
+    TwoScopes = 0x08,
+
+    /// <summary><see cref="LbServiceInfo.AffinitySeconds"/> counts.</summary>
+    SessionAffinity = 0x10,
+
+    /// <summary><see cref="LbServiceInfo.SourceRanges"/> counts.</summary>
+    SourceRanges = 0x20,
+}
+
+/// <summary>enum lb_scope: who asks.</summary>
+public enum LbScope : byte
+{
+    /// <summary>From outside the cluster; the entry that always exists.</summary>
+    External = 0,
+
+    /// <summary>Pods and hosts of the cluster.</summary>
+    Internal = 1,
+}
+
+/// <summary>struct lb_service_info: slot 0 of a header, what holds for the service as a whole.</summary>
+public struct LbServiceInfo
+{
+    /// <summary>A client keeps its backend until it has been silent for so long; 0 = none.</summary>
+    public uint AffinitySeconds;
+
+    /// <summary>Key of its ranges in lb4_source_ranges and lb6_source_ranges; 0 = every source.</summary>
+    public uint SourceRanges;
+
+    /// <summary>enum lb_forwarding: 0 SNAT, 1 DSR.</summary>
+    public byte Forwarding;
+
+    /// <summary>enum lb_algorithm: 0 Maglev, 1 random.</summary>
+    public byte Algorithm;
+
+    /// <summary>enum lb_kind, numbered as <see cref="Mesh.ControlPlane.LoadBalancing.ServiceType"/>.</summary>
+    public byte Kind;
+    public LbInfoFlags Flags;
+    public LbInfoPad Pad;
+}
+
+[Flags]
+public enum LbInfoFlags : byte
+{
+    None = 0,
+
+    /// <summary>Every backend is on this node: the traffic policy of the scope is Local.</summary>
+    LocalOnly = 0x01,
+}
+
+[InlineArray(5)]
+public struct LbInfoPad
+{
+    private uint _first;
+}
+
+[InlineArray(3)]
+public struct LbSegmentPad
+{
+    private uint _first;
 }
 
 /// <summary>struct lb_segment: one cluster's backends of one tier of one service.</summary>
@@ -86,6 +152,12 @@ public struct LbSegment
     public byte Tier;
     public LbSegmentFlags Flags;
 
+    /// <summary>Share of the tier's flows; 0 = as many as backends.</summary>
+    public uint Weight;
+    public LbSegmentPad Pad;
+
+    public readonly uint EffectiveWeight => Weight == 0 ? Backends : Weight;
+
     public readonly int TableBytes => TableSize * ((Flags & LbSegmentFlags.Wide) != 0 ? 2 : 1);
 
     public readonly uint TableBlocks => (uint)(TableBytes + LbLimits.BlockBytes - 1) / LbLimits.BlockBytes;
@@ -98,8 +170,8 @@ public enum LbSegmentFlags : byte
     Wide = 0x01,
 }
 
-/// <summary>struct lb_block: 64 bytes of header or table.</summary>
-[InlineArray(LbLimits.SegmentsPerBlock)]
+/// <summary>struct lb_block: 64 bytes of header or table. Slot 0 of a header's first block is an <see cref="LbServiceInfo"/>.</summary>
+[InlineArray(LbLimits.SlotsPerBlock)]
 public struct LbBlock
 {
     private LbSegment _first;

@@ -29,7 +29,7 @@ internal sealed class PinnedTestMaps : IDisposable
         Make<IPCache4PrefixKey, IPCacheValue>("ipcache4_prefixes", MapInfo.TypeLpmTrie, prefixes, NoPrealloc);
         Make<IPCache6PrefixKey, IPCacheValue>("ipcache6_prefixes", MapInfo.TypeLpmTrie, prefixes, NoPrealloc);
         Make<EndpointKey, EndpointValue>("endpoints", MapInfo.TypeHash, 64);
-        Make<uint, CounterValue>("counters", MapInfo.TypePerCpuArray, 64);
+        Make<uint, CounterValue>("counters", MapInfo.TypePerCpuArray, 256);
     }
 
     internal PinDirectory Pins { get; }

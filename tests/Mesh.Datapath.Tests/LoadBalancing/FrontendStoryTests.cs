@@ -1,5 +1,7 @@
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.ControlPlane.RemoteClusters;
+using Mesh.Datapath.LoadBalancing;
+using Mesh.Datapath.Maps;
 using Mesh.Model;
 using static Mesh.Datapath.Tests.LoadBalancing.Rows;
 
@@ -44,6 +46,63 @@ public sealed class FrontendStoryTests : IDisposable
         _node.Update(Frontend(Vip));
 
         Assert.Empty(Assert.Single(_node.Reader.Frontends()).Segments);
+    }
+
+    [Fact]
+    public void Two_tiers_with_the_same_backends_share_them_until_both_are_gone()
+    {
+        var id = _node.Store.AllocateId();
+        var (blocks, slots) = (_node.Store.Blocks.Used, _node.Store.Slots.Used);
+        LbBackend[] backends = [Encoded("10.1.0.1"), Encoded("10.1.0.2")];
+
+        _node.Store.Commit(id, Plan(new(0, 2, backends, 10), new(1, 2, backends, 5)), isNew: true);
+
+        var shared = _node.Store.Segments(_node.Kernel.Services.Observe(id));
+        Assert.Equal((2, shared[0].BackendBase, shared[0].Table), (shared.Length, shared[1].BackendBase, shared[1].Table));
+        Assert.Equal([(0, 10u), (1, 5u)], shared.Select(segment => ((int)segment.Tier, segment.Weight)));
+        Assert.Equal(slots + 2, _node.Store.Slots.Used);
+
+        _node.Store.Commit(id, Plan(new PlannedSegment(1, 2, backends, 5)), isNew: false);
+        _node.Grace.Collect();
+        Assert.Equal(shared[0].BackendBase, _node.Store.Segments(_node.Kernel.Services.Observe(id))[0].BackendBase);
+        Assert.Equal(slots + 2, _node.Store.Slots.Used);
+
+        _node.Store.Remove(id);
+        _node.Grace.Collect();
+        Assert.Equal((blocks, slots), (_node.Store.Blocks.Used, _node.Store.Slots.Used));
+
+        static SegmentPlan Plan(params PlannedSegment[] segments) => new(LbServiceFlags.Present, default, segments);
+
+        static LbBackend Encoded(string address) => new()
+        {
+            Address = MeshAddress.From(IpAddr.Parse(address)),
+            Port = BigEndianUInt16.FromHost(80),
+            ClusterId = 2,
+            Family = Family.IPv4,
+        };
+    }
+
+    [Fact]
+    public void A_restart_adopts_backends_that_two_segments_share()
+    {
+        _node.Update(Frontend(Vip, Backend("10.2.0.1:8080/TCP", 2)));
+        var id = _node.Reader.Frontends()[0].ServiceId;
+        var first = _node.Store.Segments(_node.Kernel.Services.Observe(id))[0];
+        var block = _node.Kernel.Services.Observe(id).Block;
+        var used = (_node.Store.Blocks.Used, _node.Store.Slots.Used);
+        // As another version of the agent may have left it: a second tier on the same backends.
+        _node.Kernel.Arena[block + 1][0] = first with { Tier = 1 };
+        _node.Kernel.Services.Publish(id, _node.Kernel.Services.Observe(id) with { Segments = 2 });
+        _node.Store.Blocks.TryReserve(block + 1, 1);
+
+        _node.Restart();
+
+        Assert.Equal(1, _node.Operations.Count);
+        Assert.Equal(2, _node.Reader.Frontends()[0].Segments.Count);
+        _node.Delete(Address(Vip));
+        _node.Grace.Collect();
+        Assert.Equal((0u, 0u), (_node.Store.Blocks.Used, _node.Store.Slots.Used));
+        Assert.NotEqual(used, (0u, 0u));
     }
 
     [Fact]

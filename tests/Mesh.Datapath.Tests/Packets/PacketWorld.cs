@@ -226,7 +226,7 @@ public sealed class PacketWorld : IDisposable
     }
 
     private ulong[] Counters() =>
-        [.. Enumerable.Range(0, 64).Select(index => Sum(_counters.GetPerCpu((uint)index)!))];
+        [.. Enumerable.Range(0, 256).Select(index => Sum(_counters.GetPerCpu((uint)index)!))];
 
     internal static ulong Sum(CounterValue[] copies) => copies.Aggregate(0ul, (sum, counter) => sum + counter.Packets);
 

@@ -28,6 +28,19 @@ public sealed class SelectionTests
     }
 
     [Fact]
+    public void Shares_follow_weights_where_there_are_any()
+    {
+        _world.Tables.Set(Names.V4.Virtual, 80, Frame.Tcp,
+            new Segment(1, 0, Backend.At("10.3.1.1", 80)) { Weight = 90 },
+            new Segment(2, 0, [.. Enumerable.Range(1, 10).Select(i => Backend.At($"10.3.2.{i}", 80))]));
+
+        var counts = Choices(2000).GroupBy(choice => choice.Cluster).ToDictionary(group => group.Key, group => group.Count());
+
+        Assert.InRange(counts[1], 1740, 1860);
+        Assert.Equal(10, Choices(2000).Where(choice => choice.Cluster == 2).Distinct().Count());
+    }
+
+    [Fact]
     public void A_cluster_that_goes_down_moves_only_its_own_flows()
     {
         SetThreeClusters();
@@ -129,8 +142,8 @@ public sealed class SelectionTests
         Assert.Equal(PacketWorld.Redirect, _world.FromPod(sent).Verdict);
         _world.ForgetFlows();
         _world.Tables.Services.Publish(id, good);
-        _world.Tables.Arena[good.Block][0].TableSize = 0;
-        _world.Tables.Arena[good.Block][0].BackendBase = 600_000;
+        _world.Tables.Arena[good.Block][1].TableSize = 0;
+        _world.Tables.Arena[good.Block][1].BackendBase = 600_000;
         _world.FromPod(sent).Dropped(DropReason.NoServiceBackend);
     }
 
@@ -139,7 +152,7 @@ public sealed class SelectionTests
     {
         var state = Gen.Frequency((5, Gen.Const(ServiceTables.Active)), (2, Gen.Const(ServiceTables.Dead)),
             (1, Gen.Const(ServiceTables.Draining)), (1, Gen.Const(ServiceTables.Maintenance)));
-        var segment = Gen.Select(Gen.Int[1, 511], Gen.Int[0, 2], state.Array[1, 20], Gen.Bool);
+        var segment = Gen.Select(Gen.Int[1, 511], Gen.Int[0, 2], state.Array[1, 20], Gen.Bool, Gen.OneOf(Gen.Const(0u), Gen.UInt[1, 400]));
         var sample = Gen.Select(segment.Array[0, 12], Gen.Int[0, 511].Array[0, 6], Gen.Bool, Gen.Bool, Gen.UInt);
 
         sample.Sample((segments, down, v6, udp, seed) =>
@@ -151,7 +164,7 @@ public sealed class SelectionTests
             Backend Next(byte state) =>
                 Backend.At(v6 ? $"fd00:3::{number++:x}" : $"10.3.{number / 200}.{number++ % 200 + 1}", 8080) with { State = state };
             var written = segments.OrderBy(one => one.Item2).Select(one =>
-                new Segment((ushort)one.Item1, (byte)one.Item2, [.. one.Item3.Select(Next)]) { Wide = one.Item4 }).ToArray();
+                new Segment((ushort)one.Item1, (byte)one.Item2, [.. one.Item3.Select(Next)]) { Wide = one.Item4, Weight = one.Item5 }).ToArray();
             _world.Tables.Set(names.Virtual, 80, protocol, written);
             foreach (var cluster in down.Concat(segments.Take(down.Length / 2).Select(one => one.Item1)))
                 _world.Tables.SetCluster(cluster, up: false);

@@ -10,6 +10,9 @@ internal sealed record Segment(ushort Cluster, byte Tier, params Backend[] Backe
 {
     public bool Wide { get; init; }
     public int TableSize { get; init; } = 251;
+
+    /// <summary>0: as many as backends.</summary>
+    public uint Weight { get; init; }
 }
 
 internal sealed record Backend(IpAddr Address, ushort Port)
@@ -73,9 +76,9 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
         if (!known)
             id = _nextService++;
         var header = _nextBlock;
-        _nextBlock += (uint)(segments.Length + LbLimits.SegmentsPerBlock - 1) / LbLimits.SegmentsPerBlock;
+        _nextBlock += (uint)segments.Length / LbLimits.SlotsPerBlock + 1;
         for (var i = 0; i < segments.Length; i++)
-            Arena[header + (uint)i / LbLimits.SegmentsPerBlock][i % LbLimits.SegmentsPerBlock] = Write(segments[i], protocol);
+            Arena[header + (uint)(i + 1) / LbLimits.SlotsPerBlock][(i + 1) % LbLimits.SlotsPerBlock] = Write(segments[i], protocol);
         Services.Publish(id, new LbService { Block = header, Segments = (byte)segments.Length, Flags = LbServiceFlags.Present });
         if (!known)
         {
@@ -130,7 +133,7 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
 
     private uint SelectInTier(LbSegment[] tier, uint hash, byte worst)
     {
-        var total = (uint)tier.Sum(segment => segment.Backends);
+        var total = (uint)tier.Sum(segment => segment.EffectiveWeight);
         for (var probe = 0u; probe < Probes; probe++)
         {
             var drawn = Mix(hash + probe * HashStep);
@@ -142,6 +145,7 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
                 return slot;
         }
         var (at, position) = Draw(tier, Mix(hash + unchecked(Probes * HashStep)), total);
+        position %= tier[at].Backends;
         for (int scanned = 0, steps = 0; scanned < ScanMax && steps < ScanMax + 2 * LbLimits.SegmentsMax; steps++)
         {
             if (position >= tier[at].Backends || !IsUp(tier[at].ClusterId))
@@ -161,8 +165,8 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
     {
         var position = (uint)((ulong)hash * total >> 32);
         var segment = 0;
-        while (position >= tier[segment].Backends)
-            position -= tier[segment++].Backends;
+        while (position >= tier[segment].EffectiveWeight)
+            position -= tier[segment++].EffectiveWeight;
         return (segment, position);
     }
 
@@ -173,7 +177,7 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
         && (Backends[slot].Node == 0 || Nodes[Backends[slot].Node].State == 0);
 
     private LbSegment At(uint block, int index) =>
-        Arena[block + (uint)index / LbLimits.SegmentsPerBlock][index % LbLimits.SegmentsPerBlock];
+        Arena[block + (uint)(index + 1) / LbLimits.SlotsPerBlock][(index + 1) % LbLimits.SlotsPerBlock];
 
     private uint Entry(LbSegment segment, int index) =>
         (segment.Flags & LbSegmentFlags.Wide) != 0
@@ -190,6 +194,7 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
             TableSize = (ushort)segment.TableSize,
             ClusterId = segment.Cluster,
             Tier = segment.Tier,
+            Weight = segment.Weight,
             Flags = segment.Wide ? LbSegmentFlags.Wide : LbSegmentFlags.None,
         };
         for (var i = 0; i < segment.TableSize; i++)
