@@ -1,5 +1,6 @@
 using System.Net;
 using Mesh.ControlPlane;
+using Mesh.Datapath;
 using Mesh.Model;
 
 namespace Mesh.Agent;
@@ -32,6 +33,9 @@ public sealed record AgentOptions
     public required string StateDirectory { get; init; }
 
     public ushort TunnelPort { get; init; } = 8472;
+
+    /// <summary>Single addresses of each family that the kernel's ipcache can hold.</summary>
+    public uint IPCacheMapMax { get; init; } = DatapathOptions.IPCacheMapMaxDefault;
 
     /// <summary>Where /metrics is served; null = nowhere.</summary>
     public IPEndPoint? PrometheusAddress { get; init; }

@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Net;
 using Mesh.ControlPlane;
+using Mesh.Datapath;
 using Mesh.Model;
 
 namespace Mesh.Agent;
@@ -14,6 +15,14 @@ internal sealed class CommandLine
     /// <summary>sun_path holds 108 bytes with the closing zero.</summary>
     private const int SocketPathMax = 107;
 
+    /// <summary>A node of the smallest mesh has some hundreds of addresses to know.</summary>
+    private const uint IPCacheMapMin = 1024;
+
+    /// <summary>511 clusters of 32,768 pods each; the kernel takes 256 MiB for an empty map of this size.</summary>
+    private const uint IPCacheMapMax = 16_777_216;
+
+    private static readonly string DefaultIPCacheMax = DatapathOptions.IPCacheMapMaxDefault.ToString(CultureInfo.InvariantCulture);
+
     private readonly Option<string> _clusterName = Flag("--cluster-name", "", "Name of this cluster: 1 to 32 of a-z, 0-9 and '-'.");
     private readonly Option<string> _clusterId = Flag("--cluster-id", "", "Number of this cluster, 1 to --max-connected-clusters.");
     private readonly Option<string> _maxClusters = Flag("--max-connected-clusters", "255", "255 or 511; the same in the whole mesh.");
@@ -25,13 +34,16 @@ internal sealed class CommandLine
     private readonly Option<string> _socket = Flag("--socket-path", "/var/run/cilium/cilium.sock", "Unix socket of the REST API.");
     private readonly Option<string> _stateDir = Flag("--state-dir", "/var/run/cilium/state", "Directory in which endpoints survive restarts.");
     private readonly Option<string> _tunnelPort = Flag("--tunnel-port", "8472", "UDP port of the VXLAN tunnel; the same in the whole mesh.");
+    private readonly Option<string> _ipcacheMax = Flag("--bpf-ipcache-map-max", DefaultIPCacheMax,
+        $"Addresses of each family that the ipcache maps hold, {IPCacheMapMin} to {IPCacheMapMax}; 16 to 32 bytes each while empty.");
     private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
 
     private readonly List<string> _faults = [];
 
     private IEnumerable<Option<string>> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _socket, _stateDir, _tunnelPort, _metrics,
+        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _socket, _stateDir, _tunnelPort,
+        _ipcacheMax, _metrics,
     ];
 
     /// <returns>Options, or an exit code when there is nothing to run (help, version, a fault).</returns>
@@ -78,6 +90,9 @@ internal sealed class CommandLine
             Fault(_source, value(_source), $"must be {ManifestsScheme}DIRECTORY");
         if (!ushort.TryParse(value(_tunnelPort), NumberStyles.None, CultureInfo.InvariantCulture, out var port) || port == 0)
             Fault(_tunnelPort, value(_tunnelPort), "must be 1 to 65535");
+        if (!uint.TryParse(value(_ipcacheMax), NumberStyles.None, CultureInfo.InvariantCulture, out var ipcache)
+            || ipcache is < IPCacheMapMin or > IPCacheMapMax)
+            Fault(_ipcacheMax, value(_ipcacheMax), $"must be {IPCacheMapMin} to {IPCacheMapMax}");
         return new AgentOptions
         {
             Cluster = new ClusterIdentity(value(_clusterName), id),
@@ -90,6 +105,7 @@ internal sealed class CommandLine
             SocketPath = ReadSocket(value(_socket)),
             StateDirectory = Given(_stateDir, value(_stateDir), "a directory"),
             TunnelPort = port,
+            IPCacheMapMax = ipcache,
             PrometheusAddress = ReadEndPoint(value(_metrics)),
         };
     }

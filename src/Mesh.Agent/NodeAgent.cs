@@ -193,6 +193,7 @@ internal sealed class NodeAgent
         GatewayAddresses = [.. node.Addresses.Items.Where(address => address.Type == "CiliumInternalIP").Select(address => address.Address)
             .DistinctBy(address => address.IsV6)],
         TunnelPort = _options.TunnelPort,
+        IPCacheMapMax = _options.IPCacheMapMax,
     };
 
     private static EtcdKVStore Open(PeerConfig peer) => new(EtcdConfigFile.Parse(peer.Text) with { MaxMessageBytes = PeerMessageBytes });

@@ -59,8 +59,26 @@ public sealed record TableStatus
     /// <summary>The first of the failing rows, with the reason.</summary>
     [JsonPropertyName("failures")] public IReadOnlyList<RowFailure>? Failures { get; init; }
 
+    /// <summary>Kernel maps that have no room for rows of this table.</summary>
+    [JsonPropertyName("full")] public IReadOnlyList<FullMap>? Full { get; init; }
+
     /// <summary>Sources whose first complete list is still awaited: nothing is pruned before.</summary>
     [JsonPropertyName("waiting-for")] public IReadOnlyList<string>? WaitingFor { get; init; }
+}
+
+/// <summary>A kernel map without room. It is asked once a second, and rows go in as room appears.</summary>
+public sealed record FullMap
+{
+    [JsonPropertyName("map")] public string Map { get; init; } = "";
+
+    /// <summary>Rows that wait for room.</summary>
+    [JsonPropertyName("waiting")] public long Waiting { get; init; }
+
+    [JsonPropertyName("error")] public string Error { get; init; } = "";
+
+    [JsonPropertyName("since")]
+    [JsonConverter(typeof(GoTimeConverter))]
+    public DateTimeOffset Since { get; init; }
 }
 
 public sealed record RowFailure

@@ -100,6 +100,7 @@ public sealed unsafe class BpfMap<TKey, TValue> : IDisposable
         if (keys.Length != values.Length)
             throw new ArgumentException($"{keys.Length} keys for {values.Length} values");
         var written = 0;
+        BpfException? refused = null;
         for (var next = 0; next < keys.Length;)
         {
             var count = (uint)Math.Min(BatchSize, keys.Length - next);
@@ -112,8 +113,12 @@ public sealed unsafe class BpfMap<TKey, TValue> : IDisposable
                 throw Failure(-result, "batch update");
             written += (int)count;
             next += (int)count;
-            if (result < 0)
-                fail(next++, Failure(-result, "update"));
+            if (result >= 0)
+                continue;
+            // A full map says the same to thousands.
+            if (refused?.Errno != -result)
+                refused = Failure(-result, "update");
+            fail(next++, refused);
         }
         return written;
     }

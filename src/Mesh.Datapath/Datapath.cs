@@ -53,7 +53,7 @@ public sealed class Datapath : IDisposable
         _devices = new NodeDevices(netlink)
             .Ensure(options.UnderlayAddress, options.UnderlayMtu, options.TunnelPort, options.GatewayAddresses);
 
-        var objects = Own(DatapathObjects.Load(_pins, Configuration(options, _devices)));
+        var objects = Own(DatapathObjects.Load(_pins, Configuration(options, _devices), options.IPCacheMapMax));
         _agentState = Own(BpfMaps.OpenPinnedArray<AgentStateValue>(_pins.Map("agent_state")));
         _counters = Own(BpfMaps.OpenPinned<uint, CounterValue>(_pins.Map("counters"), readOnly: true));
         var lb = Own(LbMaps.OpenPinned(_pins.Maps));
@@ -245,7 +245,7 @@ public sealed class Datapath : IDisposable
     private static ReconcilerStatus StatusOf<TKey, TRow>(string table, Reconciler<TKey, TRow> reconciler)
         where TKey : notnull
         where TRow : class
-        => new(table, reconciler.Failing, reconciler.Failures, reconciler.Pruned);
+        => new(table, reconciler.Failing, reconciler.Failures, reconciler.Pruned, reconciler.Full);
 
     private TResource Own<TResource>(TResource resource)
         where TResource : IDisposable

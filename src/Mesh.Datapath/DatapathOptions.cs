@@ -28,6 +28,13 @@ public sealed record DatapathOptions
     /// <summary>UDP port of the VXLAN tunnel; the same on every node of the mesh.</summary>
     public ushort TunnelPort { get; init; } = 8472;
 
+    /// <summary>Single addresses that ipcache4 and ipcache6 each can hold. Maps pinned with another size are exchanged at the start for
+    /// new ones with the same entries.</summary>
+    public uint IPCacheMapMax { get; init; } = IPCacheMapMaxDefault;
+
+    /// <summary>What the compiled programs declare (IPCACHE_MAX).</summary>
+    public const uint IPCacheMapMaxDefault = 1_048_576;
+
     /// <summary>Bytes; null = that of the device with the underlay address.</summary>
     public uint? UnderlayMtu { get; init; }
 }

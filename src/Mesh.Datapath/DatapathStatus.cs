@@ -1,6 +1,7 @@
 using Mesh.Bpf;
 using Mesh.Datapath.Loader;
 using Mesh.Datapath.Maps;
+using Mesh.StateDB.Reconciler;
 
 namespace Mesh.Datapath;
 
@@ -45,7 +46,8 @@ public sealed record MapUsage(string Name, long Used, long Capacity, long Memory
 /// <param name="Failing">Rows whose last attempt failed.</param>
 /// <param name="Failures">Failed operations since the start.</param>
 /// <param name="Pruned">Leftovers removed since the start.</param>
-public sealed record ReconcilerStatus(string Table, int Failing, long Failures, long Pruned);
+/// <param name="Full">Maps that have no room for rows of this table.</param>
+public sealed record ReconcilerStatus(string Table, int Failing, long Failures, long Pruned, IReadOnlyList<FullTarget> Full);
 
 /// <summary>A moment's view for status and metrics.</summary>
 /// <param name="Generation">Agent starts since the maps were made; 1 for the first.</param>

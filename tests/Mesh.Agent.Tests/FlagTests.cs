@@ -25,7 +25,12 @@ public class FlagTests
         Assert.Null(options.CgroupRoot);
         Assert.Null(options.PrometheusAddress);
         Assert.Equal(8472, options.TunnelPort);
+        Assert.Equal(1_048_576u, options.IPCacheMapMax);
     }
+
+    [Fact]
+    public void The_size_of_the_ipcache_is_an_option() =>
+        Assert.Equal(4_194_304u, Parse("--bpf-ipcache-map-max", "4194304").Options!.IPCacheMapMax);
 
     [Theory]
     [InlineData("--cluster-name=Osaka", "may hold only a-z, 0-9 and '-'")]
@@ -38,6 +43,9 @@ public class FlagTests
     [InlineData("--node-name=", "--node-name '': must be the name of this node's CiliumNode object")]
     [InlineData("--source=/tmp/m", "--source '/tmp/m': must be manifests:DIRECTORY")]
     [InlineData("--tunnel-port=0", "--tunnel-port '0': must be 1 to 65535")]
+    [InlineData("--bpf-ipcache-map-max=1023", "--bpf-ipcache-map-max '1023': must be 1024 to 16777216")]
+    [InlineData("--bpf-ipcache-map-max=16777217", "--bpf-ipcache-map-max '16777217': must be 1024 to 16777216")]
+    [InlineData("--bpf-ipcache-map-max=many", "--bpf-ipcache-map-max 'many': must be 1024 to 16777216")]
     [InlineData("--tunnel-port=65536", "--tunnel-port '65536': must be 1 to 65535")]
     [InlineData("--cgroup-root=/tmp", "--cgroup-root '/tmp': must be a cgroup2 directory")]
     [InlineData("--prometheus-serve-addr=host:1", "--prometheus-serve-addr 'host:1': must be [IP]:PORT")]

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Mesh.Benchmarks.Surroundings;
+using Mesh.Datapath;
 using Mesh.KVStore;
 using Mesh.Model;
 using Mesh.TestKit;
@@ -12,14 +13,12 @@ namespace Mesh.Benchmarks;
 /// prefixes of a few real etcds. The agent reads them directly, then through the relay. Measured are the time from the start of the
 /// process until every address is in the kernel, the memory of agent and relay, and what one event costs: the same number of events at
 /// the same pace, on one peer with nothing else attached, and spread over all peers, with the idle cost of the peers included.
-///
-/// The kernel holds a million addresses of each family; peers have IPv4 addresses first, and IPv6 ones when those do not fit.
+/// The agent is given ipcache maps that hold them all.
 /// </summary>
 internal static class Peers
 {
     public static readonly string[] Sizes = ["peers", "entries", "etcds", "eventrate", "eventseconds"];
 
-    private const int MapRoom = 1_000_000;
     private const int KeysPerWrite = 20_000;
     private const int AddressesPerPeer = 8192;
     private const int IdentitiesPerRun = 500;
@@ -49,9 +48,8 @@ internal static class Peers
     public static async Task RunAsync(Report report, Settings settings, CancellationToken cancellation)
     {
         var (peers, entries) = (settings.Of("peers", 510), settings.Of("entries", 200));
-        if (peers > 510 || entries > AddressesPerPeer || (long)peers * entries > 2 * MapRoom)
-            throw new ArgumentException($"{peers} peers of {entries} entries: allowed are 510 peers, {AddressesPerPeer} entries each, "
-                + $"{2 * MapRoom:N0} in all, half of them IPv6: the kernel's maps hold no more");
+        if (peers > 510 || entries > AddressesPerPeer)
+            throw new ArgumentException($"{peers} peers of {entries} entries: allowed are 510 peers, {AddressesPerPeer} entries each");
         var etcds = new List<EtcdServer>();
         var stores = new List<EtcdKVStore>();
         try
@@ -144,7 +142,7 @@ internal static class Peers
     {
         using var node = new Node();
         var clock = Stopwatch.StartNew();
-        await using var agent = AgentProcess.Start(node, files, Numbering);
+        await using var agent = AgentProcess.Start(node, files, Numbering, ipcacheMax: Math.Max(DatapathOptions.IPCacheMapMaxDefault, (uint)(setting.Total * 5L / 4)));
         await SyncedAsync(setting, agent, peers, cancellation);
         var (time, rss, cpu) = (clock.Elapsed, agent.Memory("VmRSS"), agent.Cpu);
         await Task.Delay(Settling, cancellation);
@@ -175,7 +173,7 @@ internal static class Peers
             {
                 for (; entry < setting.Entries; entry++)
                 {
-                    if (agent.IdentityOf(Address(setting, peer, entry)) == 0)
+                    if (agent.IdentityOf(Address(peer, entry)) == 0)
                         return false;
                 }
             }
@@ -195,13 +193,13 @@ internal static class Peers
             var wait = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), began + (i * Stopwatch.Frequency / setting.Rate));
             if (wait > TimeSpan.Zero)
                 await Task.Delay(wait, cancellation);
-            puts.Add(setting.StoreOf(i % peers).WriteAsync([Entry(setting, i % peers, EntryOf(i), IdentityOf(i))], cancellation));
+            puts.Add(setting.StoreOf(i % peers).WriteAsync([Entry(i % peers, EntryOf(i), IdentityOf(i))], cancellation));
         }
         await Task.WhenAll(puts);
         var lasts = Math.Min(events, peers);
         var last = Enumerable.Range(events - lasts, lasts).ToList();
         await agent.UntilAsync(() => last.TrueForAll(i =>
-                agent.IdentityOf(Address(setting, i % peers, EntryOf(i))) == ClusterOf(i % peers).Identity(IdentityOf(i))),
+                agent.IdentityOf(Address(i % peers, EntryOf(i))) == ClusterOf(i % peers).Identity(IdentityOf(i))),
             "the last events in the kernel", cancellation, everyMilliseconds: 20);
 
         int EntryOf(int number) => number / peers % setting.Entries;
@@ -220,7 +218,7 @@ internal static class Peers
             {
                 operations.AddRange(ClusterOf(peer).Announcement());
                 for (var entry = 0; entry < setting.Entries; entry++)
-                    operations.Add(Entry(setting, peer, entry, 0));
+                    operations.Add(Entry(peer, entry, 0));
                 if (operations.Count >= KeysPerWrite || peer + setting.Stores.Length >= setting.Peers)
                 {
                     await store.WriteAsync([.. operations], cancellation);
@@ -234,17 +232,11 @@ internal static class Peers
     private static MockCluster ClusterOf(int peer) =>
         new(string.Create(CultureInfo.InvariantCulture, $"c{peer + 2:d3}"), (uint)peer + 2, Cached: true, Numbering);
 
-    private static WriteOperation Entry(Setting setting, int peer, int entry, int identity)
+    private static WriteOperation Entry(int peer, int entry, int identity)
     {
         var cluster = ClusterOf(peer);
-        return cluster.Entry(Address(setting, peer, entry), cluster.Identity(identity), IpAddr.V4((172u << 24 | 16u << 16) + ((uint)peer << 8) + 1));
+        return cluster.Entry(Address(peer, entry), cluster.Identity(identity), IpAddr.V4((172u << 24 | 16u << 16) + ((uint)peer << 8) + 1));
     }
 
-    private static IpAddr Address(Setting setting, int peer, int entry)
-    {
-        var number = ((uint)peer * AddressesPerPeer) + (uint)entry;
-        return (entry + 1) * setting.Peers <= MapRoom
-            ? IpAddr.V4((10u << 24 | 64u << 16) + number)
-            : IpAddr.V6((UInt128)0xfd64_0000_0000_0000 << 64 | number);
-    }
+    private static IpAddr Address(int peer, int entry) => IpAddr.V4((10u << 24 | 64u << 16) + ((uint)peer * AddressesPerPeer) + (uint)entry);
 }

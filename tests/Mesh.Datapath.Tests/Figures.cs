@@ -59,7 +59,7 @@ public sealed class Figures(ITestOutputHelper output)
         var empty = node.Memory();
         var load = Stopwatch.StartNew();
         foreach (var batch in rows.Chunk(16384))
-            node.Operations.Update(batch, (_, error) => Assert.Fail(error));
+            node.Operations.Update(batch, (_, fault) => Assert.Fail(fault.Cause));
         var loaded = load.Elapsed;
         var prune = Stopwatch.StartNew();
         Assert.Equal(0, node.Operations.Prune(rows.ToDictionary(pair => pair.Key, pair => pair.Value)));

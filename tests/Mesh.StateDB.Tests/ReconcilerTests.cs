@@ -14,7 +14,7 @@ internal sealed class Target : IOperations<int, Row>
 
     public int Prunes { get; private set; }
 
-    public void Update(IReadOnlyList<KeyValuePair<int, Row>> rows, Action<int, string> fail)
+    public void Update(IReadOnlyList<KeyValuePair<int, Row>> rows, Action<int, RowFault> fail)
     {
         for (var i = 0; i < rows.Count; i++)
         {
@@ -25,7 +25,7 @@ internal sealed class Target : IOperations<int, Row>
         }
     }
 
-    public void Delete(IReadOnlyList<int> keys, Action<int, string> fail)
+    public void Delete(IReadOnlyList<int> keys, Action<int, RowFault> fail)
     {
         for (var i = 0; i < keys.Count; i++)
         {

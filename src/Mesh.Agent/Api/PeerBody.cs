@@ -43,7 +43,7 @@ internal static class PeerBody
             Peer = peer.Name,
             Cause = peer.Cause ?? "",
             Mend = peer.Mend ?? "",
-        }).Concat(tables.Where(table => table.Failing > 0).Select(Fault));
+        }).Concat(tables.SelectMany(Faults));
 
     /// <summary>The connection first: without it, what the tunnel does is another matter.</summary>
     private static (PeerFault Fault, string? Cause) Weigh(PeerHealth? health, int probed, IReadOnlyList<string> silent)
@@ -57,15 +57,26 @@ internal static class PeerBody
             : (PeerFault.NodeUnreachable, $"no answer through the tunnel from {silent.Count} of {probed} nodes: {string.Join(", ", silent.Take(5))}");
     }
 
-    private static MeshFault Fault(TableStatus table)
+    private static IEnumerable<MeshFault> Faults(TableStatus table)
     {
-        var first = table.Failures![0];
-        var fault = table.Failures.Any(row => row.Error.Contains("is full", StringComparison.Ordinal)) ? PeerFault.MapFull : PeerFault.KernelBehind;
-        return new MeshFault
+        foreach (var map in table.Full ?? [])
+            yield return new MeshFault
+            {
+                Class = PeerFault.MapFull.Name(),
+                Cause = $"{map.Error}; {map.Waiting} of {table.Rows} rows of {table.Name} wait for room",
+                Mend = map.Map is "ipcache4" or "ipcache6"
+                    ? "fewer entries, or start mesh-agent with a larger --bpf-ipcache-map-max"
+                    : PeerFault.MapFull.Mend(""),
+            };
+        var others = table.Failing - (table.Full ?? []).Sum(map => map.Waiting);
+        if (others <= 0)
+            yield break;
+        var first = table.Failures?.FirstOrDefault(row => table.Full?.Any(map => map.Error == row.Error) != true);
+        yield return new MeshFault
         {
-            Class = fault.Name(),
-            Cause = $"{table.Failing} of {table.Rows} rows of {table.Name} are not in the kernel; {first.Key}: {first.Error}",
-            Mend = fault.Mend(""),
+            Class = PeerFault.KernelBehind.Name(),
+            Cause = $"{others} of {table.Rows} rows of {table.Name} are not in the kernel{(first is null ? "" : $"; {first.Key}: {first.Error}")}",
+            Mend = PeerFault.KernelBehind.Mend(""),
         };
     }
 

@@ -2,6 +2,7 @@ using System.Globalization;
 using Mesh.AgentApi;
 using Mesh.ClusterMesh.Remote;
 using Mesh.StateDB;
+using Mesh.StateDB.Reconciler;
 using RemoteCluster = Mesh.AgentApi.RemoteCluster;
 
 namespace Mesh.Agent.Api;
@@ -11,6 +12,9 @@ internal static class StatusBody
 {
     /// <summary>Rows listed by name per table; all of them are counted.</summary>
     private const int FailuresShown = 20;
+
+    /// <summary>Of those the rows that only wait for room in a full map: they all say the same.</summary>
+    private const int WaitingShown = 3;
 
     public static StatusResponse Of(AgentView view)
     {
@@ -145,20 +149,25 @@ internal static class StatusBody
         return drops.Count == 0 ? null : drops;
     }
 
-    private static List<TableStatus> Tables(AgentView view) =>
-    [
-        Table(view.State.Frontends),
-        Table(view.State.IPCache),
-        Table(view.State.Nodes),
-        Table(view.State.Endpoints),
-        Table(view.State.RemoteClusters),
-    ];
+    private static List<TableStatus> Tables(AgentView view)
+    {
+        var full = (view.Datapath?.Status().Reconcilers ?? []).ToDictionary(one => one.Table, one => one.Full);
+        return
+        [
+            Table(view.State.Frontends, full),
+            Table(view.State.IPCache, full),
+            Table(view.State.Nodes, full),
+            Table(view.State.Endpoints, full),
+            Table(view.State.RemoteClusters, full),
+        ];
+    }
 
-    private static TableStatus Table<TKey, TRow>(Table<TKey, TRow> table)
+    private static TableStatus Table<TKey, TRow>(Table<TKey, TRow> table, Dictionary<string, IReadOnlyList<FullTarget>> fullMaps)
         where TKey : notnull
         where TRow : class
     {
-        long rows = 0, pending = 0, failing = 0;
+        var full = fullMaps.GetValueOrDefault(table.Name, []);
+        long rows = 0, pending = 0, failing = 0, waiting = 0;
         var failures = new List<RowFailure>();
         foreach (var (key, entry) in table.Snapshot())
         {
@@ -168,6 +177,8 @@ internal static class StatusBody
             if (entry.Status.State != RowState.Error)
                 continue;
             failing++;
+            if (full.Any(map => map.Cause == entry.Status.Error) && ++waiting > WaitingShown)
+                continue;
             if (failures.Count < FailuresShown)
                 failures.Add(new RowFailure
                 {
@@ -184,6 +195,7 @@ internal static class StatusBody
             Pending = pending,
             Failing = failing,
             Failures = OrNull(failures),
+            Full = OrNull(full.Select(map => new FullMap { Map = map.Name, Waiting = map.Waiting, Error = map.Cause, Since = map.Since })),
             WaitingFor = OrNull(table.PendingInitializers),
         };
     }

@@ -92,6 +92,8 @@ internal static class StatusText
                 _ => "in the kernel",
             };
             table.Row($"Table {t.Name}:", $"{t.Rows} rows", state);
+            foreach (var map in t.Full ?? [])
+                table.Line($"   └  map-full {map.Map}: {map.Waiting} rows wait for room; {map.Error} (since {GoText.Ago(map.Since, now)})");
             foreach (var failure in t.Failures ?? [])
                 table.Line($"   └  {failure.Key}: {failure.Error} ({failure.Attempts} attempts, since {GoText.Ago(failure.Since, now)})");
         }

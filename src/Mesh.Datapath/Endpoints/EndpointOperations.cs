@@ -57,7 +57,7 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
             });
     }
 
-    public void Update(IReadOnlyList<KeyValuePair<ushort, Endpoint>> rows, Action<int, string> fail)
+    public void Update(IReadOnlyList<KeyValuePair<ushort, Endpoint>> rows, Action<int, RowFault> fail)
     {
         for (var i = 0; i < rows.Count; i++)
         {
@@ -68,12 +68,13 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
             }
             catch (Exception exception) when (exception is BpfException or DatapathException)
             {
-                fail(i, $"endpoint {row.Id} ({row.Namespace}/{row.PodName}): {exception.Message}");
+                var fault = exception as DatapathException ?? new DatapathException(exception.Message, exception);
+                fail(i, fault.Of($"endpoint {row.Id} ({row.Namespace}/{row.PodName})"));
             }
         }
     }
 
-    public void Delete(IReadOnlyList<ushort> keys, Action<int, string> fail)
+    public void Delete(IReadOnlyList<ushort> keys, Action<int, RowFault> fail)
     {
         var gone = keys.ToHashSet();
         RemoveWhere((_, value) => gone.Contains(value.Id));

@@ -24,7 +24,7 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
         _nodes = nodes;
     }
 
-    public void Update(IReadOnlyList<KeyValuePair<IpPrefix, IPCacheEntry>> rows, Action<int, string> fail)
+    public void Update(IReadOnlyList<KeyValuePair<IpPrefix, IPCacheEntry>> rows, Action<int, RowFault> fail)
     {
         var hosts4 = new Batch<IPCache4Key>(rows.Count);
         var hosts6 = new Batch<IPCache6Key>();
@@ -40,7 +40,7 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
             }
             catch (DatapathException exception)
             {
-                fail(i, $"ipcache {prefix}: {exception.Message}");
+                fail(i, exception.Of($"ipcache {prefix}"));
                 continue;
             }
             switch (prefix.IsHost, prefix.Address.IsV6)
@@ -51,14 +51,16 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
                 case (false, true): ranges6.Add(i, IPCache6PrefixKey.From(prefix), value); break;
             }
         }
-        void Fail(int row, string cause) => fail(row, $"ipcache {rows[row].Key}: {cause}");
+        void Fail(int row, BpfException cause) => fail(row, cause is BpfMapFullException full
+            ? new RowFault(full.Message, full.Map)
+            : $"ipcache {rows[row].Key}: {cause.Message}");
         hosts4.Set(_maps.Hosts4, Fail);
         hosts6.Set(_maps.Hosts6, Fail);
         ranges4.Set(_maps.Ranges4, Fail);
         ranges6.Set(_maps.Ranges6, Fail);
     }
 
-    public void Delete(IReadOnlyList<IpPrefix> keys, Action<int, string> fail)
+    public void Delete(IReadOnlyList<IpPrefix> keys, Action<int, RowFault> fail)
     {
         var kinds = keys.ToLookup(key => (key.IsHost, key.Address.IsV6));
         _maps.Hosts4.RemoveBatch([.. kinds[(true, false)].Select(key => IPCache4Key.From(key.Address))]);
@@ -135,11 +137,11 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
             _values.Add(value);
         }
 
-        internal void Set(BpfMap<TKey, IPCacheValue> map, Action<int, string> fail)
+        internal void Set(BpfMap<TKey, IPCacheValue> map, Action<int, BpfException> fail)
         {
             var rows = _rows;
             map.SetBatch(System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_keys),
-                System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_values), (index, cause) => fail(rows[index], cause.Message));
+                System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_values), (index, cause) => fail(rows[index], cause));
         }
     }
 }

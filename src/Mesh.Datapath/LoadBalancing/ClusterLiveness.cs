@@ -36,7 +36,7 @@ internal sealed class ClusterLiveness : IOperations<string, RemoteClusterRow>
                 Set(cluster, up: true);
     }
 
-    public void Update(IReadOnlyList<KeyValuePair<string, RemoteClusterRow>> rows, Action<int, string> fail)
+    public void Update(IReadOnlyList<KeyValuePair<string, RemoteClusterRow>> rows, Action<int, RowFault> fail)
     {
         lock (_lock)
         {
@@ -60,7 +60,7 @@ internal sealed class ClusterLiveness : IOperations<string, RemoteClusterRow>
         }
     }
 
-    public void Delete(IReadOnlyList<string> keys, Action<int, string> fail)
+    public void Delete(IReadOnlyList<string> keys, Action<int, RowFault> fail)
     {
         lock (_lock)
             foreach (var name in keys)

@@ -39,7 +39,7 @@ internal sealed class FrontendOperations : IOperations<L3n4Addr, Frontend>
                 _ids[frontend] = id;
     }
 
-    public void Update(IReadOnlyList<KeyValuePair<L3n4Addr, Frontend>> rows, Action<int, string> fail)
+    public void Update(IReadOnlyList<KeyValuePair<L3n4Addr, Frontend>> rows, Action<int, RowFault> fail)
     {
         for (var i = 0; i < rows.Count; i++)
         {
@@ -49,12 +49,12 @@ internal sealed class FrontendOperations : IOperations<L3n4Addr, Frontend>
             }
             catch (DatapathException exception)
             {
-                fail(i, $"frontend {rows[i].Key}: {exception.Message}");
+                fail(i, exception.Of($"frontend {rows[i].Key}"));
             }
         }
     }
 
-    public void Delete(IReadOnlyList<L3n4Addr> keys, Action<int, string> fail)
+    public void Delete(IReadOnlyList<L3n4Addr> keys, Action<int, RowFault> fail)
     {
         for (var i = 0; i < keys.Count; i++)
         {

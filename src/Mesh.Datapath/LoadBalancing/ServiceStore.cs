@@ -310,7 +310,10 @@ internal sealed class ServiceStore
         _grace.Collect();
         return allocator.TryAllocate(length)
             ?? throw new DatapathException(
-                $"map {allocator.Map} is full: {allocator.Used} of {allocator.Capacity} in use, {length} more in a row wanted");
+                $"map {allocator.Map} is full: {allocator.Used} of {allocator.Capacity} in use, {length} more in a row wanted")
+            {
+                FullMap = allocator.Map,
+            };
     }
 
     private static bool SameInfo(LbServiceInfo left, LbServiceInfo right) =>

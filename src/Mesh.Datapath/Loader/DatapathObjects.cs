@@ -30,10 +30,12 @@ internal sealed class DatapathObjects : IDisposable
     /// <exception cref="InvalidDataException">Layouts differ between C and C#.</exception>
     /// <exception cref="VerifierException">The kernel refused a program.</exception>
     /// <exception cref="BpfException">A pinned map has another shape, or the kernel refused something else.</exception>
-    internal static DatapathObjects Load(PinDirectory pins, NodeConfig config)
+    /// <exception cref="DatapathException">A pinned ipcache holds more than it is to hold.</exception>
+    internal static DatapathObjects Load(PinDirectory pins, NodeConfig config, uint ipcacheMax)
     {
         var loaded = new DatapathObjects();
         var objects = new List<BpfObject>();
+        var resize = new IPCacheResize(pins, ipcacheMax);
         try
         {
             objects.AddRange(Names.Select(Open));
@@ -41,12 +43,17 @@ internal sealed class DatapathObjects : IDisposable
             foreach (var one in objects)
             {
                 foreach (var map in one.MapNames)
-                    one.SetPinPath(map, pins.Map(map));
+                {
+                    one.SetPinPath(map, resize.PinOf(map));
+                    if (IPCacheResize.Sized(map))
+                        one.SetMaxEntries(map, ipcacheMax);
+                }
                 if (one.HasConstant("config"))
                     one.SetConstant("config", config);
                 one.Load();
                 loaded._programs.AddRange(one.ProgramNames.Select(one.Program));
             }
+            resize.Complete();
             return loaded;
         }
         catch

@@ -66,7 +66,10 @@ internal sealed class NodeIndexes
             {
                 _grace.Collect();
                 fresh = _indexes.TryAllocate(1) ?? throw new DatapathException(
-                    $"map nodes is full: it holds {_nodes.Info.MaxEntries - 1} tunnel endpoints");
+                    $"map nodes is full: it holds {_nodes.Info.MaxEntries - 1} tunnel endpoints")
+                {
+                    FullMap = _indexes.Map,
+                };
             }
             ref var node = ref _nodes[fresh];
             node = new NodeValue { TunnelEndpoint = MeshAddress.From(endpoint), ClusterId = (ushort)clusterId };

@@ -26,7 +26,7 @@ internal sealed class NodeOperations : IOperations<NodeName, Node>
         _source6 = gateways.Where(address => address.IsV6).Select(address => (IpAddr?)address).FirstOrDefault();
     }
 
-    public void Update(IReadOnlyList<KeyValuePair<NodeName, Node>> rows, Action<int, string> fail)
+    public void Update(IReadOnlyList<KeyValuePair<NodeName, Node>> rows, Action<int, RowFault> fail)
     {
         for (var i = 0; i < rows.Count; i++)
         {
@@ -46,7 +46,7 @@ internal sealed class NodeOperations : IOperations<NodeName, Node>
         }
     }
 
-    public void Delete(IReadOnlyList<NodeName> keys, Action<int, string> fail)
+    public void Delete(IReadOnlyList<NodeName> keys, Action<int, RowFault> fail)
     {
         for (var i = 0; i < keys.Count; i++)
         {

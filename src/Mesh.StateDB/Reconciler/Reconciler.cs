@@ -3,7 +3,8 @@ namespace Mesh.StateDB.Reconciler;
 /// <summary>
 /// Makes a target follow a table. It takes what has changed in batches at its own pace, calls the operations, and writes what
 /// became of each row back onto the row. A failed row is tried again with a growing, jittered delay, for ever, alone: other rows
-/// go on. Nothing is pruned before the table is initialized.
+/// go on. Rows refused because a part of the target is full wait together: one of them is tried once a second, and the others
+/// follow when it found room. Nothing is pruned before the table is initialized.
 /// </summary>
 public sealed class Reconciler<TKey, TRow>
     where TKey : notnull
@@ -15,6 +16,7 @@ public sealed class Reconciler<TKey, TRow>
     private readonly TimeProvider _time;
     private readonly Random _random;
     private readonly Dictionary<TKey, Retry> _retries = [];
+    private readonly Dictionary<string, WaitingRows<TKey, TRow>> _full = [];
     private DateTimeOffset _nextPrune = DateTimeOffset.MinValue;
     private bool _pruneRequested;
     private long _failures;
@@ -36,13 +38,23 @@ public sealed class Reconciler<TKey, TRow>
     /// <summary>Leftovers removed by pruning since the start.</summary>
     public long Pruned => Interlocked.Read(ref _pruned);
 
-    /// <summary>Rows whose last attempt failed.</summary>
+    /// <summary>Rows whose last attempt failed, those that wait for room included.</summary>
     public int Failing
     {
         get
         {
             lock (_retries)
-                return _retries.Count;
+                return _retries.Count + _full.Values.Sum(waiting => waiting.Count);
+        }
+    }
+
+    /// <summary>Parts of the target that are full, by name; empty when everything has room.</summary>
+    public IReadOnlyList<FullTarget> Full
+    {
+        get
+        {
+            lock (_retries)
+                return [.. _full.Values.Select(waiting => waiting.Status).OrderBy(full => full.Name, StringComparer.Ordinal)];
         }
     }
 
@@ -72,9 +84,13 @@ public sealed class Reconciler<TKey, TRow>
     {
         var work = new Dictionary<TKey, Change<TKey, TRow>>();
         foreach (var change in feed.Take())
+        {
+            LeaveLine(change.Key);
             work[change.Key] = change;
+        }
         AddDueRetries(work);
         Apply(work.Values);
+        AskForRoom();
         PruneWhenDue();
     }
 
@@ -91,37 +107,98 @@ public sealed class Reconciler<TKey, TRow>
             Run(batch, fail => _operations.Update([.. batch.Select(change => KeyValuePair.Create(change.Key, change.Row!))], fail));
     }
 
-    private void Run(Change<TKey, TRow>[] batch, Action<Action<int, string>> operation)
+    /// <summary>A changed row is tried at once, also when its key waits for room: the new row may need less, or none.</summary>
+    private void LeaveLine(TKey key)
     {
-        var errors = new string?[batch.Length];
+        lock (_retries)
+            foreach (var waiting in _full.Values)
+                if (waiting.Remove(key))
+                {
+                    if (waiting.Count == 0)
+                        _full.Remove(waiting.Name);
+                    return;
+                }
+    }
+
+    /// <summary>Tries one waiting row of each full part, at most once in <see cref="ReconcilerOptions.RoomInterval"/>; as long as
+    /// all find room, twice as many in the same turn.</summary>
+    private void AskForRoom()
+    {
+        var now = _time.GetUtcNow();
+        List<WaitingRows<TKey, TRow>> due;
+        lock (_retries)
+            due = [.. _full.Values.Where(waiting => waiting.AskAt <= now)];
+        foreach (var waiting in due)
+        {
+            for (var size = 1; ; size = Math.Min(size * 2, _options.BatchSize))
+            {
+                Change<TKey, TRow>[] batch;
+                lock (_retries)
+                {
+                    batch = waiting.Take(size);
+                    waiting.AskAt = now + _options.RoomInterval;
+                }
+                var refused = batch.Length > 0
+                    && Run(batch, fail => _operations.Update([.. batch.Select(change => KeyValuePair.Create(change.Key, change.Row!))], fail)) > 0;
+                lock (_retries)
+                    if (waiting.Count == 0)
+                        _full.Remove(waiting.Name);
+                if (refused || batch.Length < size)
+                    break;
+            }
+        }
+    }
+
+    /// <returns>How many were refused.</returns>
+    private int Run(Change<TKey, TRow>[] batch, Action<Action<int, RowFault>> operation)
+    {
+        var faults = new RowFault?[batch.Length];
         try
         {
-            operation((index, error) => errors[index] = error);
+            operation((index, fault) => faults[index] = fault);
         }
         catch (Exception exception)
         {
-            Array.Fill(errors, exception.Message);
+            Array.Fill(faults, exception.Message);
         }
         for (var i = 0; i < batch.Length; i++)
-            Conclude(batch[i], errors[i]);
+            Conclude(batch[i], faults[i]);
+        return faults.Count(fault => fault is not null);
     }
 
-    private void Conclude(Change<TKey, TRow> change, string? error)
+    private void Conclude(Change<TKey, TRow> change, RowFault? fault)
     {
         lock (_retries)
         {
-            if (error is null)
+            if (fault is not { Cause: var error })
             {
                 _retries.Remove(change.Key);
                 _table.SetStatus(change.Key, change.Revision, RowStatus.Done);
                 return;
             }
             Interlocked.Increment(ref _failures);
+            if (fault is { Full: { } part } && change.Row is not null)
+            {
+                _retries.Remove(change.Key);
+                Wait(change, part, error);
+                return;
+            }
             var attempts = _retries.TryGetValue(change.Key, out var before) && before.Change.Revision == change.Revision ? before.Attempts + 1 : 1;
             var now = _time.GetUtcNow();
             _retries[change.Key] = new Retry(change, attempts, now + Backoff(attempts));
             _table.SetStatus(change.Key, change.Revision, new RowStatus(RowState.Error, error, attempts, now));
         }
+    }
+
+    private void Wait(Change<TKey, TRow> change, string part, string cause)
+    {
+        if (!_full.TryGetValue(part, out var waiting))
+        {
+            var now = _time.GetUtcNow();
+            _full[part] = waiting = new WaitingRows<TKey, TRow>(part, cause, now) { AskAt = now + _options.RoomInterval };
+        }
+        waiting.Put(change);
+        _table.SetStatus(change.Key, change.Revision, waiting.RowStatus);
     }
 
     private TimeSpan Backoff(int attempts)
@@ -165,9 +242,9 @@ public sealed class Reconciler<TKey, TRow>
     {
         lock (_retries)
         {
-            if (_retries.Count == 0)
+            if (_retries.Count == 0 && _full.Count == 0)
                 return _options.IdleInterval;
-            var wait = _retries.Values.Min(retry => retry.At) - _time.GetUtcNow();
+            var wait = _retries.Values.Select(retry => retry.At).Concat(_full.Values.Select(waiting => waiting.AskAt)).Min() - _time.GetUtcNow();
             return wait < TimeSpan.Zero ? TimeSpan.Zero : wait < _options.IdleInterval ? wait : _options.IdleInterval;
         }
     }
@@ -182,6 +259,9 @@ public sealed record ReconcilerOptions
 
     /// <summary>Longest delay between retries: how long a user waits at the most after the cause is mended.</summary>
     public TimeSpan RetryBackoffMax { get; init; } = TimeSpan.FromSeconds(30);
+
+    /// <summary>How often a full part of the target is asked whether it has room again, with one of the rows that wait.</summary>
+    public TimeSpan RoomInterval { get; init; } = TimeSpan.FromSeconds(1);
 
     /// <summary>How often the target is compared with the whole table, against drift.</summary>
     public TimeSpan PruneInterval { get; init; } = TimeSpan.FromMinutes(5);

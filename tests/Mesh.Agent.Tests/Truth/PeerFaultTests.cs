@@ -274,13 +274,26 @@ public sealed class PeerFaultTests : IAsyncLifetime
     [Fact]
     public void A_map_that_is_full()
     {
+        const string full = "map ipcache4 is full: it holds 8 entries";
         TableStatus[] tables =
         [
-            new() { Name = "ipcache", Rows = 9, Failing = 1, Failures = [Row("10.7.0.1/32", "map ipcache4 is full: it holds 8 entries")] },
+            new()
+            {
+                Name = "ipcache",
+                Rows = 9,
+                Failing = 3,
+                Failures = [Row("10.7.0.1/32", full), Row("10.7.0.9/32", "no such node")],
+                Full = [new FullMap { Map = "ipcache4", Waiting = 2, Error = full }],
+            },
             new() { Name = "nodes", Rows = 2, Failing = 1, Failures = [Row("kyoto/1", "no route")] },
             new() { Name = "endpoints", Rows = 2 },
         ];
-        Assert.Equal(["map-full", "kernel-behind"], PeerBody.Faults([], tables).Select(fault => fault.Class));
+        Assert.Equal(
+        [
+            "map-full: map ipcache4 is full: it holds 8 entries; 2 of 9 rows of ipcache wait for room",
+            "kernel-behind: 1 of 9 rows of ipcache are not in the kernel; 10.7.0.9/32: no such node",
+            "kernel-behind: 1 of 2 rows of nodes are not in the kernel; kyoto/1: no route",
+        ], PeerBody.Faults([], tables).Select(fault => $"{fault.Class}: {fault.Cause}"));
 
         static RowFailure Row(string key, string error) => new() { Key = key, Error = error };
     }

@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Globalization;
 using Mesh.Bpf;
+using Mesh.Datapath;
 using Mesh.Datapath.IPCache;
 using Mesh.Datapath.Loader;
 using Mesh.Datapath.Maps;
@@ -33,7 +34,9 @@ internal sealed class AgentProcess : IAsyncDisposable
         Start(node, [new(PeerCluster.Name, peer.HowToConnect)], IdentityNumbering.Max255);
 
     /// <param name="peers">Names, and each one's etcd client file.</param>
-    public static AgentProcess Start(Node node, IReadOnlyCollection<KeyValuePair<string, string>> peers, IdentityNumbering numbering)
+    /// <param name="ipcacheMax">Addresses of each family that the kernel's maps hold.</param>
+    public static AgentProcess Start(Node node, IReadOnlyCollection<KeyValuePair<string, string>> peers, IdentityNumbering numbering,
+        uint ipcacheMax = DatapathOptions.IPCacheMapMaxDefault)
     {
         File.WriteAllText(Path.Combine(Manifests(node), "node.yaml"), $$"""
             apiVersion: cilium.io/v2
@@ -52,7 +55,7 @@ internal sealed class AgentProcess : IAsyncDisposable
         return new AgentProcess(node, Command.Start("mesh-agent", Log(node),
             "--cluster-name", "tokyo", "--cluster-id", "1", "--node-name", "tokyo-1", "--source", $"manifests:{Manifests(node)}",
             "--max-connected-clusters", numbering.MaxConnectedClusters.ToString(CultureInfo.InvariantCulture),
-            "--clustermesh-config", config, "--bpf-root", node.BpfRoot, "--socket-path", Path.Combine(node.Directory, "agent.sock"),
+            "--bpf-ipcache-map-max", ipcacheMax.ToString(CultureInfo.InvariantCulture), "--clustermesh-config", config, "--bpf-root", node.BpfRoot, "--socket-path", Path.Combine(node.Directory, "agent.sock"),
             "--state-dir", Directory.CreateDirectory(Path.Combine(node.Directory, "state")).FullName));
     }
 

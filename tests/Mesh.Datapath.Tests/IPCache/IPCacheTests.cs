@@ -6,6 +6,7 @@ using Mesh.Datapath.Maps;
 using Mesh.Datapath.Nodes;
 using Mesh.Datapath.Tests.Kernel;
 using Mesh.Model;
+using Mesh.StateDB.Reconciler;
 
 namespace Mesh.Datapath.Tests.IPCache;
 
@@ -31,11 +32,11 @@ public sealed class IPCacheTests
                     if (delete == 0)
                     {
                         model.Remove(prefix);
-                        node.Operations.Delete([prefix], (_, error) => Assert.Fail(error));
+                        node.Operations.Delete([prefix], (_, fault) => Assert.Fail(fault.Cause));
                         continue;
                     }
                     model[prefix] = Row(prefix, identity, tunnel == 0 ? null : IpAddr.V4(0xac1e0000 + tunnel));
-                    node.Operations.Update([KeyValuePair.Create(prefix, model[prefix])], (_, error) => Assert.Fail(error));
+                    node.Operations.Update([KeyValuePair.Create(prefix, model[prefix])], (_, fault) => Assert.Fail(fault.Cause));
                 }
                 foreach (var address in model.Keys.Select(prefix => prefix.Address).Append(IpAddr.Parse("10.1.0.200")))
                 {
@@ -52,16 +53,15 @@ public sealed class IPCacheTests
     public void A_full_map_fails_the_rows_that_do_not_fit_and_names_itself()
     {
         using var node = new IPCacheNode(ipcache: 100);
-        var errors = new List<(int Row, string Error)>();
+        var errors = new List<(int Row, RowFault Fault)>();
         var rows = Enumerable.Range(1, 120).Select(i => Row(IpPrefix.Host(IpAddr.V4(0x0a010000u + (uint)i)), 300, null))
             .Append(Row(IpPrefix.Parse("10.9.0.0/16"), 301, null)).ToArray();
 
-        node.Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Prefix, row))], (row, error) => errors.Add((row, error)));
+        node.Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Prefix, row))], (row, fault) => errors.Add((row, fault)));
 
         Assert.Equal(121, node.Reader.IPCache().Count + errors.Count);
         Assert.NotEmpty(errors);
-        Assert.All(errors, pair =>
-            Assert.Equal($"ipcache {rows[pair.Row].Prefix}: map ipcache4 is full: it holds 100 entries", pair.Error));
+        Assert.All(errors, pair => Assert.Equal(new RowFault("map ipcache4 is full: it holds 100 entries", "ipcache4"), pair.Fault));
         Assert.Contains(node.Reader.IPCache(), entry => entry.Prefix == IpPrefix.Parse("10.9.0.0/16"));
     }
 
@@ -78,7 +78,7 @@ public sealed class IPCacheTests
 
         node.Restart();
         Assert.Equal(before, node.Reader.IPCache());
-        node.Operations.Delete([lost.Prefix], (_, error) => Assert.Fail(error));
+        node.Operations.Delete([lost.Prefix], (_, fault) => Assert.Fail(fault.Cause));
         var removed = node.Operations.Prune(desired);
 
         Assert.Equal(1, removed);
@@ -109,12 +109,11 @@ public sealed class IPCacheTests
     {
         using var node = new IPCacheNode(nodes: 3);
         var rows = Enumerable.Range(1, 4).Select(i => Row(IpPrefix.Parse($"10.1.0.{i}/32"), 300, IpAddr.Parse($"172.30.0.{i}")));
-        var errors = new List<string>();
+        var errors = new List<RowFault>();
 
-        node.Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Prefix, row))], (_, error) => errors.Add(error));
+        node.Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Prefix, row))], (_, fault) => errors.Add(fault));
 
-        Assert.Equal(
-            new[] { 3, 4 }.Select(i => $"ipcache 10.1.0.{i}/32: map nodes is full: it holds 2 tunnel endpoints"), errors);
+        Assert.Equal(Enumerable.Repeat(new RowFault("map nodes is full: it holds 2 tunnel endpoints", "nodes"), 2), errors);
     }
 
     private static IPCacheEntry Row(IpPrefix prefix, uint identity, IpAddr? tunnel) =>
@@ -149,7 +148,7 @@ internal sealed class IPCacheNode : IDisposable
     internal long Memory() => Mesh.Bpf.MapInfo.MemoryOf(_maps.Hosts4.Fd);
 
     internal void Update(params IPCacheEntry[] rows) =>
-        Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Prefix, row))], (_, error) => Assert.Fail(error));
+        Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Prefix, row))], (_, fault) => Assert.Fail(fault.Cause));
 
     /// <summary>Asks as the programs do: the exact map, then the trie.</summary>
     internal (uint? Identity, IpAddr? TunnelEndpoint) Lookup(IpAddr address)

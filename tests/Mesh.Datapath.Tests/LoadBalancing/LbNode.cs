@@ -45,11 +45,11 @@ internal sealed class LbNode : IDisposable
     internal IReadOnlyList<string> Update(params Frontend[] rows)
     {
         var errors = new List<string>();
-        Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Address, row))], (_, error) => errors.Add(error));
+        Operations.Update([.. rows.Select(row => KeyValuePair.Create(row.Address, row))], (_, fault) => errors.Add(fault.Cause));
         return errors;
     }
 
-    internal void Delete(params L3n4Addr[] keys) => Operations.Delete(keys, (_, error) => Assert.Fail(error));
+    internal void Delete(params L3n4Addr[] keys) => Operations.Delete(keys, (_, fault) => Assert.Fail(fault.Cause));
 
     /// <summary>What the kernel says, in the same words as <see cref="Text(Frontend)"/>; checks every table on the way.</summary>
     internal IReadOnlyDictionary<L3n4Addr, string> Read() => Reader.Frontends().ToDictionary(frontend => frontend.Address, Text);
