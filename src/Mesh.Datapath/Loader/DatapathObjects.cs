@@ -31,7 +31,7 @@ internal sealed class DatapathObjects : IDisposable
     /// <exception cref="VerifierException">The kernel refused a program.</exception>
     /// <exception cref="BpfException">A pinned map has another shape, or the kernel refused something else.</exception>
     /// <exception cref="DatapathException">A pinned ipcache holds more than it is to hold.</exception>
-    internal static DatapathObjects Load(PinDirectory pins, NodeConfig config, uint ipcacheMax)
+    internal static DatapathObjects Load(PinDirectory pins, NodeConfig config, uint ipcacheMax = DatapathOptions.IPCacheMapMaxDefault)
     {
         var loaded = new DatapathObjects();
         var objects = new List<BpfObject>();
