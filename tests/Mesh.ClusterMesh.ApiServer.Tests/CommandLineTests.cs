@@ -22,7 +22,7 @@ public class CommandLineTests
         };
         foreach (var (name, value) in environment)
             info.Environment[name] = value;
-        using var program = Process.Start(info)!;
+        using var program = ChildThread.Start(info);
         using var patience = new CancellationTokenSource(TimeSpan.FromSeconds(15));
         try
         {

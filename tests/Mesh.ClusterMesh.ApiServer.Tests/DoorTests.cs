@@ -19,7 +19,7 @@ public class DoorTests
     private static async Task<Process> StartAsync(TestCluster tokyo, params string[] more)
     {
         tokyo.Write("cart.yaml", Yaml.Service("cart"));
-        var program = Process.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), tokyo.Arguments(more)))!;
+        var program = ChildThread.Start(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), tokyo.Arguments(more));
         await Deadline.Until(async () => program.HasExited || await tokyo.TryReadyAsync(), "the program to be ready");
         Assert.False(program.HasExited, "the program ended");
         return program;
@@ -148,8 +148,7 @@ public class DoorTests
         using var squatter = new TcpListener(IPAddress.Loopback, tokyo.Port);
         squatter.Start();
         tokyo.Write("cart.yaml", Yaml.Service("cart"));
-        await using var program = new RunningProgram(Process.Start(
-            new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), tokyo.Arguments()))!);
+        await using var program = RunningProgram.Start(tokyo.Arguments());
         await Deadline.Until(
             async () => (await tokyo.TryPageAsync("/problems"))?.Contains("door: shut: cannot listen on", StringComparison.Ordinal) == true,
             "the reason to be told");

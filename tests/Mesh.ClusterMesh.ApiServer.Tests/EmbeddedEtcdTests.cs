@@ -143,12 +143,12 @@ public partial class EmbeddedEtcdTests
         await using var tokyo = new TestCluster();
         Directory.CreateDirectory(tokyo.EtcdData);
         await using var stranger = await EtcdServer.StartAsync();
-        using var orphan = Process.Start(new ProcessStartInfo("etcd",
+        using var orphan = ChildThread.Start(new ProcessStartInfo("etcd",
         [
             "--data-dir", tokyo.EtcdData, "--listen-client-urls", $"http://127.0.0.1:{tokyo.Port}", "--advertise-client-urls", $"http://127.0.0.1:{tokyo.Port}",
             "--listen-peer-urls", $"http://127.0.0.1:{EtcdServer.FreePort()}", "--logger", "zap", "--log-level", "fatal",
         ])
-        { RedirectStandardError = true })!;
+        { RedirectStandardError = true });
         await Deadline.Until(() => Directory.Exists(Path.Combine(tokyo.EtcdData, "member")), "the orphan to have the directory");
 
         await tokyo.StartWithOwnEtcdAsync();
@@ -183,7 +183,7 @@ public partial class EmbeddedEtcdTests
     }
 
     private static Process StartProgram(TestCluster tokyo) =>
-        Process.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), tokyo.Arguments()))!;
+        ChildThread.Start(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), tokyo.Arguments());
 
     private static async Task<List<string>> ListeningPortsAsync(int pid)
     {

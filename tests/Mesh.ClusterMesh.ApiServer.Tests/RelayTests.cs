@@ -40,7 +40,7 @@ public class RelayTests
         Assert.Contains("shop/cart", (await tokyo.EtcdctlAsync("remote", "get", "--prefix", "cilium/state/", "--keys-only")).Output, StringComparison.Ordinal);
         Assert.Equal("", (await tokyo.EtcdctlAsync("admin-tokyo", "get", "--prefix", "cilium/cache/")).Output);
         Assert.NotEqual(0, (await tokyo.EtcdctlAsync("local-tokyo", "get", "--prefix", "cilium/state/")).Code);
-        using var status = Process.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"),
+        using var status = ChildThread.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"),
             ["kvstoremesh-dbg", "status", "-H", api])
         { RedirectStandardOutput = true })!;
         Assert.StartsWith("KVStoreMesh:\t1/1 remote clusters ready\n   osaka: ready, 1 nodes,",

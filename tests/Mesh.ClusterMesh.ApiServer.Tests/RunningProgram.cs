@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.InteropServices;
+using Mesh.TestKit;
 
 namespace Mesh.ClusterMesh.ApiServer.Tests;
 
@@ -12,7 +13,7 @@ internal sealed partial class RunningProgram(Process program) : IAsyncDisposable
     public const int SigStop = 19;
 
     public static RunningProgram Start(string[] arguments) =>
-        new(Process.Start(new ProcessStartInfo(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), arguments))!);
+        new(ChildThread.Start(Path.Combine(AppContext.BaseDirectory, "clustermesh-apiserver"), arguments));
 
     public void Signal(int signal)
     {

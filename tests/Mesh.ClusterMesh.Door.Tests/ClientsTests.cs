@@ -1,4 +1,3 @@
-using System.Diagnostics;
 using System.Net.Http.Json;
 using System.Text;
 using System.Text.Json;
@@ -92,7 +91,7 @@ public sealed class ClientsTests : IAsyncLifetime
     [Fact]
     public async Task Etcdctl_watches_from_now_and_from_the_past()
     {
-        using var watch = Process.Start(_door.EtcdctlInfo("remote", "watch", "--prefix", "--rev=1", "cilium/state/"))!;
+        using var watch = ChildThread.Start(_door.EtcdctlInfo("remote", "watch", "--prefix", "--rev=1", "cilium/state/"));
         try
         {
             Task<string?> LineAsync() => watch.StandardOutput.ReadLineAsync(Cancellation).AsTask().WaitAsync(TimeSpan.FromSeconds(10));

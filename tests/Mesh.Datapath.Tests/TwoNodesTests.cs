@@ -3,7 +3,6 @@ using Mesh.ControlPlane.Endpoints;
 using Mesh.ControlPlane.IPCache;
 using Mesh.ControlPlane.Nodes;
 using Mesh.Datapath.Maps;
-using Mesh.Datapath.Tests.Kernel;
 using Mesh.Model;
 using Mesh.StateDB;
 using Mesh.StateDB.Reconciler;

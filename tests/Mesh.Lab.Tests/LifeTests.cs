@@ -17,20 +17,20 @@ public sealed class LifeTests
 
     public LifeTests() => LiveLab.UseBuiltPrograms();
 
-    /// <summary>Everything of the machine that a lab could leave behind.</summary>
+    /// <summary>Everything of the machine that this lab could leave behind, and nothing that other labs and tests make meanwhile.</summary>
     private static string Machine()
     {
         var cgroups = ControlGroup.FindRoot();
         IEnumerable<string> things =
         [
-            .. Entries("/run/netns"),
+            .. Entries("/run/netns").Where(path => path.Contains(Name, StringComparison.Ordinal)),
             .. File.ReadLines("/proc/mounts").Where(m => m.Contains(Name, StringComparison.Ordinal)),
             .. Directory.EnumerateDirectories(cgroups, $"mesh-lab-{Name}*", SearchOption.AllDirectories),
             .. Entries($"{LabSpec.LabsRoot}/{Name}"),
             .. File.ReadLines("/proc/net/dev").Select(l => l.Split(':')[0].Trim()),
             .. Processes(),
         ];
-        return string.Join('\n', things.Where(t => !t.Contains(LiveLab.Name, StringComparison.Ordinal)).Order(StringComparer.Ordinal));
+        return string.Join('\n', things.Order(StringComparer.Ordinal));
     }
 
     private static IEnumerable<string> Entries(string path) => Directory.Exists(path) ? Directory.EnumerateFileSystemEntries(path) : [];

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Runtime.CompilerServices;
+using Mesh.TestKit;
 using Xunit;
 
 namespace Mesh.Scenarios.Tests;
@@ -14,11 +15,11 @@ internal static class Programs
     {
         var path = Path.Combine(Folder, program);
         Assert.True(File.Exists(path), $"{path} is not there: run `make build`");
-        // The shell gives us the redirection; setpriv's signal follows the thread that forks, which here lives as long as the test.
+        // The shell gives us the redirection, and becomes the program.
         var start = new ProcessStartInfo("/bin/sh") { UseShellExecute = false };
-        foreach (var word in (string[])["-c", "log=$1; shift; exec setpriv --pdeathsig KILL \"$@\" >>\"$log\" 2>&1", "sh", log, path, .. arguments])
+        foreach (var word in (string[])["-c", "log=$1; shift; exec \"$@\" >>\"$log\" 2>&1", "sh", log, path, .. arguments])
             start.ArgumentList.Add(word);
-        return Process.Start(start)!;
+        return ChildThread.Start(start);
     }
 
     public static async Task KillAsync(Process process)

@@ -165,7 +165,7 @@ public sealed partial class EtcdServer : IAsyncDisposable
     public async Task<string> EtcdctlAsync(params string[] arguments)
     {
         var info = EtcdctlInfo(arguments);
-        using var process = Process.Start(info)!;
+        using var process = ChildThread.Start(info);
         var error = process.StandardError.ReadToEndAsync();
         var output = await process.StandardOutput.ReadToEndAsync();
         await process.WaitForExitAsync();
@@ -211,10 +211,10 @@ public sealed partial class EtcdServer : IAsyncDisposable
     private ProcessStartInfo StartInfo()
     {
         var peer = $"http://127.0.0.1:{_peerPort}";
-        var info = new ProcessStartInfo("setpriv") { RedirectStandardError = true, WorkingDirectory = _directory };
+        var info = new ProcessStartInfo("etcd") { RedirectStandardError = true, WorkingDirectory = _directory };
         List<string> arguments =
         [
-            "--pdeathsig", "KILL", "etcd", "--name", "test", "--data-dir", DataDirectory, "--unsafe-no-fsync",
+            "--name", "test", "--data-dir", DataDirectory, "--unsafe-no-fsync",
             "--heartbeat-interval", "10", "--election-timeout", "100", "--logger", "zap", "--log-level", "warn",
             "--listen-client-urls", Endpoint, "--advertise-client-urls", Endpoint,
             "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer, "--initial-cluster", "test=" + peer,
@@ -257,35 +257,4 @@ public sealed partial class EtcdServer : IAsyncDisposable
 
     [LibraryImport("libc", EntryPoint = "kill", SetLastError = true)]
     private static partial int Kill(int pid, int signal);
-}
-
-/// <summary>Starts children from one thread that lives as long as the process: the kernel's parent-death signal follows the thread
-/// that forked, and one from the thread pool may end at any time.</summary>
-public static class ChildThread
-{
-    private static readonly BlockingCollection<(ProcessStartInfo Info, TaskCompletionSource<Process> Started)> Requests = [];
-
-    static ChildThread() => new Thread(Run) { IsBackground = true, Name = "children" }.Start();
-
-    public static Process Start(ProcessStartInfo info)
-    {
-        var started = new TaskCompletionSource<Process>(TaskCreationOptions.RunContinuationsAsynchronously);
-        Requests.Add((info, started));
-        return started.Task.GetAwaiter().GetResult();
-    }
-
-    private static void Run()
-    {
-        foreach (var (info, started) in Requests.GetConsumingEnumerable())
-        {
-            try
-            {
-                started.SetResult(Process.Start(info)!);
-            }
-            catch (Exception e)
-            {
-                started.SetException(e);
-            }
-        }
-    }
 }

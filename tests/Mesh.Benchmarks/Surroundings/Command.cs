@@ -40,7 +40,7 @@ internal static class Command
 
     private static Process StartAt(string path, string log, string[] arguments) =>
         ChildThread.Start(new ProcessStartInfo("/bin/sh",
-            ["-c", "log=$1; shift; exec setpriv --pdeathsig KILL \"$@\" >>\"$log\" 2>&1", "sh", log, path, .. arguments])
+            ["-c", "log=$1; shift; exec \"$@\" >>\"$log\" 2>&1", "sh", log, path, .. arguments])
         {
             // One that serves until its input ends has one.
             RedirectStandardInput = true,

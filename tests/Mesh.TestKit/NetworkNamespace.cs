@@ -1,26 +1,38 @@
-using System.Diagnostics;
 using System.Runtime.ExceptionServices;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
-namespace Mesh.Datapath.Tests.Kernel;
+namespace Mesh.TestKit;
 
 /// <summary>A network namespace of our own, deleted with everything in it. What must happen inside runs on a thread of its own,
 /// which dies there: a pool thread that changed its namespace would carry it into other tests.</summary>
-internal sealed partial class NetworkNamespace : IDisposable
+public sealed partial class NetworkNamespace : IDisposable
 {
     private const int NewNet = 0x40000000;
+    private const string Prefix = "meshtest-";
     private static int s_count;
 
-    internal NetworkNamespace()
+    /// <summary>What killed test processes have left.</summary>
+    static NetworkNamespace()
     {
-        Name = $"datapath-{Environment.ProcessId}-{Interlocked.Increment(ref s_count)}";
-        Command.Run("ip", "netns", "add", Name);
+        foreach (var path in Directory.Exists("/run/netns") ? Directory.EnumerateFiles("/run/netns", Prefix + "*") : [])
+        {
+            var name = Path.GetFileName(path);
+            // Another test program may be at the same.
+            if (!Directory.Exists($"/proc/{name[Prefix.Length..].Split('-')[0]}"))
+                ChildThread.Run("sh", "-c", "ip netns del \"$1\" 2>/dev/null || true", "sh", name);
+        }
     }
 
-    internal string Name { get; }
+    public NetworkNamespace()
+    {
+        Name = $"{Prefix}{Environment.ProcessId}-{Interlocked.Increment(ref s_count)}";
+        ChildThread.Run("ip", "netns", "add", Name);
+    }
 
-    internal TResult Run<TResult>(Func<TResult> work)
+    public string Name { get; }
+
+    public TResult Run<TResult>(Func<TResult> work)
     {
         TResult result = default!;
         ExceptionDispatchInfo? failure = null;
@@ -44,33 +56,17 @@ internal sealed partial class NetworkNamespace : IDisposable
         return result;
     }
 
-    internal void Run(Action work) => Run(() =>
+    public void Run(Action work) => Run(() =>
     {
         work();
         return true;
     });
 
     /// <summary>Output of a command inside.</summary>
-    internal string Shell(params string[] command) => Command.Run("nsenter", [$"--net=/run/netns/{Name}", .. command]);
+    public string Shell(params string[] command) => ChildThread.Run("nsenter", [$"--net=/run/netns/{Name}", .. command]);
 
-    public void Dispose() => Command.Run("ip", "netns", "del", Name);
+    public void Dispose() => ChildThread.Run("ip", "netns", "del", Name);
 
     [LibraryImport("libc", EntryPoint = "setns", SetLastError = true)]
     private static partial int SetNamespace(SafeFileHandle file, int kind);
-}
-
-internal static class Command
-{
-    /// <summary>Standard output; a non-zero exit is an exception with what was said.</summary>
-    internal static string Run(string program, params string[] arguments)
-    {
-        var start = new ProcessStartInfo(program, arguments) { RedirectStandardOutput = true, RedirectStandardError = true };
-        using var process = Process.Start(start)!;
-        var errors = process.StandardError.ReadToEndAsync();
-        var output = process.StandardOutput.ReadToEnd();
-        process.WaitForExit();
-        return process.ExitCode == 0
-            ? output
-            : throw new InvalidOperationException($"{program} {string.Join(' ', arguments)}: exit {process.ExitCode}: {errors.Result}");
-    }
 }
