@@ -23,12 +23,25 @@ static __always_inline int leave_mesh(struct __sk_buff *skb, struct packet *pack
 	return pass_up(skb, COUNTER_EGRESS);
 }
 
-static __always_inline int route(struct __sk_buff *skb, struct packet *packet, __u32 identity, bool from_host)
+/* May the pod send to what it has chosen? */
+static __always_inline enum drop_reason may_leave(struct __sk_buff *skb, struct packet *packet, const struct endpoint *pod,
+						  const struct translation *to, const struct endpoint *endpoint,
+						  const struct ipcache_value *known)
+{
+	__u32 peer = known ? known->identity : IDENTITY_WORLD;
+
+	if (endpoint)
+		peer = endpoint->flags & ENDPOINT_HOST ? IDENTITY_HOST : identity_of(endpoint);
+	return policy_egress(skb, packet, pod, to->wanted ? &to->address : NULL, to->port, peer);
+}
+
+/* pod: the sender, NULL when it is the host's stack. */
+static __always_inline int route(struct __sk_buff *skb, struct packet *packet, const struct endpoint *pod)
 {
 	struct translation to = {};
 	enum drop_reason reason = find_translation(packet, &to);
 	const struct mesh_addr *destination = to.wanted ? &to.address : &packet->flow.destination;
-	struct ipcache_value *known;
+	struct ipcache_value *known = NULL;
 	struct endpoint *endpoint;
 
 	if (reason)
@@ -36,14 +49,18 @@ static __always_inline int route(struct __sk_buff *skb, struct packet *packet, _
 	if (!to.wanted)
 		forget_stale_translation(packet);
 	endpoint = endpoint_lookup(packet->flow.family, destination);
+	if (!endpoint)
+		known = ipcache_lookup(packet->flow.family, destination);
+	reason = pod ? may_leave(skb, packet, pod, &to, endpoint, known) : FORWARDED;
+	if (reason)
+		return drop(skb, reason, COUNTER_EGRESS);
 	if (endpoint) {
 		reason = to.wanted ? apply_translation(skb, packet, &to) : FORWARDED;
 		return reason ? drop(skb, reason, COUNTER_EGRESS) : deliver(skb, packet, endpoint, COUNTER_EGRESS);
 	}
-	known = ipcache_lookup(packet->flow.family, destination);
 	if (!known || !known->node)
-		return leave_mesh(skb, packet, &to, from_host);
-	return encapsulate(skb, packet, &to, known->node, identity);
+		return leave_mesh(skb, packet, &to, !pod);
+	return encapsulate(skb, packet, &to, known->node, packet->identity);
 }
 
 /* Link-local and unspecified sources speak only to neighbours: questions to us, and what the stack may listen to. */
@@ -56,6 +73,14 @@ static __always_inline int neighbour_talk(struct __sk_buff *skb, const struct pa
 	if (destination->bytes[0] == 0xff || is_link_local(destination))
 		return pass_up(skb, COUNTER_EGRESS);
 	return drop(skb, DROP_INVALID_SOURCE, COUNTER_EGRESS);
+}
+
+/* Of what the host's stack only passes on: not the host's own, so it has not the host's rights. */
+static __always_inline __u32 forwarded_identity(const struct packet *packet)
+{
+	struct ipcache_value *known = ipcache_lookup(packet->flow.family, &packet->flow.source);
+
+	return known ? known->identity : IDENTITY_WORLD;
 }
 
 static __always_inline int from_pod(struct __sk_buff *skb, struct packet *packet)
@@ -71,7 +96,8 @@ static __always_inline int from_pod(struct __sk_buff *skb, struct packet *packet
 		return drop(skb, DROP_INVALID_SOURCE, COUNTER_EGRESS);
 	if (flow->family == MESH_FAMILY_IPV6 && is_solicitation(skb, packet))
 		return answer_solicitation(skb, packet, source);
-	return route(skb, packet, from_host || !source ? IDENTITY_HOST : source->identity, from_host);
+	packet->identity = source ? identity_of(source) : forwarded_identity(packet);
+	return route(skb, packet, from_host ? NULL : source);
 }
 
 SEC("tc")

@@ -5,13 +5,18 @@
  */
 #include "lib/endpoint.h"
 
-static __always_inline bool has_tunnel_key(struct __sk_buff *skb)
+/* Reads the sender's identity. */
+static __always_inline bool has_tunnel_key(struct __sk_buff *skb, struct packet *packet)
 {
-	struct bpf_tunnel_key key;
+	struct bpf_tunnel_key key = {};
 	__u64 flags = config.underlay_family == MESH_FAMILY_IPV6 ? BPF_F_TUNINFO_IPV6 : 0;
 
-	return !bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags) ||
-	       !bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags ^ BPF_F_TUNINFO_IPV6);
+	if (bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags) &&
+	    bpf_skb_get_tunnel_key(skb, &key, sizeof(key), flags ^ BPF_F_TUNINFO_IPV6))
+		return false;
+	/* Only we are this node's host. */
+	packet->identity = key.tunnel_id == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : key.tunnel_id;
+	return true;
 }
 
 static __always_inline int from_tunnel(struct __sk_buff *skb, struct packet *packet)
@@ -25,7 +30,7 @@ static __always_inline int arrive(struct __sk_buff *skb)
 {
 	struct packet packet = { .interface = skb->ifindex };
 
-	if (!has_tunnel_key(skb))
+	if (!has_tunnel_key(skb, &packet))
 		return drop(skb, DROP_NO_TUNNEL_KEY, COUNTER_INGRESS);
 	switch (skb->protocol) {
 	case bpf_htons(ETH_P_IP):

@@ -9,11 +9,11 @@
 #include "icmp.h"
 #include "metrics.h"
 #include "node.h"
+#include "policy.h"
 #include "translate.h"
 
-#define IDENTITY_HOST 1
-#define IDENTITY_REMOTE_NODE 6 /* what another node sees in our host */
 #define IDENTITY_BITS_MASK 0xffffff
+#define IDENTITY_SCOPED 0xff000000 /* a number of this node only, such as that of an address range in a policy */
 #define TUNNEL_TTL 64
 
 /* Would the packet, or each segment of it, fit the tunnel once the device has added the outer header? */
@@ -24,10 +24,17 @@ static __always_inline bool fits_tunnel(const struct __sk_buff *skb, const struc
 	return !config.pod_mtu || length <= config.pod_mtu || !packet->dont_fragment;
 }
 
+static __always_inline __u32 identity_on_the_wire(__u32 identity)
+{
+	if (identity & IDENTITY_SCOPED)
+		return IDENTITY_WORLD;
+	return identity == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : identity;
+}
+
 static __always_inline long set_tunnel_key(struct __sk_buff *skb, const struct node *node, __u32 identity)
 {
 	struct bpf_tunnel_key key = {
-		.tunnel_id = (identity == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : identity) & IDENTITY_BITS_MASK,
+		.tunnel_id = identity_on_the_wire(identity),
 		.tunnel_ttl = TUNNEL_TTL,
 	};
 	__u64 flags = BPF_F_ZERO_CSUM_TX;

@@ -5,6 +5,7 @@
 
 #include <mesh/endpoint.h>
 #include "metrics.h"
+#include "policy.h"
 #include "translate.h"
 
 /* endpoints: address → interface, identity and MAC addresses of the pod that has it, or the node itself. */
@@ -20,6 +21,12 @@ static __always_inline struct endpoint *endpoint_lookup(__u8 family, const struc
 	struct endpoint_key key = { .address = *address, .family = family };
 
 	return bpf_map_lookup_elem(&endpoints, &key);
+}
+
+/* A pod whose labels nobody has told yet is one that is beginning. */
+static __always_inline __u32 identity_of(const struct endpoint *endpoint)
+{
+	return endpoint->identity ?: IDENTITY_INIT;
 }
 
 static __always_inline bool mac_is_zero(const __u8 mac[6])
@@ -66,8 +73,10 @@ static __always_inline int deliver_to_pod(struct __sk_buff *skb, struct packet *
 /* To an address of this node. Replies of translated flows are turned back here. */
 static __always_inline int deliver(struct __sk_buff *skb, struct packet *packet, const struct endpoint *endpoint, __u32 direction)
 {
-	enum drop_reason reason = translate_reply(skb, packet);
+	enum drop_reason reason = policy_ingress(skb, packet, endpoint);
 
+	if (!reason)
+		reason = translate_reply(skb, packet);
 	if (reason)
 		return drop(skb, reason, direction);
 	if (endpoint->flags & ENDPOINT_HOST)

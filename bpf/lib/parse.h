@@ -54,6 +54,7 @@ struct packet {
 	struct flow flow;
 	__u32 interface; /* that the frame arrived on */
 	__u32 fragment_id;
+	__u32 identity; /* of the sender; 0 = its address tells it */
 	__u16 l4; /* offset of the transport header from the start of the frame */
 	__u16 segment_headers; /* bytes of IP and transport headers, which a GSO packet repeats in each segment */
 	__u32 length; /* of the IP packet, headers included, without Ethernet padding */

@@ -25,5 +25,6 @@ struct endpoint {
 };
 
 #define ENDPOINT_HOST	0x01	/* an address of the node itself: goes up to the stack */
+#define ENDPOINT_POLICY	0x02	/* a pod whose word in policy_endpoints is asked */
 
 #endif

@@ -7,7 +7,7 @@ namespace Mesh.Datapath.Maps;
 /// The layout of every struct that C and C# share, as C# has it, and its comparison with what clang compiled. A mismatch would
 /// let the datapath read our bytes as other things, so the agent refuses to start and names the struct and the member.
 /// </summary>
-public static unsafe class Abi
+public static unsafe partial class Abi
 {
     /// <summary>MESH_ABI_VERSION.</summary>
     public const uint Version = 2;
@@ -17,7 +17,7 @@ public static unsafe class Abi
 
     /// <summary>One layout per C struct, with the C names.</summary>
     public static IReadOnlyList<BtfStruct> Layouts { get; } =
-        [.. LoadBalancingLayouts(), .. IPCacheLayouts(), .. NodeLayouts(), .. ConfigLayouts()];
+        [.. LoadBalancingLayouts(), .. IPCacheLayouts(), .. NodeLayouts(), .. ConfigLayouts(), .. PolicyLayouts()];
 
     /// <summary>Every difference, one line each; empty when all is well. A struct must be in at least one object.</summary>
     public static IReadOnlyList<string> Compare(IReadOnlyList<BtfStruct> expected, IReadOnlyList<(string Name, BtfReader Types)> objects)

@@ -17,6 +17,13 @@ public enum DropReason
     Conntrack = 11,
     Ttl = 12,
     TooBig = 13,
+    PolicyDenied = 45,
+    PolicyDeniedByDenylist = 46,
+    PolicyUndecided = 47,
+    PolicyFragment = 48,
+
+    /// <summary>No drop: counted beside what became of the packet, which passed in audit mode.</summary>
+    PolicyAudited = 49,
 }
 
 public enum TrafficDirection

@@ -46,4 +46,7 @@ public enum EndpointFlags : ushort
 {
     None = 0,
     Host = 0x01,
+
+    /// <summary>A pod whose word in policy_endpoints is asked.</summary>
+    Policy = 0x02,
 }
