@@ -1,5 +1,6 @@
 using System.Threading.Channels;
 using Mesh.ClusterMesh.Imports;
+using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 
@@ -249,7 +250,10 @@ internal sealed class PeerConnection
             case WatchBatchKind.ListEnd:
                 var sign = await SignAsync(resource, cancellation);
                 if (sign is not { } present || (HasCanaries ? present.ModRevision : present.CreateRevision) > batch.Revision)
-                    throw new RelayConnectionException("the etcd lost its data: keeping what is known until the cluster has written it again");
+                    throw new RelayConnectionException("the etcd lost its data: keeping what is known until the cluster has written it again")
+                    {
+                        Fault = PeerFault.DataLost,
+                    };
                 await _cache.EndListAsync(resource, WireTime.Now(_time), Withholds(resource), cancellation);
                 _listed.Add(resource);
                 break;
@@ -369,7 +373,10 @@ internal sealed class PeerConnection
         var silence = _time.GetElapsedTime(_lastHeartbeat);
         if (silence > _options.HeartbeatTimeout)
             throw new RelayConnectionException(
-                $"quorum check failed: {(int)silence.TotalMinutes}m{silence.Seconds}s since last heartbeat update has been received");
+                $"quorum check failed: {(int)silence.TotalMinutes}m{silence.Seconds}s since last heartbeat update has been received")
+            {
+                Fault = PeerFault.HeartbeatStale,
+            };
     }
 
     private bool Follow(RelayedResource resource, CancellationToken cancellation)

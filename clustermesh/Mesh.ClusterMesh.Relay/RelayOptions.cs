@@ -1,3 +1,4 @@
+using Mesh.ClusterMesh.Remote;
 using Mesh.KVStore;
 
 namespace Mesh.ClusterMesh.Relay;
@@ -70,6 +71,12 @@ public sealed record RelayedClusterStatus
 
     public int Failures { get; init; }
 
+    /// <summary>When it was last known to be connected; null while it is, and when it never was.</summary>
+    public DateTimeOffset? ConnectedUntil { get; init; }
+
+    /// <summary>Why the peer's import file is not in force; null when it is, or there is none.</summary>
+    public string? ImportsProblem { get; init; }
+
     /// <summary>Null when it never failed.</summary>
     public DateTimeOffset? LastFailure { get; init; }
 
@@ -95,4 +102,6 @@ internal sealed class RelayConnectionException(string message, bool planned = fa
 {
     /// <summary>Nothing failed: the peer has to be read anew, at once.</summary>
     public bool Planned { get; } = planned;
+
+    public PeerFault Fault { get; init; } = PeerFault.Other;
 }

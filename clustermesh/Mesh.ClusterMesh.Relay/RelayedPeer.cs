@@ -1,7 +1,7 @@
-using System.Text;
 using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Door;
 using Mesh.ClusterMesh.Imports;
+using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 
@@ -39,6 +39,9 @@ internal sealed class RelayedPeer
     private bool _wasConnected;
     private int _failures;
     private DateTimeOffset? _lastFailure;
+    private DateTimeOffset? _lastConnected;
+    private volatile PeerFault _fault;
+    private string? _importsProblem;
     private string? _problem;
     private volatile RelayedClusterStatus _status;
 
@@ -76,7 +79,10 @@ internal sealed class RelayedPeer
     private async Task TellReadersAsync(CancellationToken cancellation)
     {
         var key = Keys.SourceTrouble(_name);
-        var before = (string?)null;
+        var before = (SourceTrouble?)null;
+        // From before our time: when the peer was last seen by whoever wrote it.
+        var since = _mirror.Get(key) is { } left ? SourceTrouble.Decode(left.Span).Since : null;
+        var told = (PeerFault?)null;
         try
         {
             using var timer = new PeriodicTimer(StatusInterval, _time);
@@ -84,10 +90,16 @@ internal sealed class RelayedPeer
             {
                 var trouble = Trouble();
                 // Seen twice: a reconnection that succeeds at once is nobody's trouble.
-                if (trouble is not null && before is not null && _mirror.Get(key) is null)
-                    await _mirror.CommitAsync([new MirrorChange(key, Encoding.UTF8.GetBytes(trouble))], cancellation);
+                if (trouble is not null && before is not null && (_mirror.Get(key) is null || told != trouble.Fault))
+                {
+                    await _mirror.CommitAsync([new MirrorChange(key, (trouble with { Since = trouble.Since ?? since }).Encode())], cancellation);
+                    told = trouble.Fault;
+                }
                 else if (trouble is null && _mirror.Get(key) is not null)
+                {
                     await _mirror.CommitAsync([new MirrorChange(key, null)], cancellation);
+                    since = null;
+                }
                 before = trouble;
             }
         }
@@ -97,13 +109,19 @@ internal sealed class RelayedPeer
         }
     }
 
-    private string? Trouble()
+    private SourceTrouble? Trouble()
     {
         var store = _store?.Status;
         if (store?.Connected == true && store.ProofAge is { } age && age > LongestSilence)
-            return $"no sign of life of {_name} for {age.TotalSeconds:0} s";
+        {
+            return new SourceTrouble(store.Fault == StoreFault.NoQuorum ? PeerFault.NoQuorum : PeerFault.Frozen, _time.GetUtcNow() - age,
+                $"no sign of life of {_name} for {age.TotalSeconds:0} s");
+        }
         var status = _status;
-        return status.Connected && status.ConfigRetrieved && _connection?.Doubt is null ? null : status.Status;
+        if (status.Connected && status.ConfigRetrieved)
+            return _connection?.Doubt is { } doubt ? new SourceTrouble(PeerFault.DataLost, null, doubt) : null;
+        var live = PeerFaults.Of(store?.Fault ?? StoreFault.None);
+        return new SourceTrouble(live is PeerFault.None or PeerFault.Other ? _fault : live, status.ConnectedUntil, status.Status);
     }
 
     private async Task KeepConnectedAsync(PeerConfig peer, Func<PeerConfig, IKVStore> open, CancellationToken cancellation)
@@ -129,6 +147,13 @@ internal sealed class RelayedPeer
                 _problem = e is StoreNotOpenedException or RelayConnectionException ? e.Message : $"{NotConnected}: {e.Message}";
                 if (!_wasConnected && e is not RelayConnectionException)
                     _problem = $"{WaitingForConnection}: {e.Message}";
+                _fault = e switch
+                {
+                    RelayConnectionException known => known.Fault,
+                    StoreNotOpenedException => PeerFault.Settings,
+                    KVStoreException lost => PeerFaults.Of(lost.Fault),
+                    _ => PeerFault.Other,
+                };
                 wait = e is StoreNotOpenedException ? _options.OpenRetry : Backoff(++failuresInARow);
             }
             Publish();
@@ -178,6 +203,7 @@ internal sealed class RelayedPeer
         PeerConfig peer, Func<PeerConfig, IKVStore> open, Action connected, CancellationToken cancellation)
     {
         IKVStore store;
+        _importsProblem = peer.ImportsProblem;
         try
         {
             // Limits that cannot be read are not "no limits".
@@ -196,9 +222,13 @@ internal sealed class RelayedPeer
             {
                 var config = await FetchConfigAsync(store, cancellation);
                 if (peer.Imports?.ClusterId is { } pinned && config.Id != pinned)
-                    throw new RelayConnectionException($"{_name} says that its cluster ID is {config.Id}; {ImportPolicyFile.Suffix} pins {pinned}");
+                    throw new RelayConnectionException($"{_name} says that its cluster ID is {config.Id}; {ImportPolicyFile.Suffix} pins {pinned}")
+                    {
+                        Fault = PeerFault.WrongClusterId,
+                    };
                 _config = config;
                 _problem = null;
+                _fault = PeerFault.None;
                 connected();
                 _connection = new PeerConnection(
                     _name, store, config, _options, peer.Imports ?? ImportPolicy.Default, _cache, _time, Publish);
@@ -227,13 +257,15 @@ internal sealed class RelayedPeer
                 if (ClusterConfigCodec.TryDecode(present.Value.Span, out var config, out var rejection))
                     return config;
                 _problem = $"{key} is malformed: {rejection}";
+                _fault = PeerFault.ConfigMalformed;
             }
             else
             {
                 _problem = $"{key} is missing at {store.Status.Endpoint}: no cluster named {_name} has published itself there";
+                _fault = PeerFault.ConfigMissing;
             }
             if (_time.GetElapsedTime(start) > _options.ConfigTimeout)
-                throw new RelayConnectionException(_problem);
+                throw new RelayConnectionException(_problem) { Fault = _fault };
             await WhilePublishing(WaitAsync(Backoff(attempt)), cancellation);
         }
 
@@ -271,6 +303,8 @@ internal sealed class RelayedPeer
         var connected = store?.Connected == true;
         var config = _config;
         var before = _status;
+        if (connected && config is not null)
+            _lastConnected = _time.GetUtcNow() - (store!.ProofAge ?? TimeSpan.Zero);
         var status = new RelayedClusterStatus
         {
             Name = _name,
@@ -287,6 +321,8 @@ internal sealed class RelayedPeer
             Bytes = _cache.Bytes,
             Failures = _failures,
             LastFailure = _lastFailure,
+            ConnectedUntil = connected && config is not null ? null : _lastConnected,
+            ImportsProblem = _importsProblem,
             // Between two connections the last ones are still the ones to renew.
             Tls = store?.Tls ?? before.Tls,
             CertificateExpiry = (store?.Tls ?? before.Tls)?.Expiry(_time.GetUtcNow()),

@@ -12,6 +12,8 @@ internal sealed class LoggingSink : IRemoteClusterSink
     private readonly ConcurrentDictionary<string, bool> _holding = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, (string? Expiry, string? Problem)> _certificates = new(StringComparer.Ordinal);
 
+    private readonly ConcurrentDictionary<string, string?> _imports = new(StringComparer.Ordinal);
+
     public LoggingSink(IRemoteClusterSink next, Action<string> log)
     {
         _next = next;
@@ -26,6 +28,7 @@ internal sealed class LoggingSink : IRemoteClusterSink
         _said.TryRemove(cluster, out _);
         _holding.TryRemove(cluster, out _);
         _certificates.TryRemove(cluster, out _);
+        _imports.TryRemove(cluster, out _);
         _log($"cluster {cluster}: drained, nothing of it is left");
     }
 
@@ -38,12 +41,22 @@ internal sealed class LoggingSink : IRemoteClusterSink
             _log(status.Held > 0 ? $"cluster {status.Name}: {status.HeldText}" : $"cluster {status.Name}: nothing is held any more");
         }
         SayCertificates(status);
+        SayImports(status);
         // A healthy line carries counters that change all the time; a sick one says what is wrong, each time anew.
         var now = (status.Ready, status.Connected, status.Connected ? "" : status.Status);
         if (_said.TryGetValue(status.Name, out var before) && before == now)
             return;
         _said[status.Name] = now;
         _log($"cluster {status.Name}: {(status.Ready ? "ready" : status.Connected ? "connected" : "not connected")}: {status.Status}");
+    }
+
+    private void SayImports(RemoteClusterStatus status)
+    {
+        var before = _imports.GetValueOrDefault(status.Name);
+        if (before == status.ImportsProblem)
+            return;
+        _imports[status.Name] = status.ImportsProblem;
+        _log($"cluster {status.Name}: {(status.ImportsProblem is { } problem ? $"error: {problem}" : "the import file is in force")}");
     }
 
     private void SayCertificates(RemoteClusterStatus status)

@@ -44,6 +44,16 @@ public sealed record RemoteCluster
     [JsonConverter(typeof(GoTimeConverter))]
     public DateTimeOffset LastFailure { get; init; }
 
+    /// <summary>Ours: when it was last known to be connected; the year 1 (absent) while it is, and when it never was. Behind a relay that
+    /// lost the peer: the relay to the peer.</summary>
+    [JsonPropertyName("connected-until")]
+    [JsonConverter(typeof(GoTimeConverter))]
+    public DateTimeOffset ConnectedUntil { get; init; }
+
+    /// <summary>Ours: what does not break the connection and must be mended all the same, each with its mend: an import file that is not
+    /// in force, certificate files that cannot be used. Null when there is none.</summary>
+    [JsonPropertyName("problems")] public IReadOnlyList<string>? Problems { get; init; }
+
     /// <summary>Null until connected.</summary>
     [JsonPropertyName("config")] public RemoteClusterConfig? Config { get; init; }
 

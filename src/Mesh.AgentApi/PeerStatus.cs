@@ -38,6 +38,9 @@ public sealed record PeerStatus
     /// <summary>Time since the newest evidence that what is held here is what the peer has.</summary>
     [JsonPropertyName("proof-age-seconds"), JsonIgnore(Condition = JsonIgnoreCondition.Never)] public double ProofAge { get; init; } = -1;
 
+    /// <summary>Reconnections after a failure, since the start.</summary>
+    [JsonPropertyName("reconnections")] public long Reconnections { get; init; }
+
     [JsonPropertyName("last-reconnection")] public string? LastReconnection { get; init; }
 
     [JsonPropertyName("clock-skew-seconds")] public double? ClockSkew { get; init; }
@@ -50,6 +53,12 @@ public sealed record PeerStatus
     [JsonPropertyName("audit-repairs")] public long AuditRepairs { get; init; }
 
     [JsonPropertyName("certificates")] public PeerCertificateDays? Certificates { get; init; }
+
+    /// <summary>A file of ours says what the peer may publish (CLUSTER.imports.json); without one only sizes limit it.</summary>
+    [JsonPropertyName("pinned")] public bool Pinned { get; init; }
+
+    /// <summary>Records refused since the start, also those that were put right since.</summary>
+    [JsonPropertyName("refused")] public long Refused { get; init; }
 
     [JsonPropertyName("quarantined")] public long Quarantined { get; init; }
 

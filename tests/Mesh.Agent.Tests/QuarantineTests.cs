@@ -46,6 +46,21 @@ public sealed class QuarantineTests : IDisposable
         async () => string.Join(' ', (await agent.Client.GetIPsAsync()).Select(entry => entry.Cidr)), wanted);
 
     [Fact]
+    public async Task A_lost_import_file_is_told_by_every_status_while_the_peer_stays_ready()
+    {
+        await using var agent = await StartAsync();
+        File.Delete(Path.Combine(_directory, "peers", "tokyo.imports.json"));
+        var status = await RunningAgent.Eventually(() => agent.Client.GetStatusAsync(),
+            status => status.ClusterMesh!.Clusters is [{ Ready: true, Problems: not null }]);
+        Assert.Contains("tokyo is not pinned by any file", Assert.Single(status.ClusterMesh!.Clusters![0].Problems!));
+        var fault = Assert.Single(status.Mesh!.Faults!);
+        Assert.Equal(("settings", "tokyo"), (fault.Class, fault.Peer));
+        Assert.False(status.Mesh.Healthy);
+        await File.WriteAllTextAsync(Path.Combine(_directory, "peers", "tokyo.imports.json"), "{}");
+        await RunningAgent.Eventually(() => agent.Client.GetStatusAsync(), status => status is { Mesh: { Faults: null } });
+    }
+
+    [Fact]
     public async Task A_hostile_entry_is_quarantined_and_shown_and_reaches_no_table()
     {
         await using var agent = await StartAsync();

@@ -167,13 +167,14 @@ public sealed class ClusterMeshStatusTests
     [Fact]
     public void A_connected_cluster_with_trouble_behind_it_is_told_as_a_warning()
     {
-        var answer = Node("c1-1", Ready with { NumFailures = 3, LastFailure = Now - TimeSpan.FromSeconds(90) });
+        var answer = Node("c1-1", Ready with { Problems = ["c2.imports.json: it is not JSON; the last good one is in force"] });
         answer = answer with
         {
             Status = answer.Status! with
             {
                 Mesh = new MeshStatus
                 {
+                    Peers = [new PeerStatus { Name = "c2", Healthy = true, Quarantined = 2 }],
                     Rejections = [new PeerRejections { Name = "c2", Rejected = 5, Last = "cilium/state/ip/v1/default/x: not an address" }],
                     Tables =
                     [
@@ -187,17 +188,51 @@ public sealed class ClusterMeshStatusTests
         Assert.EndsWith("""
             ⚠️  3 Warnings:
               ⚠️  c1-1: 1 of 9 rows of ipcache are not in the kernel, first 10.2.0.1/32: map full
-              ⚠️  c1-1, cluster c2: 3 reconnections, last failure 1m30s ago
-              ⚠️  c1-1, cluster c2: 5 of its records rejected, last: cilium/state/ip/v1/default/x: not an address
+              ⚠️  c1-1, cluster c2: 2 of its records are refused, last: cilium/state/ip/v1/default/x: not an address (mesh clustermesh quarantine)
+              ⚠️  c1-1, cluster c2: c2.imports.json: it is not JSON; the last good one is in force
 
             """, text, StringComparison.Ordinal);
     }
 
     [Fact]
-    public void What_stays_in_use_of_a_cluster_that_is_cut_off_is_told()
+    public void What_was_mended_is_no_warning_any_more()
     {
-        var cutOff = Ready with { Ready = false, Connected = false, Status = "connection refused", NumNodes = 2, NumEndpoints = 8, NumSharedServices = 1 };
-        Assert.Contains("still using what was last known of it: 2 nodes, 8 endpoints, 1 services",
+        var answer = Node("c1-1", Ready with { NumFailures = 3, LastFailure = Now - TimeSpan.FromSeconds(90) });
+        answer = answer with
+        {
+            Status = answer.Status! with
+            {
+                Mesh = new MeshStatus
+                {
+                    Peers = [new PeerStatus { Name = "c2", Healthy = true, Refused = 5, Reconnections = 3, LastReconnection = "cut" }],
+                    Rejections = [new PeerRejections { Name = "c2", Rejected = 5, Last = "cilium/state/ip/v1/default/x: not an address" }],
+                },
+            },
+        };
+        var report = Report([answer], "c2");
+        Assert.DoesNotContain("Warning", ClusterMeshText.Format(report), StringComparison.Ordinal);
+        // The evidence keeps it.
+        var verbose = ClusterMeshText.Format(report with { Evidence = new() { ["c1-1"] = answer.Status!.Mesh!.Peers! } }, verbose: true);
+        Assert.Contains("reconnections: 3, the last for: cut", verbose, StringComparison.Ordinal);
+        Assert.Contains("5 refused since the start", verbose, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void What_stays_in_use_of_a_cluster_that_is_cut_off_is_told_and_since_when()
+    {
+        var cutOff = Ready with
+        {
+            Ready = false,
+            Connected = false,
+            Status = "connection refused",
+            NumNodes = 2,
+            NumEndpoints = 8,
+            NumSharedServices = 1,
+            NumFailures = 60,
+            LastFailure = Now - TimeSpan.FromSeconds(1),
+            ConnectedUntil = Now - TimeSpan.FromMinutes(10),
+        };
+        Assert.Contains("still using what was last known of it: 2 nodes, 8 endpoints, 1 services, cut off for 10m0s",
             ClusterMeshText.Format(Report([Node("c1-1", cutOff)], "c2")), StringComparison.Ordinal);
     }
 

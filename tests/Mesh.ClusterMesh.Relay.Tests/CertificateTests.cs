@@ -1,3 +1,5 @@
+using Mesh.ClusterMesh.ApiServer.Commands;
+using Mesh.ClusterMesh.ApiServer.Relaying;
 using Mesh.ClusterMesh.Tests.Remote;
 using Mesh.KVStore;
 using Mesh.TestKit;
@@ -29,5 +31,31 @@ public sealed class CertificateTests
         await tokyo.UntilAsync(() => tokyo.Status("falcon").Tls?.Problem is not null, "the alarm", 30);
         Assert.True(tokyo.Status("falcon").Ready);
         Assert.Contains(tokyo.Log, line => line.Contains(options.KeyFile!, StringComparison.Ordinal));
+
+        // Where operators look: the page, and the tool, though the cluster is ready.
+        var row = RelayBody.Of(tokyo.Status("falcon"));
+        Assert.Contains(row.Problems!, problem => problem.Contains(options.KeyFile!, StringComparison.Ordinal));
+        Assert.Contains($"└  ⚠️  {tokyo.Status("falcon").Tls!.Problem}\n",
+            KvstoremeshDbgCommand.Text([row], verbose: false, DateTimeOffset.UtcNow), StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public async Task The_relay_tells_of_an_import_file_that_is_not_in_force_until_it_is()
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var store = new EtcdKVStore(etcd.Options);
+        await new Producer(store, "falcon", 7).EverythingAsync();
+        await using var tokyo = await RelayUnderTest.StartedAsync();
+        tokyo.Limit("falcon", "{}");
+        tokyo.Add("falcon", etcd.Options);
+        await tokyo.UntilReadyAsync("falcon");
+        Assert.Null(RelayBody.Of(tokyo.Status("falcon")).Problems);
+        tokyo.Limit("falcon", "{");
+        await tokyo.UntilAsync(() => RelayBody.Of(tokyo.Status("falcon")).Problems is [var only] && only.Contains("is not JSON"), "the alarm");
+        File.Delete(Path.Combine(tokyo.Peers, "falcon.imports.json"));
+        await tokyo.UntilAsync(() => RelayBody.Of(tokyo.Status("falcon")).Problems is [var only] && only.Contains("is gone"), "the other alarm");
+        tokyo.Limit("falcon", "{}");
+        await tokyo.UntilAsync(() => tokyo.Status("falcon") is { Ready: true, ImportsProblem: null }, "quiet again");
+        Assert.Null(RelayBody.Of(tokyo.Status("falcon")).Problems);
     }
 }

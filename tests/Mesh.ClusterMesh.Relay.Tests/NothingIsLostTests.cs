@@ -86,11 +86,15 @@ public sealed class NothingIsLostTests : IAsyncLifetime
             await _etcd.KillAsync();
         else
             _etcd.Pause();
-        await UntilAsync(agent, health => health.Fault == PeerFault.SourceLost);
+        var connected = DateTimeOffset.UtcNow;
+        await UntilAsync(agent, health => health.Fault == (killed ? PeerFault.ConnectionRefused : PeerFault.Frozen));
+        Assert.True(Health(agent).AtRelay);
         var status = Assert.Single(agent.Clusters.Statuses);
         Assert.StartsWith("the relay: ", status.Health!.Cause, StringComparison.Ordinal);
         // What is known stays in use, and the relay, which serves it, is connected.
         Assert.Equal((true, true, 3), (status.Connected, status.Ready, status.Nodes));
+        // Since the relay was last connected to it, and not since its last attempt.
+        Assert.InRange(status.ConnectedUntil!.Value, connected - TimeSpan.FromSeconds(7), connected + TimeSpan.FromSeconds(2));
         if (killed)
             await _etcd.RestartAsync();
         else

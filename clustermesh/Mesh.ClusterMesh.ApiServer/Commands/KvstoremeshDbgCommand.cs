@@ -60,6 +60,8 @@ internal static class KvstoremeshDbgCommand
                 .Append(CultureInfo.InvariantCulture, $"{cluster.NumEndpoints} endpoints, {cluster.NumIdentities} identities, ")
                 .Append(CultureInfo.InvariantCulture, $"{cluster.NumSharedServices} services, {cluster.NumServiceExports} MCS-API service exports, ")
                 .Append(CultureInfo.InvariantCulture, $"{cluster.NumFailures} reconnections (last: {Ago(cluster.LastFailure, now)})\n");
+            foreach (var problem in cluster.Problems ?? [])
+                text.Append(CultureInfo.InvariantCulture, $"   └  ⚠️  {problem}\n");
             if (cluster.Ready && !verbose)
                 continue;
             text.Append(CultureInfo.InvariantCulture, $"   └  {cluster.Status}\n")

@@ -19,6 +19,8 @@ internal static class RelayBody
         NumServiceExports = peer.Counts.GetValueOrDefault(RelayedResource.ServiceExports),
         NumFailures = peer.Failures,
         LastFailure = peer.LastFailure ?? default,
+        ConnectedUntil = peer.ConnectedUntil ?? default,
+        Problems = Problems(peer) is { Count: > 0 } problems ? problems : null,
         Config = !peer.Connected
             ? null
             : new RemoteClusterConfig
@@ -52,4 +54,8 @@ internal static class RelayBody
                 Problem = tls.Problem,
             },
     };
+
+    /// <summary>What does not break the connection and must be mended all the same.</summary>
+    public static IReadOnlyList<string> Problems(RelayedClusterStatus peer) =>
+        [.. new[] { peer.ImportsProblem, peer.Tls?.Problem, peer.CertificateExpiry }.OfType<string>()];
 }

@@ -48,6 +48,8 @@ internal sealed class RelayKeeper : IAsyncDisposable
             {
                 if (!status.Ready)
                     yield return $"relay: {status.Name}: {status.Status}";
+                foreach (var broken in RelayBody.Problems(status))
+                    yield return $"relay: {status.Name}: {broken}";
                 if (status.LastRefusal is { } refusal)
                     yield return $"relay: {status.Name}: {status.Refused} records refused, last {refusal}";
             }

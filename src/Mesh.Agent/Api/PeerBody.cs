@@ -17,16 +17,19 @@ internal static class PeerBody
             Healthy = fault == PeerFault.None,
             Fault = fault.Name(),
             Cause = fault == PeerFault.None ? null : cause ?? peer.Status,
-            Mend = fault == PeerFault.None ? null : fault.Mend(peer.Name),
+            Mend = fault == PeerFault.None ? null : Mend(fault, peer, atRelay: health?.AtRelay == true && fault == health.Fault),
             Endpoint = health?.Endpoint,
             Server = health?.Endpoint is null ? null : peer.Cached ? "relay" : health.IsDoor ? "door" : "etcd",
             ProofAge = Seconds(health?.ProofAge),
+            Reconnections = peer.Failures,
             LastReconnection = health?.LastReconnection,
             ClockSkew = health?.ClockSkew is { } skew ? Math.Round(skew.TotalSeconds, 1) : null,
             Resources = health is null ? null : [.. health.Resources.Select(Resource)],
             Audits = health?.Audits ?? 0,
             AuditRepairs = health?.Repairs ?? 0,
             Certificates = health?.Tls is { } tls ? Certificates(tls, DateTimeOffset.UtcNow) : null,
+            Pinned = peer.Pinned,
+            Refused = peer.Rejected,
             Quarantined = peer.Quarantined,
             Held = peer.Held,
             HeldReason = peer.HeldText,
@@ -36,14 +39,34 @@ internal static class PeerBody
     }
 
     /// <summary>What is wrong, each peer's fault and then the node's own.</summary>
-    public static IEnumerable<MeshFault> Faults(IEnumerable<PeerStatus> peers, IEnumerable<TableStatus> tables) =>
-        peers.Where(peer => !peer.Healthy).Select(peer => new MeshFault
+    public static IEnumerable<MeshFault> Faults(
+        IEnumerable<RemoteClusterStatus> peers, IEnumerable<PeerStatus> evidence, IEnumerable<TableStatus> tables) =>
+        evidence.Where(peer => !peer.Healthy).Select(peer => new MeshFault
         {
             Class = peer.Fault,
             Peer = peer.Name,
             Cause = peer.Cause ?? "",
             Mend = peer.Mend ?? "",
-        }).Concat(tables.SelectMany(Faults));
+        }).Concat(peers.SelectMany(Alarms)).Concat(tables.SelectMany(Faults));
+
+    /// <summary>What does not break the connection and must be mended all the same.</summary>
+    public static IReadOnlyList<string> Problems(RemoteClusterStatus peer) =>
+        [.. new[] { peer.ImportsProblem, peer.Tls?.Problem, peer.CertificateExpiry }.OfType<string>()];
+
+    private static IEnumerable<MeshFault> Alarms(RemoteClusterStatus peer)
+    {
+        // A peer that is down because of it says so already.
+        if (peer is { ImportsProblem: { } imports, Health: not null })
+            yield return Alarm(PeerFault.Settings, imports, $"put {peer.Name}.imports.json right: it is read again at once");
+        if (peer is { Tls.Problem: { } certificate, Health.Fault: not (PeerFault.CertificateUnusable or PeerFault.CertificateExpired) })
+            yield return Alarm(PeerFault.CertificateUnusable, certificate, PeerFault.CertificateUnusable.Mend(peer.Name));
+
+        MeshFault Alarm(PeerFault fault, string cause, string mend) =>
+            new() { Class = fault.Name(), Peer = peer.Name, Cause = cause, Mend = mend };
+    }
+
+    private static string Mend(PeerFault fault, RemoteClusterStatus peer, bool atRelay) =>
+        atRelay && fault != PeerFault.SourceLost ? $"where our relay runs: {fault.Mend(peer.Name)}" : fault.Mend(peer.Name);
 
     /// <summary>The connection first: without it, what the tunnel does is another matter.</summary>
     private static (PeerFault Fault, string? Cause) Weigh(PeerHealth? health, int probed, IReadOnlyList<string> silent)

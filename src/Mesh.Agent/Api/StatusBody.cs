@@ -62,6 +62,8 @@ internal static class StatusBody
         NumSharedServices = peer.Services,
         NumFailures = peer.Failures,
         LastFailure = peer.LastFailure ?? default,
+        ConnectedUntil = peer.ConnectedUntil ?? default,
+        Problems = PeerBody.Problems(peer) is { Count: > 0 } problems ? problems : null,
         Config = !peer.Connected
             ? null
             : new RemoteClusterConfig
@@ -120,8 +122,8 @@ internal static class StatusBody
     private static MeshStatus Mesh(AgentView view, IReadOnlyList<TableStatus> tables, IReadOnlyList<RemoteClusterStatus> peers,
         IReadOnlyList<PeerStatus> evidence) => new()
         {
-            Healthy = view.Datapath is not null && !PeerBody.Faults(evidence, tables).Any(),
-            Faults = OrNull(PeerBody.Faults(evidence, tables)),
+            Healthy = view.Datapath is not null && !PeerBody.Faults(peers, evidence, tables).Any(),
+            Faults = OrNull(PeerBody.Faults(peers, evidence, tables)),
             Peers = OrNull(evidence),
             Version = AgentView.Version,
             ClusterName = view.Options.Cluster.Name,

@@ -8,8 +8,9 @@ public sealed record NodeAnswer(string Node, StatusResponse? Status, string? Fai
 
 /// <summary>
 /// Turns the nodes' answers into the report. Pure. A cluster counts as expected when it is configured for this cluster, whether or not
-/// a node has heard of it; and whatever an answer says beside "ready" (reconnections, rejected records, rows that the kernel
-/// refused) is told as a warning, because "connected" alone has misled people.
+/// a node has heard of it; and whatever an answer says beside "ready" (refused records, files that cannot be used, rows that the kernel
+/// refused) is told as a warning, because "connected" alone has misled people. A warning lasts as long as its reason: what was mended
+/// is history, which the evidence and the metrics keep.
 /// </summary>
 public static class ClusterMeshEvaluation
 {
@@ -130,11 +131,15 @@ public static class ClusterMeshEvaluation
         if (row is { Ready: false } && row.NumNodes + row.NumEndpoints + row.NumSharedServices > 0)
             warnings.Add($"still using what was last known of it: {row.NumNodes} nodes, {row.NumEndpoints} endpoints, "
                 + $"{row.NumSharedServices} services"
-                + (row.LastFailure.Year > 1 ? $", cut off {GoText.Ago(row.LastFailure, now)}" : ""));
-        if (row is { NumFailures: > 0 })
+                + (row.ConnectedUntil.Year > 1 ? $", cut off for {GoText.Duration(now - row.ConnectedUntil)}" : ""));
+        if (row is { Ready: false, NumFailures: > 0 })
             warnings.Add($"{row.NumFailures} reconnections, last failure {GoText.Ago(row.LastFailure, now)}");
-        foreach (var peer in (mesh?.Rejections ?? []).Where(p => p.Name == cluster && p.Rejected > 0))
-            warnings.Add($"{peer.Rejected} of its records rejected, last: {peer.Last}");
+        if ((mesh?.Peers ?? []).FirstOrDefault(peer => peer.Name == cluster) is { Quarantined: > 0 } evidence)
+        {
+            var last = (mesh?.Rejections ?? []).FirstOrDefault(peer => peer.Name == cluster)?.Last;
+            warnings.Add($"{evidence.Quarantined} of its records are refused{(last is null ? "" : $", last: {last}")} (mesh clustermesh quarantine)");
+        }
+        warnings.AddRange(row?.Problems ?? []);
         return warnings;
     }
 

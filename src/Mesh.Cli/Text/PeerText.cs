@@ -26,13 +26,16 @@ internal static class PeerText
         if (peer.AuditRepairs > 0)
             yield return string.Create(CultureInfo.InvariantCulture, $"└  audits found lost events {peer.AuditRepairs} times; they were read anew");
         if (peer.LastReconnection is { } reconnection)
-            yield return $"└  last reconnection: {reconnection}";
+            yield return string.Create(CultureInfo.InvariantCulture, $"└  reconnections: {peer.Reconnections}, the last for: {reconnection}");
         if (peer.ClockSkew is { } skew)
             yield return string.Create(CultureInfo.InvariantCulture, $"└  clock: {skew:+0.#;-0.#;0} s against ours");
         if (peer.Certificates is { } certificates)
             yield return $"└  certificates: {string.Join(", ", Certificates(certificates))}";
-        if (peer.Quarantined > 0)
-            yield return string.Create(CultureInfo.InvariantCulture, $"└  quarantine: {peer.Quarantined} records (mesh clustermesh quarantine)");
+        if (peer.Quarantined > 0 || peer.Refused > 0)
+            yield return string.Create(CultureInfo.InvariantCulture,
+                $"└  quarantine: {peer.Quarantined} records (mesh clustermesh quarantine), {peer.Refused} refused since the start");
+        if (!peer.Pinned)
+            yield return $"└  imports: not pinned, there is no {peer.Name}.imports.json";
         if (peer.HeldReason is { } held)
             yield return $"└  breaker: {held}";
         if (peer.NodesProbed > 0)

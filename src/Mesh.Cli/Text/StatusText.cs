@@ -62,6 +62,11 @@ internal static class StatusText
                     + $"identities={Go(synced.Identities)}, services={Go(synced.Services)}"
                     + (synced.ServiceExports is { } exports ? $", service-exports={Go(exports)}" : ""));
         }
+        foreach (var cluster in clusters)
+        {
+            foreach (var problem in cluster.Problems ?? [])
+                table.Line($"   ⚠️  {cluster.Name}: {problem}");
+        }
     }
 
     private static string Configuration(RemoteClusterConfig? config)
@@ -106,13 +111,15 @@ internal static class StatusText
         }
         Problems(table, "Objects not taken over:", mesh.SourceProblems, now);
         Problems(table, "Peer files not taken over:", mesh.ConfigProblems, now);
-        foreach (var peer in (mesh.Rejections ?? []).Where(p => p.Rejected > 0))
+        foreach (var peer in (mesh.Rejections ?? []).Where(p => p.Rejected > 0 && (allClusters || IsRefused(p.Name))))
             table.Line($"Records of {peer.Name} rejected: {peer.Rejected}, last: {peer.Last}");
         var drops = (mesh.Drops ?? new Dictionary<string, long>())
             .Where(d => d.Value > 0).OrderBy(d => d.Key, StringComparer.Ordinal).ToList();
         if (drops.Count > 0)
             table.Line($"Packets dropped: {string.Join(", ", drops.Select(d => $"{d.Key} {d.Value}"))}");
         return table.ToString();
+
+        bool IsRefused(string cluster) => (mesh.Peers ?? []).All(peer => peer.Name != cluster || peer.Quarantined > 0);
     }
 
     private static void Problems(TabWriter table, string title, IReadOnlyList<Problem>? problems, DateTimeOffset now)

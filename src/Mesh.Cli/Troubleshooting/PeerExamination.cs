@@ -134,8 +134,10 @@ internal sealed class PeerExamination(string cluster, uint? ownId, TimeSpan pati
     {
         if (await store.GetAsync(Keys.SourceTrouble(cluster), cancellation) is not { } said)
             return;
-        var trouble = string.Concat(Encoding.UTF8.GetString(said.Value.Span).Select(c => char.IsControl(c) ? '?' : c));
-        _report.Bad(PeerFault.SourceLost, $"The relay has lost {cluster}: {trouble}", trouble);
+        var trouble = SourceTrouble.Decode(said.Value.Span);
+        var since = trouble.Since is { } time ? $" since {EndpointExamination.Time(time.UtcDateTime)}" : "";
+        _report.Bad(trouble.Fault == PeerFault.Other ? PeerFault.SourceLost : trouble.Fault,
+            $"The relay has lost {cluster}{since}: {trouble.Text}", trouble.Text);
     }
 
     private async Task HeartbeatAsync(EtcdKVStore store, CancellationToken cancellation)

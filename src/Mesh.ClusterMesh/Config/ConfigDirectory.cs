@@ -179,18 +179,20 @@ public sealed class ConfigDirectory
         return found;
     }
 
-    /// <summary>Adds what CLUSTER.imports.json says. A malformed one changes nothing but the problem; one that vanished has to stay
-    /// away for as long as a peer file, because its absence means no limits.</summary>
+    /// <summary>Adds what CLUSTER.imports.json says. A malformed one changes nothing but the problem. Neither does one that vanished:
+    /// nobody lifts a peer's limits by losing a file, only by writing so into it, by removing the peer, or by starting anew.</summary>
     private PeerConfig WithImports(PeerConfig peer)
     {
         var before = _known.GetValueOrDefault(peer.Name)?.Config;
         var path = Path.Combine(_path, peer.Name + ImportPolicyFile.Suffix);
         if (!File.Exists(path))
         {
-            if (before?.ImportsText is null || !IsConfirmed(peer.Name))
+            var confirmed = before?.ImportsText is not null && IsConfirmed(peer.Name);
+            if (!confirmed)
                 return Keep(before?.ImportsProblem);
             _importsMissingSince.Remove(peer.Name);
-            return peer;
+            return before!.Imports is null ? peer : Keep($"{path} is gone, {peer.Name} is not pinned by any file: what it said last stays in force "
+                + "until this process ends; put it back, or write {} into it to lift the ranges") with { ImportsText = null };
         }
         _importsMissingSince.Remove(peer.Name);
         if (ReadText(path) is not { } text)

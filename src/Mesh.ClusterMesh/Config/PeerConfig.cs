@@ -10,15 +10,15 @@ namespace Mesh.ClusterMesh.Config;
 /// <param name="Text">An etcd client file in YAML.</param>
 public sealed record PeerConfig(string Name, string Path, string Text)
 {
-    /// <summary>What the peer may publish: from CLUSTER.imports.json beside the file; the last good one while that is malformed.
-    /// Null without such a file.</summary>
+    /// <summary>What the peer may publish: from CLUSTER.imports.json beside the file; the last good one while that is malformed or
+    /// lost. Null without such a file.</summary>
     public ImportPolicy? Imports { get; init; }
 
     /// <summary>Why CLUSTER.imports.json is not in force; null when it is, or there is none. With no good one to fall back on the peer
     /// must not be connected.</summary>
     public string? ImportsProblem { get; init; }
 
-    /// <summary>The import file's text; null without one.</summary>
+    /// <summary>The import file's text; null without one, also when there was one.</summary>
     public string? ImportsText { get; init; }
 
     /// <summary>Decides whether the files changed; a new time stamp does not.</summary>

@@ -90,6 +90,9 @@ public sealed record RemoteClusterStatus
     /// <summary>Reconnections after a failure.</summary>
     public int Failures { get; init; }
 
+    /// <summary>When it was last known to be connected; null while it is, and when it never was. Behind a relay: the relay to the peer.</summary>
+    public DateTimeOffset? ConnectedUntil { get; init; }
+
     /// <summary>Null when it never failed.</summary>
     public DateTimeOffset? LastFailure { get; init; }
 
@@ -121,7 +124,10 @@ public sealed record RemoteClusterStatus
     /// <summary>Holds of the breaker since the start.</summary>
     public long Holds { get; init; }
 
-    /// <summary>Why the peer's import file is not in force; null when it is, or there is none. The last good one holds meanwhile.</summary>
+    /// <summary>It is held to what a file of ours says of it; false for a peer without such a file, which only sizes limit.</summary>
+    public bool Pinned { get; init; }
+
+    /// <summary>Why the peer's import file is not in force; null when it is, or there never was one. The last good one holds meanwhile.</summary>
     public string? ImportsProblem { get; init; }
 
     /// <summary>Whether it is well, and by what evidence; null in the notices to a sink, which are about changes and not about time.</summary>

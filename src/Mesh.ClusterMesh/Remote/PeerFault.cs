@@ -111,6 +111,17 @@ public static class PeerFaults
         _ => $"run `mesh clustermesh troubleshoot {peer}`",
     };
 
+    /// <summary>The fault of this name; null when there is none, and for "none".</summary>
+    public static PeerFault? OfName(string name)
+    {
+        foreach (var fault in Enum.GetValues<PeerFault>())
+        {
+            if (fault != PeerFault.None && fault.Name() == name)
+                return fault;
+        }
+        return null;
+    }
+
     public static PeerFault Of(StoreFault fault) => fault switch
     {
         StoreFault.None => PeerFault.None,

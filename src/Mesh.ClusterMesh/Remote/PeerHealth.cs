@@ -11,6 +11,9 @@ public sealed record PeerHealth
     /// <summary>None only when everything is proved to be well.</summary>
     public required PeerFault Fault { get; init; }
 
+    /// <summary>The fault lies between the relay that is read and the peer, and is told in the relay's words.</summary>
+    public bool AtRelay { get; init; }
+
     /// <summary>One line: the cause in its own words. Null when there is none.</summary>
     public string? Cause { get; init; }
 

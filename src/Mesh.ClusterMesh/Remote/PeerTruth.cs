@@ -24,23 +24,25 @@ internal static class PeerTruth
     /// <param name="prefixes">Where the resources are read; null before the configuration is known.</param>
     public static RemoteClusterStatus Of(
         RemoteClusterStatus status, PeerFault fault, string? lastReconnection, KVStoreStatus? store, Func<RemoteResource, string>? prefixes,
-        TimeSpan? heartbeatSkew, string? sourceTrouble = null)
+        TimeSpan? heartbeatSkew, SourceTrouble? sourceTrouble = null)
     {
         var resources = Resources(status, store, prefixes);
         var (found, cause) = Weigh(status, fault, store, prefixes, heartbeatSkew, sourceTrouble);
+        var atRelay = sourceTrouble is not null && cause == Told(sourceTrouble);
         var proof = store?.ProofAge;
         foreach (var watch in store?.Watches ?? [])
             proof = Newer(proof, watch.MessageAge);
-        var disproved = found is PeerFault.Frozen or PeerFault.NoQuorum;
+        var disproved = !atRelay && (found is PeerFault.Frozen or PeerFault.NoQuorum);
         return status with
         {
             Connected = status.Connected && !disproved,
             // A list that has been read anew is as good as the first, and a relay without its source serves on.
-            Ready = status.Ready && (found is PeerFault.None or PeerFault.Compacted or PeerFault.SourceLost),
+            Ready = status.Ready && (found is PeerFault.None or PeerFault.Compacted || atRelay),
             Status = status.Connected && cause is not null ? disproved ? cause : $"{status.Status}; {found.Name()}: {cause}" : status.Status,
             Health = new PeerHealth
             {
                 Fault = found,
+                AtRelay = atRelay,
                 Cause = cause ?? (found == PeerFault.None ? null : status.Status),
                 ProofAge = proof,
                 LastReconnection = lastReconnection,
@@ -57,7 +59,7 @@ internal static class PeerTruth
 
     private static (PeerFault Fault, string? Cause) Weigh(
         RemoteClusterStatus status, PeerFault fault, KVStoreStatus? store, Func<RemoteResource, string>? prefixes, TimeSpan? heartbeatSkew,
-        string? sourceTrouble)
+        SourceTrouble? sourceTrouble)
     {
         if (store is null || !store.Connected)
         {
@@ -76,13 +78,15 @@ internal static class PeerTruth
         if (store.Watches.FirstOrDefault(w => w.Listing && prefixes is not null && IsResource(w.Prefix, prefixes)) is { } listing)
             return (PeerFault.NotSynced, $"{listing.Prefix} is being read anew: {listing.RelistReason ?? "after a reconnection"}");
         if (sourceTrouble is not null)
-            return (PeerFault.SourceLost, $"the relay: {sourceTrouble}");
+            return (sourceTrouble.Fault is PeerFault.Other ? PeerFault.SourceLost : sourceTrouble.Fault, Told(sourceTrouble));
         if (store.Alarm is { } alarm)
             return (store.Fault == StoreFault.NoSpace ? PeerFault.StoreFull : PeerFault.StoreAlarm, alarm);
         if ((store.ClockSkew ?? heartbeatSkew) is { } skew && skew.Duration() > SkewAllowed)
             return (PeerFault.ClockSkew, $"its clock is {skew.Duration().TotalSeconds:0} s {(skew > TimeSpan.Zero ? "ahead of" : "behind")} ours");
         return (PeerFault.None, null);
     }
+
+    private static string Told(SourceTrouble trouble) => $"the relay: {trouble.Text}";
 
     private static string? Silence(TimeSpan age, KVStoreStatus store)
     {

@@ -37,6 +37,7 @@ public sealed class RemoteCluster
     private bool _wasConnected;
     private int _failures;
     private DateTimeOffset? _lastFailure;
+    private DateTimeOffset? _lastConnected;
     private string? _problem;
     private volatile PeerFault _fault;
     private volatile string? _lastReconnection;
@@ -82,8 +83,18 @@ public sealed class RemoteCluster
     public string Name { get; }
 
     /// <summary>With the health of this very moment. Readable from any thread.</summary>
-    public RemoteClusterStatus Status =>
-        PeerTruth.Of(_status, _fault, _lastReconnection, _store?.Status, _prefixes, _heartbeat.Skew, _connection?.SourceTrouble);
+    public RemoteClusterStatus Status
+    {
+        get
+        {
+            var trouble = _connection?.SourceTrouble;
+            var status = PeerTruth.Of(_status, _fault, _lastReconnection, _store?.Status, _prefixes, _heartbeat.Skew, trouble);
+            if (status.Connected)
+                return trouble is null ? status : status with { ConnectedUntil = trouble.Since };
+            return status.ConnectedUntil is null && status.Health?.ProofAge is { } age
+                ? status with { ConnectedUntil = _time.GetUtcNow() - age } : status;
+        }
+    }
 
     /// <summary>Records of the peer that were refused and still stand there. From any thread.</summary>
     public IReadOnlyList<QuarantinedRecord> Quarantined => _records.Quarantine.Records;
@@ -292,6 +303,8 @@ public sealed class RemoteCluster
         var store = _store?.Status;
         var connected = store?.Connected == true;
         var synced = Enum.GetValues<RemoteResource>().All(_records.IsSynced);
+        if (connected && _config is not null)
+            _lastConnected = _time.GetUtcNow() - (store!.ProofAge ?? TimeSpan.Zero);
         var status = new RemoteClusterStatus
         {
             Name = Name,
@@ -313,6 +326,7 @@ public sealed class RemoteCluster
             Identities = _records.Count(RemoteResource.Identities),
             Failures = _failures,
             LastFailure = _lastFailure,
+            ConnectedUntil = connected && _config is not null ? null : _lastConnected,
             Tls = store?.Tls,
             CertificateExpiry = store?.Tls?.Expiry(_time.GetUtcNow()),
             Rejected = _records.Quarantine.Total,
@@ -323,6 +337,7 @@ public sealed class RemoteCluster
             HeldText = _records.HeldText(_policy.Breaker),
             HeldSince = _records.HeldSince,
             Holds = _records.Holds,
+            Pinned = _policy.FromFile,
             ImportsProblem = _importsProblem,
         };
         if (status == _status)

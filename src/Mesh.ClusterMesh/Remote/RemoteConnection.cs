@@ -1,4 +1,3 @@
-using System.Text;
 using System.Threading.Channels;
 using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Wire;
@@ -57,9 +56,7 @@ internal sealed class RemoteConnection
     private bool _heartbeatListed;
     private int _wrongClusterIdsSeen;
 
-    private const int LongestTrouble = 512;
-
-    private volatile string? _sourceTrouble;
+    private volatile SourceTrouble? _sourceTrouble;
 
     private enum Topic
     {
@@ -118,7 +115,7 @@ internal sealed class RemoteConnection
     public TimeSpan Throttled => _changesAllowed.Waited + _listsAllowed.Waited;
 
     /// <summary>Why the relay that we read does not stand for the peer at present, in its words; null when it does, and without a relay.</summary>
-    public string? SourceTrouble => _sourceTrouble;
+    public SourceTrouble? SourceTrouble => _sourceTrouble;
 
     /// <summary>Told of every heartbeat.</summary>
     public HeartbeatClock? Clock { get; init; }
@@ -206,7 +203,7 @@ internal sealed class RemoteConnection
                 foreach (var canary in message.Batch.Events)
                 {
                     if (canary.Key == Keys.SourceTrouble(_cluster))
-                        _sourceTrouble = OneLine(canary.Value.Span[..Math.Min(canary.Value.Length, LongestTrouble)]);
+                        _sourceTrouble = SourceTrouble.Decode(canary.Value.Span);
                     else
                         SeeCanary(canary.Key, cancellation);
                 }
@@ -236,9 +233,6 @@ internal sealed class RemoteConnection
                 break;
         }
     }
-
-    private static string OneLine(ReadOnlySpan<byte> utf8) =>
-        string.Concat(Encoding.UTF8.GetString(utf8).Select(c => char.IsControl(c) ? '?' : c));
 
     private async ValueTask ApplyAsync(RemoteResource resource, WatchBatch batch, RemoteChanges changes, CancellationToken cancellation)
     {

@@ -13,7 +13,8 @@ namespace Mesh.ClusterMesh.Wire;
 /// <para>
 /// A 1.13 peer writes services without a cluster ID, which reads as 0; every later one writes it. The two are told apart by the
 /// cluster-config: 1.13 leaves out the capabilities member, 1.14 and later always write it. Only a peer without it may leave the
-/// ID out, and then means its own; a wrong ID is rejected from any peer.
+/// ID out, and then means its own; a wrong ID is rejected from any peer. A relay gives its copy capabilities of its own: there a source
+/// older than 1.15 is known by the maximum of clusters that it does not announce.
 /// </para>
 /// Keys are given without their prefix. Reasons are one line and safe to print. Not for use by several threads at once.
 /// </summary>
@@ -33,7 +34,7 @@ public sealed class RecordValidator
         _cluster = cluster;
         _clusterId = config.Id;
         _numbering = numbering;
-        _mayOmitServiceClusterId = config.Capabilities is null;
+        _mayOmitServiceClusterId = config.Capabilities is null or { Cached: true, MaxConnectedClusters: 0 };
     }
 
     /// <summary>Records rejected for carrying another cluster ID than the advertised one: the peer may have changed its ID.</summary>

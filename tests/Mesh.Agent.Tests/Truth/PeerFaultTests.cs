@@ -94,7 +94,7 @@ public sealed class PeerFaultTests : IAsyncLifetime
             "map-full: map ipcache4 is full: it holds 8 entries; 2 of 9 rows of ipcache wait for room",
             "kernel-behind: 1 of 9 rows of ipcache are not in the kernel; 10.7.0.9/32: no such node",
             "kernel-behind: 1 of 2 rows of nodes are not in the kernel; kyoto/1: no route",
-        ], PeerBody.Faults([], tables).Select(fault => $"{fault.Class}: {fault.Cause}"));
+        ], PeerBody.Faults([], [], tables).Select(fault => $"{fault.Class}: {fault.Cause}"));
 
         static RowFailure Row(string key, string error) => new() { Key = key, Error = error };
     }

@@ -107,9 +107,29 @@ public sealed class RemoteClustersTests : IAsyncDisposable
 
         Write("falcon.imports.json", """{"podCIDRs":["10.7.0.0/16"],"nodeCIDRs":["192.0.2.0/24"]}""");
         await _sink.UntilAsync(sink => sink.Text == _falcon.Records && sink.Statuses["falcon"].ImportsProblem is null, "everything under the new pins");
+        Assert.Empty(_sink.Drains);
+    }
+
+    [Fact]
+    public async Task A_peer_that_loses_its_import_file_stays_pinned_and_is_named_until_somebody_writes_what_he_means()
+    {
+        await _falcon.EverythingAsync();
+        Write("falcon.imports.json", """{"podCIDRs":["10.7.0.0/16"],"nodeCIDRs":["192.0.2.0/24"]}""");
+        Write("falcon", "endpoints: falcon");
+        await _sink.UntilReadyAsync("falcon");
         File.Delete(Path.Combine(_path, "falcon.imports.json"));
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].ImportsProblem?.Contains("is gone, falcon is not pinned by any file") == true, "the alarm");
+        await _sink.UntilReadyAsync("falcon");
         await _falcon.IpAsync("10.9.0.1");
-        await _sink.UntilAsync(sink => sink.IpEntries.Count == 2, "no pins any more");
+        await _falcon.IpAsync("10.7.0.10");
+        await _sink.UntilAsync(sink => sink.IpEntries.Count == 2, "what the lost file allowed");
+        Assert.DoesNotContain("10.9.0.1", _sink.Text);
+        Assert.True(_clusters.Statuses[0].Pinned);
+        Assert.Equal(PeerFault.None, _clusters.Statuses[0].Health!.Fault);
+
+        // The control: a file without the ranges lifts them.
+        Write("falcon.imports.json", """{"nodeCIDRs":["192.0.2.0/24"]}""");
+        await _sink.UntilAsync(sink => sink.IpEntries.Count == 3 && sink.Statuses["falcon"].ImportsProblem is null, "no limits any more");
         Assert.Empty(_sink.Drains);
     }
 

@@ -302,6 +302,15 @@ public sealed class EdgeCaseTests
         Assert.Contains("cluster ID 0", Decide(Falcon.Validator(), RemoteResource.Services, "shop/cart", value));
         Assert.Contains("cluster ID 0", Decide(
             Falcon.Validator(new ClusterConfig { Id = 7, Capabilities = new() }), RemoteResource.Services, "shop/cart", value));
+        // Behind a relay, which writes capabilities of its own, and nothing of what the source did not say.
+        Assert.Equal(Accepted, Decide(Falcon.Validator(Copy(maximum: 0)), RemoteResource.Services, "shop/cart", value));
+        Assert.Contains("cluster ID 0", Decide(Falcon.Validator(Copy(maximum: 255)), RemoteResource.Services, "shop/cart", value));
+
+        static ClusterConfig Copy(uint maximum) => new()
+        {
+            Id = 7,
+            Capabilities = new ClusterCapabilities { SyncedCanaries = true, Cached = true, MaxConnectedClusters = maximum },
+        };
     }
 
     [Fact]
