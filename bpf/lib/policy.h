@@ -385,7 +385,7 @@ VERIFIED_ALONE int policy_ask(struct __sk_buff *skb, struct packet *packet, stru
 		if (unknown)
 			reason = DROP_POLICY_FRAGMENT;
 		else if (!(verdict & POLICY_VERDICT_ALLOW))
-			reason = verdict & POLICY_VERDICT_RULE ? DROP_POLICY_DENIED_BY_LIST : DROP_POLICY_DENIED;
+			reason = verdict & POLICY_VERDICT_RULE ? DROP_POLICY_DENIED_BY_DENYLIST : DROP_POLICY_DENIED;
 		if (reason && !asked->audited)
 			return reason;
 	}

@@ -21,7 +21,7 @@ enum drop_reason {
 	DROP_TTL = 12,			/* time to live exhausted */
 	DROP_TOO_BIG = 13,		/* larger than the tunnel's MTU, sender told by ICMP */
 	DROP_POLICY_DENIED = 45,	/* no rule lets the peer speak with the pod */
-	DROP_POLICY_DENIED_BY_LIST = 46, /* a deny rule */
+	DROP_POLICY_DENIED_BY_DENYLIST = 46, /* a deny rule */
 	DROP_POLICY_UNDECIDED = 47,	/* a new pod whose policy nobody has said yet */
 	DROP_POLICY_FRAGMENT = 48,	/* a later fragment whose ports are unknown, and the rules ask for them */
 	POLICY_AUDITED = 49,		/* not a drop: would have been one of these, and passed in audit mode; counted beside its fate */

@@ -157,6 +157,9 @@ internal sealed class ManifestDocument
         ("cilium.io/v2", "CiliumNode") => ObjectKind.CiliumNode,
         ("cilium.io/v2", "CiliumIdentity") => ObjectKind.CiliumIdentity,
         ("cilium.io/v2", "CiliumEndpoint") => ObjectKind.CiliumEndpoint,
+        ("networking.k8s.io/v1", "NetworkPolicy") => ObjectKind.NetworkPolicy,
+        ("cilium.io/v2", "CiliumNetworkPolicy") => ObjectKind.CiliumNetworkPolicy,
+        ("cilium.io/v2", "CiliumClusterwideNetworkPolicy") => ObjectKind.CiliumClusterwideNetworkPolicy,
         _ => null,
     };
 
@@ -167,6 +170,9 @@ internal sealed class ManifestDocument
         ObjectKind.Namespace => ObjectJson.Default.Namespace,
         ObjectKind.CiliumNode => ObjectJson.Default.CiliumNode,
         ObjectKind.CiliumIdentity => ObjectJson.Default.CiliumIdentity,
+        ObjectKind.NetworkPolicy => ObjectJson.Default.NetworkPolicy,
+        ObjectKind.CiliumNetworkPolicy => ObjectJson.Default.CiliumNetworkPolicy,
+        ObjectKind.CiliumClusterwideNetworkPolicy => ObjectJson.Default.CiliumClusterwideNetworkPolicy,
         _ => ObjectJson.Default.CiliumEndpoint,
     };
 

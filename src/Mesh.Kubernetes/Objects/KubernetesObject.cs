@@ -1,3 +1,4 @@
+using System.Text.Json;
 using System.Text.Json.Serialization;
 
 namespace Mesh.Kubernetes.Objects;
@@ -10,6 +11,9 @@ public enum ObjectKind
     CiliumNode,
     CiliumIdentity,
     CiliumEndpoint,
+    NetworkPolicy,
+    CiliumNetworkPolicy,
+    CiliumClusterwideNetworkPolicy,
 }
 
 /// <summary>The part of a Kubernetes object that the mesh reads: slim on purpose, decoded from YAML and JSON alike by one
@@ -134,6 +138,32 @@ public sealed record SlicePort
 public sealed record Namespace : KubernetesObject
 {
     public override ObjectKind Kind => ObjectKind.Namespace;
+}
+
+/// <summary>networking.k8s.io/v1. The policies keep their specs as they came: Policies/ reads them, and passes over nothing.</summary>
+public sealed record NetworkPolicy : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.NetworkPolicy;
+
+    public JsonElement? Spec { get; init; }
+}
+
+public sealed record CiliumNetworkPolicy : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.CiliumNetworkPolicy;
+
+    public JsonElement? Spec { get; init; }
+
+    public JsonElement? Specs { get; init; }
+}
+
+public sealed record CiliumClusterwideNetworkPolicy : KubernetesObject
+{
+    public override ObjectKind Kind => ObjectKind.CiliumClusterwideNetworkPolicy;
+
+    public JsonElement? Spec { get; init; }
+
+    public JsonElement? Specs { get; init; }
 }
 
 public sealed record CiliumNode : KubernetesObject

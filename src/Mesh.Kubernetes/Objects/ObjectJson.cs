@@ -14,4 +14,7 @@ namespace Mesh.Kubernetes.Objects;
 [JsonSerializable(typeof(CiliumNode))]
 [JsonSerializable(typeof(CiliumIdentity))]
 [JsonSerializable(typeof(CiliumEndpoint))]
+[JsonSerializable(typeof(NetworkPolicy))]
+[JsonSerializable(typeof(CiliumNetworkPolicy))]
+[JsonSerializable(typeof(CiliumClusterwideNetworkPolicy))]
 internal sealed partial class ObjectJson : JsonSerializerContext;

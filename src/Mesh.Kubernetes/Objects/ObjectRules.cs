@@ -1,4 +1,5 @@
 using System.Globalization;
+using Mesh.Kubernetes.Policies;
 using Mesh.Model;
 
 namespace Mesh.Kubernetes.Objects;
@@ -21,11 +22,13 @@ public static class ObjectRules
             CiliumNode node => CheckNode(node.Spec),
             CiliumIdentity identity => CheckIdentity(identity),
             CiliumEndpoint endpoint => CheckEndpoint(endpoint.Status),
+            NetworkPolicy or CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy => CheckPolicy(subject),
             _ => null,
         };
 
     /// <summary>True for the kinds that live in a namespace.</summary>
-    public static bool IsNamespaced(ObjectKind kind) => kind is ObjectKind.Service or ObjectKind.EndpointSlice or ObjectKind.CiliumEndpoint;
+    public static bool IsNamespaced(ObjectKind kind) => kind is ObjectKind.Service or ObjectKind.EndpointSlice
+        or ObjectKind.CiliumEndpoint or ObjectKind.NetworkPolicy or ObjectKind.CiliumNetworkPolicy;
 
     private static string? CheckMeta(KubernetesObject subject)
     {
@@ -144,6 +147,19 @@ public static class ObjectRules
                 return $"security-labels '{Shown(label)}' holds ';' or '=', which a label cannot carry to another cluster";
         }
         return NullValue("security-labels", identity.SecurityLabels);
+    }
+
+    private static string? CheckPolicy(KubernetesObject policy)
+    {
+        try
+        {
+            PolicyReading.Of(policy);
+            return null;
+        }
+        catch (PolicyFaultException fault)
+        {
+            return fault.Message;
+        }
     }
 
     private static string? CheckEndpoint(CiliumEndpointStatus? status)
