@@ -14,14 +14,28 @@ struct node_config {
 	__u32	underlay_family;	/* MESH_FAMILY_* */
 	__u32	pod_mtu;		/* largest inner IP packet that fits the tunnel */
 	__u8	gateway_mac[6];		/* answer to every ARP and neighbour question of a pod */
-	__u16	pad;
+	__u16	tunnel_port;		/* UDP port of the tunnel */
+	__u32	flags;			/* CONFIG_* */
+	__u32	uplink_interface;	/* index of the device with the underlay address; 0 = unknown */
+	struct mesh_addr	underlay;	/* this node's tunnel endpoint, of underlay_family */
+	struct mesh_addr	gateway6;	/* CiliumInternalIPs: the source of what is taken into the tunnel; zero = none */
+	struct mesh_addr	direct6;	/* this node's addresses on the underlay; zero = none */
+	__be32	gateway4;
+	__be32	direct4;
+	__u16	nat_port_min;		/* source ports of taken-in flows: outside the range that the stack hands out */
+	__u16	nat_port_max;
+	__u16	source_port_min;	/* outer source ports, as the VXLAN device takes them: min ≤ port < max */
+	__u16	source_port_max;
 };
+
+#define CONFIG_BUILT_HEADERS	0x01	/* VXLAN headers are written and removed by our programs, the device is the fallback */
 
 /* Value of agent_state (one element, memory-mapped). */
 struct agent_state {
 	__u64	abi;		/* MESH_ABI_VERSION << 32 | checksum of the struct layouts */
 	__u64	heartbeat_ms;	/* monotonic clock of the agent's last turn */
 	__u64	generation;	/* agent starts since the maps were made */
+	__u64	senders_known;	/* 1 = every node that may send has been in tunnel_senders once: unknown ones are refused */
 };
 
 #endif

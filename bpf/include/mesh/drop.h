@@ -20,6 +20,16 @@ enum drop_reason {
 	DROP_CONNTRACK = 11,		/* the flow could not be recorded */
 	DROP_TTL = 12,			/* time to live exhausted */
 	DROP_TOO_BIG = 13,		/* larger than the tunnel's MTU, sender told by ICMP */
+	DROP_UNKNOWN_SENDER = 30,	/* by the tunnel, from an address that is no node's */
+	DROP_FOREIGN_IDENTITY = 31,	/* by the tunnel, with an identity that its node may not use */
+	DROP_FOREIGN_SOURCE = 32,	/* by the tunnel, with a source address of this node or of another cluster */
+	DROP_NOT_IN_SOURCE_RANGE = 33,	/* the client is in none of the service's source ranges */
+	DROP_NAT_NO_PORT = 34,		/* no source port is free towards the backend */
+	DROP_NAT_NOT_STORED = 35,	/* the flow could not be recorded */
+	DROP_NO_ROUTE = 36,		/* no way to the client or to a backend on the underlay */
+	DROP_DSR_NOT_APPLIED = 37,	/* the virtual address could not be put into, or taken out of, a packet */
+	DROP_TUNNEL_HEADER = 38,	/* by the tunnel, with a header that is no VXLAN, or no whole packet inside */
+	DROP_CONGESTION_MARK = 39,	/* by the tunnel, marked as congested, and the sender does not know such marks */
 	DROP_POLICY_DENIED = 45,	/* no rule lets the peer speak with the pod */
 	DROP_POLICY_DENIED_BY_DENYLIST = 46, /* a deny rule */
 	DROP_POLICY_UNDECIDED = 47,	/* a new pod whose policy nobody has said yet */

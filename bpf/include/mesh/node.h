@@ -18,10 +18,19 @@ struct node {
 	__u8	family;		/* MESH_FAMILY_* of the underlay; NONE = free slot */
 	__u8	state;		/* enum node_state */
 	__u16	cluster_id;
-	__u32	last_seen_ms;	/* room for traffic-proven liveness; 0 today */
-	__u8	next_hop_mac[6];	/* room for the hand-built outer header; zero today */
+	__u32	last_seen_ms;	/* monotonic clock when a packet of the node last came out of the tunnel; 0 = never */
+	__u8	next_hop_mac[6];	/* of the outer frame; counts only with an interface_index */
 	__u8	source_mac[6];
-	__u32	interface_index;
+	__u32	interface_index;	/* device the outer frame leaves by; 0 = not resolved: ask the stack */
+	__u32	flags;			/* NODE_* */
+	__u32	pad;
+};
+
+#define NODE_TAKES_DSR	0x01	/* knows the virtual address in a packet and answers the client itself */
+
+/* Value of tunnel_senders, whose key is struct endpoint_key: the underlay address. */
+struct node_index {
+	__u32	index;		/* into nodes */
 };
 
 #endif

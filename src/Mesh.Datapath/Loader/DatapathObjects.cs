@@ -4,12 +4,12 @@ using Mesh.Datapath.Maps;
 namespace Mesh.Datapath.Loader;
 
 /// <summary>
-/// The three compiled objects that travel inside this assembly, loaded onto one set of pinned maps: on the first start the maps are
+/// The compiled objects that travel inside this assembly, loaded onto one set of pinned maps: on the first start the maps are
 /// created and pinned, later ones take what is pinned, with everything in it. Owns the programs.
 /// </summary>
 internal sealed class DatapathObjects : IDisposable
 {
-    private static readonly string[] Names = ["socket.bpf.o", "pod_in.bpf.o", "vxlan_in.bpf.o"];
+    private static readonly string[] Names = ["socket.bpf.o", "pod_in.bpf.o", "vxlan_in.bpf.o", "xdp_lb.bpf.o"];
 
     private readonly List<BpfProgram> _programs = [];
 

@@ -17,7 +17,7 @@ public static unsafe partial class Abi
 
     /// <summary>One layout per C struct, with the C names.</summary>
     public static IReadOnlyList<BtfStruct> Layouts { get; } =
-        [.. LoadBalancingLayouts(), .. IPCacheLayouts(), .. NodeLayouts(), .. ConfigLayouts(), .. PolicyLayouts()];
+        [.. LoadBalancingLayouts(), .. IPCacheLayouts(), .. NodeLayouts(), .. NorthLayouts(), .. ConfigLayouts(), .. PolicyLayouts()];
 
     /// <summary>Every difference, one line each; empty when all is well. A struct must be in at least one object.</summary>
     public static IReadOnlyList<string> Compare(IReadOnlyList<BtfStruct> expected, IReadOnlyList<(string Name, BtfReader Types)> objects)
@@ -180,6 +180,7 @@ public static unsafe partial class Abi
     private static BtfStruct[] NodeLayouts()
     {
         NodeValue node = default;
+        NodeIndexValue index = default;
         EndpointKey key = default;
         EndpointValue endpoint = default;
         return
@@ -190,7 +191,9 @@ public static unsafe partial class Abi
                 At("state", ref node, ref node.State), At("cluster_id", ref node, ref node.ClusterId),
                 At("last_seen_ms", ref node, ref node.LastSeenMs), At("next_hop_mac", ref node, ref node.NextHopMac),
                 At("source_mac", ref node, ref node.SourceMac), At("interface_index", ref node, ref node.InterfaceIndex),
+                At("flags", ref node, ref node.Flags), At("pad", ref node, ref node.Pad),
             ]),
+            new("node_index", (uint)sizeof(NodeIndexValue), [At("index", ref index, ref index.Index)]),
             new("endpoint_key", (uint)sizeof(EndpointKey),
             [
                 At("address", ref key, ref key.Address), At("family", ref key, ref key.Family),
@@ -218,12 +221,18 @@ public static unsafe partial class Abi
                 At("host_interface", ref config, ref config.HostInterface),
                 At("identity_cluster_shift", ref config, ref config.IdentityClusterShift),
                 At("underlay_family", ref config, ref config.UnderlayFamily), At("pod_mtu", ref config, ref config.PodMtu),
-                At("gateway_mac", ref config, ref config.GatewayMac), At("pad", ref config, ref config.Pad),
+                At("gateway_mac", ref config, ref config.GatewayMac), At("tunnel_port", ref config, ref config.TunnelPort),
+                At("flags", ref config, ref config.Flags), At("uplink_interface", ref config, ref config.UplinkInterface),
+                At("underlay", ref config, ref config.Underlay), At("gateway6", ref config, ref config.Gateway6),
+                At("direct6", ref config, ref config.Direct6), At("gateway4", ref config, ref config.Gateway4),
+                At("direct4", ref config, ref config.Direct4), At("nat_port_min", ref config, ref config.NatPortMin),
+                At("nat_port_max", ref config, ref config.NatPortMax), At("source_port_min", ref config, ref config.SourcePortMin),
+                At("source_port_max", ref config, ref config.SourcePortMax),
             ]),
             new("agent_state", (uint)sizeof(AgentStateValue),
             [
                 At("abi", ref state, ref state.Abi), At("heartbeat_ms", ref state, ref state.HeartbeatMs),
-                At("generation", ref state, ref state.Generation),
+                At("generation", ref state, ref state.Generation), At("senders_known", ref state, ref state.SendersKnown),
             ]),
             new("counter", (uint)sizeof(CounterValue),
                 [At("packets", ref counter, ref counter.Packets), At("bytes", ref counter, ref counter.Bytes)]),

@@ -12,7 +12,42 @@ public struct NodeConfig
     /// <summary>Largest inner IP packet that fits the tunnel, in bytes.</summary>
     public uint PodMtu;
     public MacAddress GatewayMac;
-    public ushort Pad;
+
+    /// <summary>UDP port of the tunnel; host order, like all ports here.</summary>
+    public ushort TunnelPort;
+    public NodeConfigFlags Flags;
+
+    /// <summary>Device with the underlay address; 0 = unknown.</summary>
+    public uint UplinkInterface;
+
+    /// <summary>This node's tunnel endpoint, of <see cref="UnderlayFamily"/>.</summary>
+    public MeshAddress Underlay;
+
+    /// <summary>CiliumInternalIPs, the source of what is taken into the tunnel from outside; zero = none.</summary>
+    public MeshAddress Gateway6;
+
+    /// <summary>Addresses of this node on the underlay; zero = none.</summary>
+    public MeshAddress Direct6;
+    public BigEndianUInt32 Gateway4;
+    public BigEndianUInt32 Direct4;
+
+    /// <summary>Source ports of what is taken in: both ends included, none of those that the stack hands out.</summary>
+    public ushort NatPortMin;
+    public ushort NatPortMax;
+
+    /// <summary>Outer source ports: SourcePortMin ≤ port &lt; SourcePortMax.</summary>
+    public ushort SourcePortMin;
+    public ushort SourcePortMax;
+}
+
+/// <summary>CONFIG_*.</summary>
+[Flags]
+public enum NodeConfigFlags : uint
+{
+    None = 0,
+
+    /// <summary>Our programs write and remove VXLAN headers; the device is the fallback.</summary>
+    BuiltHeaders = 0x01,
 }
 
 /// <summary>struct agent_state, the one value of agent_state.</summary>
@@ -26,4 +61,7 @@ public struct AgentStateValue
 
     /// <summary>Agent starts since the maps were made.</summary>
     public ulong Generation;
+
+    /// <summary>1: every node that may send has been in tunnel_senders, so that unknown ones are refused.</summary>
+    public ulong SendersKnown;
 }

@@ -17,6 +17,16 @@ public enum DropReason
     Conntrack = 11,
     Ttl = 12,
     TooBig = 13,
+    UnknownSender = 30,
+    ForeignIdentity = 31,
+    ForeignSource = 32,
+    NotInSourceRange = 33,
+    NatNoPort = 34,
+    NatNotStored = 35,
+    NoRoute = 36,
+    DsrNotApplied = 37,
+    TunnelHeader = 38,
+    CongestionMark = 39,
     PolicyDenied = 45,
     PolicyDeniedByDenylist = 46,
     PolicyUndecided = 47,
@@ -31,7 +41,7 @@ public enum TrafficDirection
     /// <summary>From a pod or the host.</summary>
     Egress = 0,
 
-    /// <summary>From the tunnel.</summary>
+    /// <summary>From the tunnel, or from outside.</summary>
     Ingress = 1,
 }
 

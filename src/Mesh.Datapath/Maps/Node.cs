@@ -11,8 +11,32 @@ public struct NodeValue
     /// <summary>0 up, 1 down.</summary>
     public byte State;
     public ushort ClusterId;
+
+    /// <summary>Monotonic clock when a packet of the node last came out of the tunnel; written by the programs.</summary>
     public uint LastSeenMs;
+
+    /// <summary>Of the outer frame; counts only with an <see cref="InterfaceIndex"/>.</summary>
     public MacAddress NextHopMac;
     public MacAddress SourceMac;
+
+    /// <summary>Device that outer frames leave by; 0 = not resolved.</summary>
     public uint InterfaceIndex;
+    public NodeFlags Flags;
+    public uint Pad;
+}
+
+/// <summary>NODE_*.</summary>
+[Flags]
+public enum NodeFlags : uint
+{
+    None = 0,
+
+    /// <summary>Answers clients of other nodes itself, told the virtual address in the packet.</summary>
+    TakesDsr = 0x01,
+}
+
+/// <summary>struct node_index, value of tunnel_senders (key: <see cref="EndpointKey"/> with the underlay address).</summary>
+public struct NodeIndexValue
+{
+    public uint Index;
 }

@@ -1,0 +1,390 @@
+/* SPDX-License-Identifier: GPL-2.0 */
+/*
+ * Packets from outside to services: what is to be done with one. Deciding and doing are apart, as in translate.h; what is decided
+ * here is done by xdp.h on a frame and by uplink.h on an skb, so the two hooks cannot differ.
+ *
+ *   client ──→ virtual address ── backend here ────────────→ NAT_LOCAL:  destination only; the pod sees the client
+ *                              ── on a node by the tunnel ─→ NAT_TUNNEL: source = our gateway address and a port of ours
+ *                                                            NAT_DSR:    unchanged, with the virtual address as an option
+ *                              ── on a node's own address ─→ NAT_DIRECT: source = our underlay address and a port of ours
+ */
+#ifndef MESH_LIB_NORTH_H
+#define MESH_LIB_NORTH_H
+
+#include "endpoint.h"
+#include "ipcache.h"
+#include "nat.h"
+#include "sender.h"
+
+/* What is to be done. */
+enum north_what {
+	NORTH_PASS = 0, /* not ours */
+	NORTH_FORWARD, /* client → backend, by .way */
+	NORTH_ANSWER, /* backend → client */
+};
+
+struct north {
+	struct mesh_addr source; /* of the packet when it leaves, like the next three */
+	struct mesh_addr destination;
+	__be16 source_port;
+	__be16 destination_port;
+	__u8 what; /* enum north_what */
+	__u8 way; /* enum nat_way */
+	__u8 carry; /* NAT_DSR: this packet carries the virtual address */
+	__u8 pad;
+	__u32 node; /* index into nodes; 0 = no tunnel */
+};
+
+/* A plain packet of either family, as XDP reads it. */
+struct frame {
+	struct flow flow;
+	__u32 length; /* of the IP packet */
+	__u8 tcp_flags;
+	__u8 ttl;
+	__u8 traffic_class;
+	__u8 pad;
+};
+
+/* The Ethernet header and device of the next hop. */
+struct next_hop {
+	__u8 destination[ETH_ALEN];
+	__u8 source[ETH_ALEN];
+	__u32 interface;
+};
+
+/* What one packet's way needs and the stack of 512 bytes has no room for. A copy for each CPU: a program is not interrupted by itself. */
+struct north_scratch {
+	struct frame frame;
+	struct flow answers;
+	struct north north;
+	struct nat_value value;
+	struct nat_search search;
+	struct next_hop hop;
+	struct bpf_fib_lookup route;
+};
+
+/* north_scratch: 0 → memory of the packet at hand. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, struct north_scratch);
+} north_scratch SEC(".maps");
+
+static __always_inline struct north_scratch *scratch(void)
+{
+	__u32 zero = 0;
+
+	return bpf_map_lookup_elem(&north_scratch, &zero);
+}
+
+static __always_inline bool is_zero(const struct mesh_addr *address)
+{
+	return !(address->v6[0] | address->v6[1] | address->v6[2] | address->v6[3]);
+}
+
+/* config lies in read-only memory that is volatile to the compiler: copied word by word. */
+static __always_inline void own_address(struct mesh_addr *to, __u8 family, bool gateway)
+{
+	*to = (struct mesh_addr){};
+	if (family == MESH_FAMILY_IPV4) {
+		to->v4 = gateway ? config.gateway4 : config.direct4;
+		return;
+	}
+	for (int i = 0; i < 4; i++)
+		to->v6[i] = gateway ? config.gateway6.v6[i] : config.direct6.v6[i];
+}
+
+static __always_inline void underlay_address(struct mesh_addr *to)
+{
+	for (int i = 0; i < 4; i++)
+		to->v6[i] = config.underlay.v6[i];
+}
+
+/* To an address of ours from which we send what we took in, and to a port of those we take? */
+static __always_inline bool is_own(const struct flow *flow, bool gateway)
+{
+	struct mesh_addr own;
+
+	if (!nat_port_in_range(flow->destination_port))
+		return false;
+	own_address(&own, flow->family, gateway);
+	return same_address(&own, &flow->destination);
+}
+
+/* A VXLAN packet to this node? */
+static __always_inline bool is_for_tunnel(const struct flow *flow)
+{
+	struct mesh_addr own;
+
+	if (flow->protocol != IPPROTO_UDP || flow->destination_port != bpf_htons(config.tunnel_port) ||
+	    flow->family != config.underlay_family)
+		return false;
+	underlay_address(&own);
+	return same_address(&own, &flow->destination);
+}
+
+static __always_inline bool opens_connection(__u8 tcp_flags)
+{
+	return (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
+}
+
+static __always_inline void north_set(struct north *north, const struct flow *flow, const struct nat_value *value, __u8 tcp_flags)
+{
+	north->what = NORTH_FORWARD;
+	north->way = value->way;
+	north->node = value->node;
+	north->destination = value->address;
+	north->destination_port = value->port;
+	north->source = flow->source;
+	north->source_port = flow->source_port;
+	if (value->way == NAT_TUNNEL || value->way == NAT_DIRECT) {
+		own_address(&north->source, flow->family, value->way == NAT_TUNNEL);
+		north->source_port = value->source_port;
+	}
+	north->carry = value->way == NAT_DSR && (flow->protocol != IPPROTO_TCP || opens_connection(tcp_flags));
+}
+
+/* The flow of the answers to what leaves. */
+static __always_inline struct flow north_answers(const struct north *north, const struct flow *flow)
+{
+	return (struct flow){
+		.source = north->destination,
+		.destination = north->source,
+		.source_port = north->destination_port,
+		.destination_port = north->source_port,
+		.family = flow->family,
+		.protocol = flow->protocol,
+	};
+}
+
+static __always_inline struct nat_value north_reverse(const struct flow *flow, const struct nat_value *forward)
+{
+	return (struct nat_value){
+		.address = flow->source,
+		.virtual_address = flow->destination,
+		.port = flow->source_port,
+		.virtual_port = flow->destination_port,
+		.way = forward->way,
+		.state = forward->state,
+		.last_seen = forward->last_seen,
+	};
+}
+
+/* The other entry of a flow learns what this one has learned; a reverse entry that the LRU has taken is made anew. */
+VERIFIED_ALONE int tell_reverse(const struct flow *flow, const struct north *north, const struct nat_value *forward)
+{
+	struct north_scratch *memory = scratch();
+	struct nat_value *reverse;
+
+	if (!flow || !north || !forward || !memory || forward->way == NAT_DSR)
+		return 0;
+	memory->answers = north_answers(north, flow);
+	reverse = nat_entry(&memory->answers, NAT_REVERSE);
+	if (reverse) {
+		nat_touch(reverse, forward->state, forward->last_seen);
+		return 0;
+	}
+	memory->search.value = north_reverse(flow, forward);
+	nat_store(&memory->answers, NAT_REVERSE, &memory->search.value, BPF_NOEXIST);
+	return 0;
+}
+
+VERIFIED_ALONE int tell_forward(const struct flow *answer, const struct nat_value *reverse)
+{
+	struct north_scratch *memory = scratch();
+	struct nat_value *forward;
+
+	if (!answer || !reverse || !memory)
+		return 0;
+	memory->answers = (struct flow){
+		.source = reverse->address,
+		.destination = reverse->virtual_address,
+		.source_port = reverse->port,
+		.destination_port = reverse->virtual_port,
+		.family = answer->family,
+		.protocol = answer->protocol,
+	};
+	forward = nat_entry(&memory->answers, NAT_FORWARD);
+	if (forward)
+		nat_touch(forward, reverse->state, reverse->last_seen);
+	return 0;
+}
+
+/*
+ * An answer to a flow that we took in: the client as destination, the virtual address as source. NORTH_PASS when it is none.
+ * Called with what came out of the tunnel, what came over the underlay, and what a pod or the host of this node says.
+ */
+VERIFIED_ALONE int north_answer(const struct flow *flow, __u32 tcp_flags, struct north *north)
+{
+	__u32 now = nat_now();
+	struct nat_value *value;
+
+	if (!flow || !north)
+		return false;
+	value = nat_lookup(flow, NAT_REVERSE, now);
+	if (!value)
+		return false;
+	north->what = NORTH_ANSWER;
+	north->way = value->way;
+	north->source = value->virtual_address;
+	north->source_port = value->virtual_port;
+	north->destination = value->address;
+	north->destination_port = value->port;
+	if (nat_touch(value, nat_learned(tcp_flags, false), now))
+		tell_forward(flow, value);
+	return true;
+}
+
+/* Where the backend is decides the way. FORWARDED, or why there is none. */
+static __always_inline enum drop_reason choose_way(const struct flow *flow, const struct mesh_addr *backend, bool wants_dsr,
+						   struct nat_value *value)
+{
+	struct endpoint *here = endpoint_lookup(flow->family, backend);
+	struct ipcache_value *there, *client;
+	struct mesh_addr source;
+	struct node *node;
+	__u32 index;
+
+	value->way = NAT_LOCAL;
+	if (here)
+		return FORWARDED;
+	own_address(&source, flow->family, false);
+	if (same_address(&source, backend))
+		return FORWARDED;
+	there = ipcache_lookup(flow->family, backend);
+	if (!there || !there->node) {
+		value->way = NAT_DIRECT;
+		return is_zero(&source) ? DROP_NO_ROUTE : FORWARDED;
+	}
+	index = there->node;
+	value->node = index;
+	value->way = NAT_TUNNEL;
+	node = bpf_map_lookup_elem(&nodes, &index);
+	if (wants_dsr && node && READ_ONCE(node->flags) & NODE_TAKES_DSR) {
+		/* A client of the mesh speaks for itself only from its own node: its address must not come from ours. */
+		client = ipcache_lookup(flow->family, &flow->source);
+		if (!client || client->identity <= IDENTITY_RESERVED_MAX) {
+			value->way = NAT_DSR;
+			return FORWARDED;
+		}
+	}
+	own_address(&source, flow->family, true);
+	return is_zero(&source) ? DROP_NO_TUNNEL : FORWARDED;
+}
+
+/* The kernel lends a loop nothing but its caller's stack, and the search is too large for it. */
+static long probe_port(__u32 i, void *nothing)
+{
+	struct north_scratch *memory = scratch();
+
+	return !memory || nat_try_port(i, &memory->search) ? 1 : 0;
+}
+
+static __always_inline enum drop_reason take_port(const struct flow *flow, const struct north *north, struct nat_value *forward,
+						  struct nat_search *search)
+{
+	search->answer = north_answers(north, flow);
+	search->value = north_reverse(flow, forward);
+	search->hash = flow_hash(flow);
+	search->now = forward->last_seen;
+	search->only_own = flow->protocol == IPPROTO_SCTP;
+	search->found = 0;
+	bpf_loop(NAT_PORT_PROBES, probe_port, NULL, 0);
+	if (!search->found)
+		return DROP_NAT_NO_PORT;
+	forward->source_port = search->answer.destination_port;
+	return FORWARDED;
+}
+
+/* What holds for the service as a whole, or NULL for one without backends or properties. */
+static __always_inline struct lb_service_info *lb_service_info(__u32 service)
+{
+	struct lb_service *committed = bpf_map_lookup_elem(&lb_services, &service);
+	__u32 number = committed ? READ_ONCE(committed->block) : 0;
+	struct lb_block *block = number ? bpf_map_lookup_elem(&lb_arena, &number) : NULL;
+
+	return block ? &block->info : NULL;
+}
+
+/* May the flow go on to the backend that it has? As flow_stays() in translate.h. */
+static __always_inline bool north_stays(const struct flow *flow, __u32 tcp_flags, const struct nat_value *value)
+{
+	if (flow->protocol == IPPROTO_TCP) {
+		if (!opens_connection(tcp_flags))
+			return true;
+		if (value->state & (NAT_RESET | NAT_FIN_CLIENT | NAT_FIN_BACKEND))
+			return false;
+	}
+	return lb_still_lives(value->backend, &value->address, value->port);
+}
+
+/* A new flow: backend, way, source port, both entries. */
+VERIFIED_ALONE int north_begin(const struct flow *flow, __u32 service, __u32 tcp_flags, struct north *north)
+{
+	struct north_scratch *memory = scratch();
+	struct lb_service_info *info;
+	struct lb_backend *backend;
+	enum drop_reason reason;
+	struct nat_value *value;
+	__u32 hash, slot;
+
+	if (!flow || !north || !memory)
+		return DROP_TRANSLATION;
+	info = lb_service_info(service);
+	if (info && info->kind == LB_KIND_CLUSTER_IP)
+		return FORWARDED; /* not for outside */
+	hash = info && info->algorithm == LB_ALGORITHM_RANDOM ? bpf_get_prandom_u32() : flow_hash(flow);
+	slot = lb_select(service, hash);
+	backend = slot ? lb_backend(slot) : NULL;
+	if (!backend || backend->family != flow->family)
+		return DROP_NO_SERVICE_BACKEND;
+	if (flow->protocol == IPPROTO_SCTP && backend->port != flow->destination_port)
+		return DROP_TRANSLATION; /* its CRC covers the port */
+	value = &memory->value;
+	*value = (struct nat_value){
+		.address = backend->address,
+		.port = backend->port,
+		.source_port = flow->source_port,
+		.backend = slot,
+		.last_seen = nat_now(),
+		.state = flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0,
+	};
+	reason = choose_way(flow, &value->address, info && info->forwarding == LB_FORWARD_DSR, value);
+	if (reason)
+		return reason;
+	north_set(north, flow, value, tcp_flags);
+	if (value->way == NAT_TUNNEL || value->way == NAT_DIRECT) {
+		reason = take_port(flow, north, value, &memory->search);
+		north->what = reason ? NORTH_PASS : NORTH_FORWARD;
+		if (reason)
+			return reason;
+		north->source_port = value->source_port;
+	} else {
+		tell_reverse(flow, north, value);
+	}
+	return nat_store(flow, NAT_FORWARD, value, BPF_ANY) ? FORWARDED : DROP_NAT_NOT_STORED;
+}
+
+/* A packet that arrives on the uplink: FORWARDED with north->what, or why it is dropped. */
+VERIFIED_ALONE int north_arrives(const struct flow *flow, __u32 tcp_flags, struct north *north)
+{
+	__u32 now = nat_now(), service;
+	struct nat_value *value;
+
+	if (!flow || !north)
+		return DROP_TRANSLATION;
+	north->what = NORTH_PASS;
+	service = lb_find_service(flow->family, &flow->destination, flow->destination_port, flow->protocol);
+	if (!service)
+		return FORWARDED;
+	value = nat_lookup(flow, NAT_FORWARD, now);
+	if (!value || !north_stays(flow, tcp_flags, value))
+		return north_begin(flow, service, tcp_flags, north);
+	north_set(north, flow, value, tcp_flags);
+	if (nat_touch(value, flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0, now))
+		tell_reverse(flow, north, value);
+	return FORWARDED;
+}
+
+#endif
