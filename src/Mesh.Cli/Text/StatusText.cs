@@ -32,6 +32,7 @@ internal static class StatusText
     public static string Brief(StatusResponse status) =>
         status.Kvstore is { State: StatusState.Failure } kvstore ? $"error in kvstore: {kvstore.Msg}"
         : status.Cilium is { State: StatusState.Warning or StatusState.Failure } agent ? $"error in cilium: {agent.Msg}"
+        : status.Mesh?.Faults is [var fault, ..] ? $"error in mesh: {fault.Class}: {fault.Cause}"
         : "OK";
 
     /// <summary>False makes `mesh status` fail.</summary>

@@ -1,5 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
+using Mesh.Agent.Tests.Truth;
 using Mesh.AgentApi;
 using Mesh.TestKit;
 using Xunit;
@@ -13,7 +14,11 @@ namespace Mesh.Agent.Tests.Live;
 /// </summary>
 public sealed class LiveMesh : IAsyncLifetime
 {
-    public const string Peer = "kyoto";
+    public const string Peer = FaultyPeer.Name;
+
+    /// <summary>Addresses of each family that the kernel's map of the agent under test holds.</summary>
+    public const int IPCacheMax = 1024;
+
     private const string Own = "osaka-1";
 
     private readonly string _directory = Directory.CreateTempSubdirectory("mesh-live-").FullName;
@@ -34,9 +39,6 @@ public sealed class LiveMesh : IAsyncLifetime
     /// <summary>The agent's --bpf-root.</summary>
     public string BpfRoot => Path.Combine(_pins.Path, Own);
 
-    /// <summary>More flags of the agent under test.</summary>
-    public IReadOnlyList<string> Flags { get; init; } = [];
-
     public async ValueTask InitializeAsync()
     {
         Etcd = await EtcdServer.StartAsync();
@@ -54,7 +56,7 @@ public sealed class LiveMesh : IAsyncLifetime
         await File.WriteAllTextAsync(Path.Combine(peers, Peer), $"endpoints:\n- {Control.Endpoint}\n");
 
         var osaka = Node(Own, "172.30.0.1", "10.2.1");
-        Start(_osaka, "osaka", 2, Own, osaka, ["--clustermesh-config", peers, .. Flags]);
+        Start(_osaka, "osaka", 2, Own, osaka, ["--clustermesh-config", peers, "--bpf-ipcache-map-max", Text(IPCacheMax)]);
         // Kyoto's agents know osaka's node as one more of theirs: what they do about it is not under test.
         for (var i = 1; i <= 2; i++)
             Start(_kyoto[i - 1], Peer, 7, $"{Peer}-{i}", Node($"{Peer}-1", "172.30.7.1", "10.7.1") + Node($"{Peer}-2", "172.30.7.2", "10.7.2") + osaka, []);
