@@ -6,7 +6,7 @@
  *     for probe k = 0, 1, … : h = mix(hash + k·φ); a segment of the tier, dead or alive, in proportion to its weight, by h;
  *                             a backend of the segment by its table and mix(h); taken if cluster, backend and node live
  *     then at most LB_SCAN_MAX backends one after another, from where h pointed
- *   and the same again with draining backends allowed.
+ *   and the same again with draining backends allowed, and at last (panic) whatever traffic has proved of their health.
  *
  * Because dead segments keep their share of the first draw, the death of one moves only the flows that were on it.
  */
@@ -15,6 +15,7 @@
 
 #include <mesh/lb.h>
 #include "maps.h"
+#include "liveness.h"
 #include "node.h"
 #include "parse.h"
 
@@ -60,15 +61,6 @@ struct {
 	__type(key, __u32);
 	__type(value, struct lb_backend);
 } lb_backends SEC(".maps");
-
-/* cluster_liveness: 0 → a bit for each cluster that may be sent new flows. */
-struct {
-	__uint(type, BPF_MAP_TYPE_ARRAY);
-	__uint(max_entries, 1);
-	__uint(map_flags, BPF_F_MMAPABLE);
-	__type(key, __u32);
-	__type(value, struct cluster_liveness);
-} cluster_liveness SEC(".maps");
 
 #define HASH_STEP 0x9e3779b9U /* 2³² / golden ratio */
 #define HASH_TABLE 0x7feb352dU /* separates the draw within a segment from the draw of the segment */
@@ -128,27 +120,21 @@ static __always_inline __u32 lb_find_service(__u8 family, const struct mesh_addr
 	return id ? id->id : 0;
 }
 
-static __always_inline bool cluster_is_up(__u32 cluster)
-{
-	struct cluster_liveness *liveness;
-	__u32 zero = 0;
-
-	if (cluster >= CLUSTER_WORDS * 64)
-		return false;
-	liveness = bpf_map_lookup_elem(&cluster_liveness, &zero);
-	return liveness && (READ_ONCE(liveness->up[cluster / 64]) >> (cluster % 64) & 1);
-}
-
 static __always_inline struct lb_backend *lb_backend(__u32 slot)
 {
 	return bpf_map_lookup_elem(&lb_backends, &slot);
 }
 
-/* May the backend be sent a flow? worst = LB_BACKEND_ACTIVE, or LB_BACKEND_DRAINING to allow both. */
-static __always_inline bool lb_backend_lives(struct lb_backend *backend, __u8 worst)
+/* May the backend be sent a flow, as far as the tables know? worst = LB_BACKEND_ACTIVE, or LB_BACKEND_DRAINING to allow both. */
+static __always_inline bool lb_backend_serves(const struct lb_backend *backend, __u8 worst)
 {
-	return READ_ONCE(backend->state) <= worst && READ_ONCE(backend->family) != MESH_FAMILY_NONE &&
-	       !node_is_down(READ_ONCE(backend->node));
+	return READ_ONCE(backend->state) <= worst && READ_ONCE(backend->family) != MESH_FAMILY_NONE;
+}
+
+/* The same, and as far as traffic has proved. */
+static __always_inline bool lb_backend_lives(__u32 slot, const struct lb_backend *backend, __u8 worst)
+{
+	return lb_backend_serves(backend, worst) && lb_backend_is_well(slot, backend);
 }
 
 /* Does the slot still hold this backend, alive? For flows and sockets that chose it earlier. */
@@ -157,7 +143,15 @@ static __always_inline bool lb_still_lives(__u32 slot, const struct mesh_addr *a
 	struct lb_backend *backend = lb_backend(slot);
 
 	return backend && backend->port == port && same_address(&backend->address, address) &&
-	       cluster_is_up(READ_ONCE(backend->cluster_id)) && lb_backend_lives(backend, LB_BACKEND_DRAINING);
+	       cluster_lives(READ_ONCE(backend->cluster_id)) && lb_backend_lives(slot, backend, LB_BACKEND_DRAINING);
+}
+
+/* Is the backend that was chosen earlier out of reach? Not when the slot holds another by now: then nothing is known. */
+static __always_inline bool lb_is_lost(__u32 slot, const struct mesh_addr *address, __be16 port)
+{
+	struct lb_backend *backend = lb_backend(slot);
+
+	return backend && backend->port == port && same_address(&backend->address, address) && lb_backend_is_lost(slot, backend);
 }
 
 /* State of one choice, handed to the loops. */
@@ -173,7 +167,8 @@ struct lb_choice {
 	__u32 scanned;
 	__u32 slot; /* the answer; 0 = none yet */
 	__u8 worst; /* enum lb_backend_state allowed */
-	__u8 pad[3];
+	__u8 panic; /* whatever traffic has proved */
+	__u8 pad[2];
 };
 
 static __always_inline struct lb_segment *lb_segment(const struct lb_choice *choice, __u32 index)
@@ -190,24 +185,31 @@ static __always_inline __u32 lb_weight(const struct lb_segment *segment)
 	return segment->weight ?: segment->backends;
 }
 
+static __always_inline bool lb_cluster_may_take(const struct lb_choice *choice, const struct lb_segment *segment)
+{
+	return choice->panic ? cluster_is_up(segment->cluster_id) : cluster_may_take(segment->cluster_id, choice->hash);
+}
+
 /* The slot of the live backend at this place of the segment, or 0. */
-static __always_inline __u32 lb_live_slot(const struct lb_segment *segment, __u32 place, __u8 worst)
+static __always_inline __u32 lb_live_slot(const struct lb_choice *choice, const struct lb_segment *segment, __u32 place)
 {
 	__u32 slot = segment->backend_base + place;
 	struct lb_backend *backend = lb_backend(slot);
 
-	return backend && lb_backend_lives(backend, worst) ? slot : 0;
+	if (!backend || !lb_backend_serves(backend, choice->worst))
+		return 0;
+	return choice->panic || lb_backend_is_well(slot, backend) ? slot : 0;
 }
 
 /* The segment's backend for this hash, if cluster, backend and node live; or 0. */
-static __always_inline __u32 lb_pick(const struct lb_segment *segment, __u32 hash, __u8 worst)
+static __always_inline __u32 lb_pick(const struct lb_choice *choice, const struct lb_segment *segment, __u32 hash)
 {
 	__u32 wide = segment->flags & LB_SEGMENT_WIDE ? 1 : 0;
 	__u32 size = segment->table_size;
 	struct lb_block *block;
 	__u32 byte, number, place;
 
-	if (!size || !cluster_is_up(segment->cluster_id))
+	if (!size || !lb_cluster_may_take(choice, segment))
 		return 0;
 	byte = segment->table + ((mix32(hash ^ HASH_TABLE) % size) << wide);
 	number = byte / LB_BLOCK_BYTES;
@@ -215,7 +217,7 @@ static __always_inline __u32 lb_pick(const struct lb_segment *segment, __u32 has
 	if (!block)
 		return 0;
 	place = wide ? *(__u16 *)&block->table[byte & (LB_BLOCK_BYTES - 2)] : block->table[byte & (LB_BLOCK_BYTES - 1)];
-	return place < segment->backends ? lb_live_slot(segment, place, worst) : 0;
+	return place < segment->backends ? lb_live_slot(choice, segment, place) : 0;
 }
 
 /* Adds segment first + i to the tier; stops at the next tier. */
@@ -265,7 +267,7 @@ static long lb_probe(__u32 i, struct lb_choice *choice)
 	segment = lb_segment(choice, choice->index);
 	if (!segment)
 		return 1;
-	choice->slot = lb_pick(segment, hash, choice->worst);
+	choice->slot = lb_pick(choice, segment, hash);
 	return choice->slot != 0;
 }
 
@@ -276,14 +278,14 @@ static long lb_scan(__u32 i, struct lb_choice *choice)
 
 	if (!segment || choice->scanned >= LB_SCAN_MAX)
 		return 1;
-	if (choice->at >= segment->backends || !cluster_is_up(segment->cluster_id)) {
+	if (choice->at >= segment->backends || !lb_cluster_may_take(choice, segment)) {
 		choice->at = 0;
 		choice->index++;
 		if (choice->index >= choice->end)
 			choice->index = choice->first;
 		return 0;
 	}
-	choice->slot = lb_live_slot(segment, choice->at, choice->worst);
+	choice->slot = lb_live_slot(choice, segment, choice->at);
 	choice->at++;
 	choice->scanned++;
 	return choice->slot != 0;
@@ -313,11 +315,11 @@ static long lb_try_tier(__u32 i, struct lb_choice *choice)
 	return choice->slot != 0;
 }
 
-/* A live backend of the service for a mixed hash: its slot, or 0 when none lives. */
-VERIFIED_ALONE __u32 lb_select(__u32 id, __u32 hash)
+/* A backend of the service for a mixed hash that is no worse than this: its slot, or 0. */
+VERIFIED_ALONE __u32 lb_try(__u32 id, __u32 hash, __u8 worst, __u8 panic)
 {
 	__u64 *commit = bpf_map_lookup_elem(&lb_services, &id);
-	struct lb_choice choice = { .hash = hash };
+	struct lb_choice choice = { .hash = hash, .worst = worst, .panic = panic };
 	union {
 		__u64 word;
 		struct lb_service service;
@@ -331,12 +333,26 @@ VERIFIED_ALONE __u32 lb_select(__u32 id, __u32 hash)
 	if (choice.segments > LB_SEGMENTS_MAX)
 		choice.segments = LB_SEGMENTS_MAX;
 	bpf_loop(LB_SEGMENTS_MAX, lb_try_tier, &choice, 0);
-	if (choice.slot)
-		return choice.slot;
-	choice.end = 0;
-	choice.worst = LB_BACKEND_DRAINING;
-	bpf_loop(LB_SEGMENTS_MAX, lb_try_tier, &choice, 0);
 	return choice.slot;
+}
+
+/* A backend that is not known to be lost, or 0. */
+static __always_inline __u32 lb_select_living(__u32 id, __u32 hash)
+{
+	return lb_try(id, hash, LB_BACKEND_ACTIVE, 0) ?: lb_try(id, hash, LB_BACKEND_DRAINING, 0);
+}
+
+/* A live backend of the service for a mixed hash, or when none is known to live any one that serves: its slot, or 0 without backends. */
+static __always_inline __u32 lb_select(__u32 id, __u32 hash)
+{
+	__u32 slot = lb_select_living(id, hash);
+
+	if (slot)
+		return slot;
+	slot = lb_try(id, hash, LB_BACKEND_DRAINING, 1);
+	if (slot)
+		COUNT_FAILOVER(panics);
+	return slot;
 }
 
 #endif

@@ -23,6 +23,7 @@
 #define VERIFIED_ALONE __attribute__((noinline))
 
 #define NANOSECONDS_PER_SECOND 1000000000ULL
+#define NANOSECONDS_PER_MILLISECOND 1000000ULL
 
 /* Written by user space between open and load; the verifier then removes the branches that this node does not take. */
 const volatile struct node_config config = {};

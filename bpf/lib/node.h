@@ -15,7 +15,7 @@ struct {
 	__type(value, struct node);
 } nodes SEC(".maps");
 
-/* Index 0 is a node that we know nothing bad about. */
+/* Down or silent. Index 0 is a node that we know nothing bad about. */
 static __always_inline bool node_is_down(__u32 index)
 {
 	struct node *node;
@@ -23,7 +23,7 @@ static __always_inline bool node_is_down(__u32 index)
 	if (!index)
 		return false;
 	node = bpf_map_lookup_elem(&nodes, &index);
-	return node && READ_ONCE(node->state) == NODE_DOWN;
+	return node && READ_ONCE(node->state) != NODE_UP;
 }
 
 #endif

@@ -22,7 +22,6 @@
 #define IDENTITY_WORLD 2
 #define IDENTITY_REMOTE_NODE 6 /* what another node sees in our host */
 #define IDENTITY_RESERVED_MAX 255
-#define NANOSECONDS_PER_MILLISECOND 1000000
 
 /* tunnel_senders: underlay address → index into nodes. */
 struct {

@@ -25,13 +25,25 @@ static __always_inline bool opens_flow(const struct packet *packet)
 }
 
 /*
+ * The flow's backend is out of reach, and another one is not: that one will answer an established connection with a reset, so that
+ * both ends know at once what they would find out by minutes of silence.
+ */
+static __always_inline bool flow_is_lost(const struct packet *packet, __u32 service, const struct conntrack_value *value)
+{
+	if (!lb_is_lost(value->backend, &value->address, value->port) || !lb_select_living(service, flow_hash(&packet->flow)))
+		return false;
+	COUNT_FAILOVER(repicked);
+	return true;
+}
+
+/*
  * An established TCP flow stays with its backend whatever its state: only that backend knows the connection. What can begin
  * anew, a SYN or a datagram, does when the backend is gone, and a SYN also when the old connection was closing.
  */
-static __always_inline bool flow_stays(const struct packet *packet, const struct conntrack_value *value)
+static __always_inline bool flow_stays(const struct packet *packet, __u32 service, const struct conntrack_value *value)
 {
 	if (packet->flow.protocol == IPPROTO_TCP && !opens_flow(packet))
-		return true;
+		return !flow_is_lost(packet, service, value);
 	if (value->flags & CONNTRACK_CLOSING)
 		return false;
 	return lb_still_lives(value->backend, &value->address, value->port);
@@ -90,7 +102,7 @@ VERIFIED_ALONE int find_translation(struct packet *packet, struct translation *t
 	if (!service)
 		return FORWARDED;
 	value = conntrack_lookup(&packet->flow, CONNTRACK_FORWARD);
-	if (value && flow_stays(packet, value)) {
+	if (value && flow_stays(packet, service, value)) {
 		conntrack_touch(value, packet->tcp_flags);
 		to->address = value->address;
 		to->port = value->port;

@@ -4,6 +4,7 @@ using Mesh.ControlPlane;
 using Mesh.Datapath.Devices;
 using Mesh.Datapath.Endpoints;
 using Mesh.Datapath.IPCache;
+using Mesh.Datapath.Liveness;
 using Mesh.Datapath.LoadBalancing;
 using Mesh.Datapath.Loader;
 using Mesh.Datapath.Maps;
@@ -64,6 +65,7 @@ public sealed class Datapath : IDisposable
 
         _store = new ServiceStore(lb, _grace);
         var clusters = new ClusterLiveness(lb.Clusters, options.ClusterId);
+        Liveness = new LivenessMap(lb.Clusters, nodes);
         _frontends = new FrontendOperations(lb, _store, clusters);
         _frontends.Adopt();
         _nodes = new NodeIndexes(nodes, _grace);
@@ -110,6 +112,9 @@ public sealed class Datapath : IDisposable
             throw;
         }
     }
+
+    /// <summary>Where the proof of traffic is written.</summary>
+    public LivenessMap Liveness { get; }
 
     /// <summary>Largest IP packet of a pod, in bytes.</summary>
     public uint PodMtu => _devices.PodMtu;

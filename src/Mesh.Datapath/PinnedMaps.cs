@@ -3,6 +3,7 @@ using System.Runtime.CompilerServices;
 using Mesh.Bpf;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath.IPCache;
+using Mesh.Datapath.Liveness;
 using Mesh.Datapath.LoadBalancing;
 using Mesh.Datapath.Loader;
 using Mesh.Datapath.Maps;
@@ -35,6 +36,33 @@ public sealed record PinnedNode(uint Index, IpAddr TunnelEndpoint, uint ClusterI
 /// <param name="Id">0 for the node's own addresses.</param>
 public sealed record PinnedEndpoint(IpAddr Address, ushort Id, uint InterfaceIndex, uint Identity, string Mac, string HostMac, bool IsHost);
 
+/// <summary>A cluster as choices of a backend see it.</summary>
+/// <param name="Alive">Not proved silent by traffic.</param>
+/// <param name="DrillLeft">Null outside of a drill.</param>
+/// <param name="Share">Chance of a new flow, of 255.</param>
+public sealed record PinnedCluster(uint ClusterId, bool Up, bool Alive, TimeSpan? DrillLeft, byte Share);
+
+/// <summary>What connections from this node have met at a backend.</summary>
+/// <param name="EjectedFor">Null when it is not ejected.</param>
+/// <param name="Node">Index into nodes; 0 = unknown.</param>
+/// <param name="Failures">In a row.</param>
+public sealed record PinnedHealth(TimeSpan? EjectedFor, uint Node, int Failures);
+
+/// <summary>What has been done about lost clusters, nodes and backends since the maps were made.</summary>
+/// <param name="Panics">Choices of a backend not known to live, because none was.</param>
+/// <param name="Recovered">Ejected backends that a connection or a probe proved to be well.</param>
+/// <param name="Repicked">Established flows given another backend because theirs was lost.</param>
+public sealed record FailoverCounters(ulong Panics, ulong Refused, ulong Unanswered, ulong Ejections, ulong Recovered, ulong Repicked,
+    ulong SocketsClosed)
+{
+    internal static FailoverCounters Read(MmapArray<FailoverValue> map)
+    {
+        var value = map[0];
+        return new FailoverCounters(value.Panics, value.Refused, value.Unanswered, value.Ejections, value.Recovered, value.Repicked,
+            value.SocketsClosed);
+    }
+}
+
 /// <param name="SinceHeartbeat">Age of the agent's last sign of life; null when no agent has run on these maps.</param>
 public sealed record PinnedAgentState(uint AbiVersion, ulong Generation, TimeSpan? SinceHeartbeat);
 
@@ -53,6 +81,7 @@ public sealed class PinnedMaps : IDisposable
     private readonly BpfMap<EndpointKey, EndpointValue> _endpoints;
     private readonly BpfMap<uint, CounterValue> _counters;
     private readonly MmapArray<AgentStateValue> _agentState;
+    private readonly MmapArray<FailoverValue> _failover;
 
     private PinnedMaps(PinDirectory pins)
     {
@@ -64,6 +93,7 @@ public sealed class PinnedMaps : IDisposable
         _nodes = BpfMaps.OpenPinnedArray<NodeValue>(pins.Map("nodes"), readOnly: true);
         _endpoints = BpfMaps.OpenPinned<EndpointKey, EndpointValue>(pins.Map("endpoints"), readOnly: true);
         _counters = BpfMaps.OpenPinned<uint, CounterValue>(pins.Map("counters"), readOnly: true);
+        _failover = BpfMaps.OpenPinnedArray<FailoverValue>(pins.Map("failover"), readOnly: true);
     }
 
     /// <param name="bpfRoot">The agent's --bpf-root.</param>
@@ -111,7 +141,7 @@ public sealed class PinnedMaps : IDisposable
         {
             var node = _nodes[index];
             if (node.TunnelEndpoint.ToIpAddr(node.Family) is { } endpoint)
-                nodes.Add(new PinnedNode(index, endpoint, node.ClusterId, node.State == 0));
+                nodes.Add(new PinnedNode(index, endpoint, node.ClusterId, node.State == NodeState.Up));
         }
         return nodes;
     }
@@ -124,7 +154,26 @@ public sealed class PinnedMaps : IDisposable
             pair.Value.HostMac.ToString(), (pair.Value.Flags & EndpointFlags.Host) != 0)).OrderBy(endpoint => endpoint.Address),
     ];
 
-    /// <summary>Clusters that may be sent new flows.</summary>
+    /// <summary>Clusters that are configured, or that something is said of.</summary>
+    public IReadOnlyList<PinnedCluster> Clusters() =>
+    [
+        .. Enumerable.Range(0, LbLimits.Clusters).Select(id => new PinnedCluster((uint)id, IsUp((uint)id),
+            ClusterBits.Has(ref _lb.Clusters[0].Alive, (uint)id), Drill.Left(_lb.Clusters, (uint)id), _lb.Clusters[0].Ramp[id]))
+            .Where(cluster => cluster.Up || cluster.DrillLeft is not null),
+    ];
+
+    /// <summary>Of the backend in this slot.</summary>
+    public PinnedHealth Health(uint slot)
+    {
+        var health = _lb.Health[slot];
+        var now = LivenessMap.NowMs;
+        return new PinnedHealth(health.IsEjected(now) ? TimeSpan.FromMilliseconds((int)(health.EjectedUntilMs - now)) : null,
+            health.Node, health.Failures);
+    }
+
+    public FailoverCounters Failover() => FailoverCounters.Read(_failover);
+
+    /// <summary>Clusters that are configured.</summary>
     public IReadOnlyList<uint> ClustersUp() => [.. Enumerable.Range(0, LbLimits.Clusters).Select(id => (uint)id).Where(IsUp)];
 
     /// <summary>Reasons never met are left out.</summary>
@@ -150,10 +199,10 @@ public sealed class PinnedMaps : IDisposable
         _endpoints.Dispose();
         _counters.Dispose();
         _agentState.Dispose();
+        _failover.Dispose();
     }
 
-    private bool IsUp(uint cluster) =>
-        (Volatile.Read(ref _lb.Clusters[0][(int)(cluster / 64)]) >> (int)(cluster % 64) & 1) != 0;
+    private bool IsUp(uint cluster) => ClusterBits.Has(ref _lb.Clusters[0].Up, cluster);
 
     private PinnedIPCacheEntry Entry(IpPrefix prefix, IPCacheValue value)
     {

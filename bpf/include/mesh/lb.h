@@ -5,7 +5,7 @@
  *   lb_services[id] (one u64)         →  where the service's table lies: THE commit word, written with one release store
  *   lb_arena[block]                   →  header: lb_service_info, then segments, one per (cluster, tier); elsewhere their tables
  *   lb_backends[base + table[hash]]   →  address, and a state byte that takes one backend out with one store
- *   cluster_liveness                  →  a bit per cluster that takes a whole cluster out with one store
+ *   cluster_liveness, nodes, lb_backend_health  →  what traffic has proved to be lost: see mesh/liveness.h
  * Only the agent writes; the three arrays are memory-mapped (BPF_F_MMAPABLE). The order of an update is: new backends, new
  * blocks, commit word; what the old word reached is reused only after an RCU grace period.
  */
@@ -143,13 +143,6 @@ struct lb_backend {
 	__u8	flags;
 	__u32	node;		/* index into nodes, 0 = unknown */
 	__u32	pad;
-};
-
-#define CLUSTER_WORDS	8		/* 512 clusters */
-
-/* Value of cluster_liveness (one element): bit c of up[c / 64] says that cluster c may be sent new flows. */
-struct cluster_liveness {
-	__u64	up[CLUSTER_WORDS];
 };
 
 #endif

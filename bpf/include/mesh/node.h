@@ -9,7 +9,8 @@
 
 enum node_state {
 	NODE_UP = 0,
-	NODE_DOWN = 1,
+	NODE_DOWN = 1,		/* taken out: packets to it are dropped */
+	NODE_SILENT = 2,	/* proved silent: not chosen, but what is sent there by name still goes there, and so do probes */
 };
 
 /* Value of nodes (memory-mapped array). */

@@ -6,10 +6,10 @@ using Mesh.StateDB.Reconciler;
 namespace Mesh.Datapath.LoadBalancing;
 
 /// <summary>
-/// The bit per cluster that says whether new flows may go there. It rises before the cluster's first segment is committed and
+/// The bit per cluster that says whether it is configured. It rises before the cluster's first segment is committed and
 /// falls only when the cluster leaves the configuration (one store takes all its backends out, before the thousand rows that
-/// mention them are rewritten). Losing a peer's control plane never clears it. As operations it follows the remote-clusters table.
-/// Thread-safe.
+/// mention them are rewritten). Losing a peer's control plane never clears it; what traffic proves of it stands beside it and is
+/// written by <see cref="Mesh.Datapath.Liveness.LivenessMap"/>. As operations it follows the remote-clusters table. Thread-safe.
 /// </summary>
 internal sealed class ClusterLiveness : IOperations<string, RemoteClusterRow>
 {
@@ -26,7 +26,7 @@ internal sealed class ClusterLiveness : IOperations<string, RemoteClusterRow>
         EnsureUp(ownCluster);
     }
 
-    internal bool IsUp(uint cluster) => cluster < LbLimits.Clusters && (Volatile.Read(ref Word(cluster)) >> (int)(cluster % 64) & 1) != 0;
+    internal bool IsUp(uint cluster) => ClusterBits.Has(ref _map[0].Up, cluster);
 
     /// <summary>For a segment about to be committed. Does nothing for a cluster that is being drained.</summary>
     internal void EnsureUp(uint cluster)
@@ -98,14 +98,14 @@ internal sealed class ClusterLiveness : IOperations<string, RemoteClusterRow>
 
     private void Set(uint cluster, bool up)
     {
-        if (cluster >= LbLimits.Clusters)
+        if (cluster >= LbLimits.Clusters || IsUp(cluster) == up)
             return;
-        ref var word = ref Word(cluster);
-        var bit = 1ul << (int)(cluster % 64);
-        var next = up ? word | bit : word & ~bit;
-        if (next != word)
-            Volatile.Write(ref word, next);
+        if (up)
+        {
+            // Of a cluster that comes in nothing bad is known.
+            ClusterBits.Set(ref _map[0].Alive, cluster, on: true);
+            Volatile.Write(ref _map[0].Ramp[(int)cluster], ClusterLivenessValue.RampFull);
+        }
+        ClusterBits.Set(ref _map[0].Up, cluster, up);
     }
-
-    private ref ulong Word(uint cluster) => ref _map[0][(int)(cluster / 64)];
 }

@@ -3,7 +3,7 @@ using Mesh.Datapath.Maps;
 
 namespace Mesh.Datapath.LoadBalancing;
 
-/// <summary>The six maps of load balancing, as bpf/include/mesh/lb.h draws them. Owns them.</summary>
+/// <summary>The maps of load balancing, as bpf/include/mesh/lb.h and liveness.h draw them. Owns them.</summary>
 internal sealed class LbMaps : IDisposable
 {
     internal required BpfMap<Lb4Key, LbServiceId> Services4 { get; init; }
@@ -18,6 +18,9 @@ internal sealed class LbMaps : IDisposable
 
     internal required MmapArray<ClusterLivenessValue> Clusters { get; init; }
 
+    /// <summary>Same index as <see cref="Backends"/>.</summary>
+    internal required MmapArray<LbBackendHealth> Health { get; init; }
+
     internal static LbMaps OpenPinned(string directory, bool readOnly = false) => new()
     {
         Services4 = BpfMaps.OpenPinned<Lb4Key, LbServiceId>(Path.Combine(directory, "lb4_services"), readOnly),
@@ -26,6 +29,7 @@ internal sealed class LbMaps : IDisposable
         Arena = BpfMaps.OpenPinnedArray<LbBlock>(Path.Combine(directory, "lb_arena"), readOnly),
         Backends = BpfMaps.OpenPinnedArray<LbBackend>(Path.Combine(directory, "lb_backends"), readOnly),
         Clusters = BpfMaps.OpenPinnedArray<ClusterLivenessValue>(Path.Combine(directory, "cluster_liveness"), readOnly),
+        Health = BpfMaps.OpenPinnedArray<LbBackendHealth>(Path.Combine(directory, "lb_backend_health"), readOnly),
     };
 
     public void Dispose()
@@ -36,5 +40,6 @@ internal sealed class LbMaps : IDisposable
         Arena.Dispose();
         Backends.Dispose();
         Clusters.Dispose();
+        Health.Dispose();
     }
 }

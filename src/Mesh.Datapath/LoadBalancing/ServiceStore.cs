@@ -27,7 +27,11 @@ internal sealed class ServiceStore
         _ids = new RangeAllocator("lb_services", 1, maps.Services.Info.MaxEntries);
         _blocks = new RangeAllocator("lb_arena", 1, maps.Arena.Info.MaxEntries);
         _slots = new RangeAllocator("lb_backends", 1, maps.Backends.Info.MaxEntries,
-            (start, length) => maps.Backends.Span.Slice((int)start, (int)length).Clear());
+            (start, length) =>
+            {
+                maps.Backends.Span.Slice((int)start, (int)length).Clear();
+                maps.Health.Span.Slice((int)start, (int)length).Clear();
+            });
     }
 
     /// <summary>Called before each store that a program could ever see, with what it is about: where a test crashes us.</summary>

@@ -17,7 +17,7 @@ public static unsafe partial class Abi
 
     /// <summary>One layout per C struct, with the C names.</summary>
     public static IReadOnlyList<BtfStruct> Layouts { get; } =
-        [.. LoadBalancingLayouts(), .. IPCacheLayouts(), .. NodeLayouts(), .. NorthLayouts(), .. ConfigLayouts(), .. PolicyLayouts()];
+        [.. LoadBalancingLayouts(), .. LivenessLayouts(), .. IPCacheLayouts(), .. NodeLayouts(), .. NorthLayouts(), .. ConfigLayouts(), .. PolicyLayouts()];
 
     /// <summary>Every difference, one line each; empty when all is well. A struct must be in at least one object.</summary>
     public static IReadOnlyList<string> Compare(IReadOnlyList<BtfStruct> expected, IReadOnlyList<(string Name, BtfReader Types)> objects)
@@ -139,7 +139,33 @@ public static unsafe partial class Abi
                 At("flags", ref backend, ref backend.Flags), At("node", ref backend, ref backend.Node),
                 At("pad", ref backend, ref backend.Pad),
             ]),
-            new("cluster_liveness", (uint)sizeof(ClusterLivenessValue), [new("up", 0, (uint)sizeof(ClusterLivenessValue))]),
+        ];
+    }
+
+    private static BtfStruct[] LivenessLayouts()
+    {
+        ClusterLivenessValue liveness = default;
+        LbBackendHealth health = default;
+        FailoverValue failover = default;
+        return
+        [
+            new("cluster_liveness", (uint)sizeof(ClusterLivenessValue),
+            [
+                At("up", ref liveness, ref liveness.Up), At("alive", ref liveness, ref liveness.Alive),
+                At("drill_until_ns", ref liveness, ref liveness.DrillUntilNs), At("ramp", ref liveness, ref liveness.Ramp),
+            ]),
+            new("lb_backend_health", (uint)sizeof(LbBackendHealth),
+            [
+                At("ejected_until_ms", ref health, ref health.EjectedUntilMs), At("node", ref health, ref health.Node),
+                At("failures", ref health, ref health.Failures), At("pad", ref health, ref health.Pad),
+            ]),
+            new("failover", (uint)sizeof(FailoverValue),
+            [
+                At("panics", ref failover, ref failover.Panics), At("refused", ref failover, ref failover.Refused),
+                At("unanswered", ref failover, ref failover.Unanswered), At("recovered", ref failover, ref failover.Recovered),
+                At("repicked", ref failover, ref failover.Repicked), At("sockets_closed", ref failover, ref failover.SocketsClosed),
+                At("ejections", ref failover, ref failover.Ejections), At("recent", ref failover, ref failover.Recent),
+            ]),
         ];
     }
 

@@ -197,10 +197,3 @@ public struct LbBackend
     public readonly L3n4Addr? ToL3n4Addr() =>
         Address.ToIpAddr(Family) is { } address ? new L3n4Addr(address, Port.Host, (L4Protocol)Protocol) : null;
 }
-
-/// <summary>struct cluster_liveness: one bit a cluster.</summary>
-[InlineArray(LbLimits.ClusterWords)]
-public struct ClusterLivenessValue
-{
-    private ulong _first;
-}

@@ -8,8 +8,7 @@ public struct NodeValue
     /// <summary>MESH_FAMILY_* of the underlay; None = free slot.</summary>
     public byte Family;
 
-    /// <summary>0 up, 1 down.</summary>
-    public byte State;
+    public NodeState State;
     public ushort ClusterId;
 
     /// <summary>Monotonic clock when a packet of the node last came out of the tunnel; written by the programs.</summary>
@@ -39,4 +38,16 @@ public enum NodeFlags : uint
 public struct NodeIndexValue
 {
     public uint Index;
+}
+
+/// <summary>enum node_state.</summary>
+public enum NodeState : byte
+{
+    Up = 0,
+
+    /// <summary>Taken out: packets to it are dropped.</summary>
+    Down = 1,
+
+    /// <summary>Proved silent: not chosen, but what is sent there by name still goes there.</summary>
+    Silent = 2,
 }

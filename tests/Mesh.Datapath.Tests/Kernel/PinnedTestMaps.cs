@@ -22,6 +22,8 @@ internal sealed class PinnedTestMaps : IDisposable
         MakeArray<LbBlock>("lb_arena", blocks);
         MakeArray<LbBackend>("lb_backends", backends);
         MakeArray<ClusterLivenessValue>("cluster_liveness", 1);
+        MakeArray<LbBackendHealth>("lb_backend_health", backends);
+        MakeArray<FailoverValue>("failover", 1);
         MakeArray<NodeValue>("nodes", nodes);
         MakeArray<AgentStateValue>("agent_state", 1);
         Make<IPCache4Key, IPCacheValue>("ipcache4", MapInfo.TypeHash, ipcache, NoPrealloc);

@@ -49,7 +49,7 @@ public sealed class DeliveryTests
         var names = Names.Of(family);
         _world.FromPod(Frame.Between(names.Pod, names.Stranded)).Dropped(DropReason.NoTunnel);
 
-        _world.Tables.Nodes[1].State = 1;
+        _world.Tables.Nodes[1].State = NodeState.Down;
         _world.FromPod(Frame.Between(names.Pod, names.RemotePod)).Dropped(DropReason.NodeDown);
     }
 

@@ -86,7 +86,7 @@ public sealed class SelectionTests
             new Segment(2, 0, Backend.At("10.3.2.1", 8080) with { Node = 1 }, Backend.At("10.3.2.2", 8080)));
         Assert.Equal(2, Choices(50).Distinct().Count());
 
-        _world.Tables.Nodes[1].State = 1;
+        _world.Tables.Nodes[1].State = NodeState.Down;
         _world.ForgetFlows();
 
         Assert.All(Choices(50), choice => Assert.Equal("10.3.2.2", choice.Address));

@@ -50,6 +50,8 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
     public MmapArray<LbBlock> Arena { get; } = owner.Array<LbBlock>("lb_arena");
     public MmapArray<LbBackend> Backends { get; } = owner.Array<LbBackend>("lb_backends");
     public MmapArray<ClusterLivenessValue> Liveness { get; } = owner.Array<ClusterLivenessValue>("cluster_liveness");
+    public MmapArray<LbBackendHealth> Health { get; } = owner.Array<LbBackendHealth>("lb_backend_health");
+    public MmapArray<FailoverValue> Failover { get; } = owner.Array<FailoverValue>("failover");
     public MmapArray<NodeValue> Nodes { get; } = owner.Array<NodeValue>("nodes");
 
     public void Clear()
@@ -63,9 +65,16 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
         Services.Span[..(int)_nextService].Clear();
         Backends.Span[..(int)_nextSlot].Clear();
         Arena.Span[..(int)_nextBlock].Clear();
+        Health.Span[..(int)_nextSlot].Clear();
         (_nextService, _nextBlock, _nextSlot) = (1, 1, 1);
-        for (var word = 0; word < LbLimits.ClusterWords; word++)
-            Liveness[0][word] = ulong.MaxValue;
+        Liveness[0] = default;
+        for (var cluster = 0u; cluster < LbLimits.Clusters; cluster++)
+        {
+            ClusterBits.Set(ref Liveness[0].Up, cluster, on: true);
+            ClusterBits.Set(ref Liveness[0].Alive, cluster, on: true);
+            Liveness[0].Ramp[(int)cluster] = ClusterLivenessValue.RampFull;
+        }
+        Failover[0] = default;
     }
 
     /// <summary>Adds or replaces the service of a frontend. Returns its id.</summary>
@@ -101,9 +110,17 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
 
     public void SetCluster(int cluster, bool up)
     {
-        var bit = 1ul << cluster % 64;
-        ref var word = ref Liveness[0][cluster / 64];
-        word = up ? word | bit : word & ~bit;
+        ClusterBits.Set(ref Liveness[0].Up, (uint)cluster, up);
+    }
+
+    /// <summary>What the prober would write.</summary>
+    public void SetAlive(uint cluster, bool alive) => ClusterBits.Set(ref Liveness[0].Alive, cluster, alive);
+
+    /// <summary>The slots of a backend.</summary>
+    public IEnumerable<uint> SlotsOf(string backend)
+    {
+        var address = MeshAddress.From(IpAddr.Parse(backend));
+        return Enumerable.Range(1, (int)_nextSlot - 1).Select(slot => (uint)slot).Where(slot => Backends[slot].Address == address);
     }
 
     /// <summary>The backend that this packet must be sent to, or null when none lives.</summary>
@@ -119,43 +136,43 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
     public uint Select(uint service, uint hash)
     {
         var committed = Services.Observe(service);
-        foreach (var worst in new[] { Active, Draining })
+        foreach (var (worst, panic) in new[] { (Active, false), (Draining, false), (Draining, true) })
             for (var first = 0; first < committed.Segments;)
             {
                 var tier = Enumerable.Range(first, committed.Segments - first).Select(i => At(committed.Block, i))
                     .TakeWhile(segment => segment.Tier == At(committed.Block, first).Tier).ToArray();
-                if (SelectInTier(tier, hash, worst) is not 0 and var slot)
+                if (SelectInTier(tier, hash, worst, panic) is not 0 and var slot)
                     return slot;
                 first += tier.Length;
             }
         return 0;
     }
 
-    private uint SelectInTier(LbSegment[] tier, uint hash, byte worst)
+    private uint SelectInTier(LbSegment[] tier, uint hash, byte worst, bool panic)
     {
         var total = (uint)tier.Sum(segment => segment.EffectiveWeight);
         for (var probe = 0u; probe < Probes; probe++)
         {
             var drawn = Mix(hash + probe * HashStep);
             var (segment, _) = Draw(tier, drawn, total);
-            if (!IsUp(tier[segment].ClusterId))
+            if (!MayTake(tier[segment].ClusterId, hash, panic))
                 continue;
             var slot = tier[segment].BackendBase + Entry(tier[segment], (int)(Mix(drawn ^ HashTable) % tier[segment].TableSize));
-            if (Lives(slot, worst))
+            if (Lives(slot, worst, panic))
                 return slot;
         }
         var (at, position) = Draw(tier, Mix(hash + unchecked(Probes * HashStep)), total);
         position %= tier[at].Backends;
         for (int scanned = 0, steps = 0; scanned < ScanMax && steps < ScanMax + 2 * LbLimits.SegmentsMax; steps++)
         {
-            if (position >= tier[at].Backends || !IsUp(tier[at].ClusterId))
+            if (position >= tier[at].Backends || !MayTake(tier[at].ClusterId, hash, panic))
             {
                 (at, position) = ((at + 1) % tier.Length, 0);
                 continue;
             }
             scanned++;
             var slot = tier[at].BackendBase + position++;
-            if (Lives(slot, worst))
+            if (Lives(slot, worst, panic))
                 return slot;
         }
         return 0;
@@ -170,11 +187,26 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
         return (segment, position);
     }
 
-    private bool IsUp(int cluster) => (Liveness[0][cluster / 64] >> cluster % 64 & 1) != 0;
+    private bool MayTake(uint cluster, uint hash, bool panic)
+    {
+        if (panic || !ClusterBits.Has(ref Liveness[0].Up, cluster))
+            return ClusterBits.Has(ref Liveness[0].Up, cluster);
+        if (!ClusterBits.Has(ref Liveness[0].Alive, cluster) || Liveness[0].DrillUntilNs[(int)cluster] > MonotonicNs)
+            return false;
+        var share = Liveness[0].Ramp[(int)cluster];
+        hash = (hash ^ cluster * HashStep) * 0x85ebca6b;
+        return share == ClusterLivenessValue.RampFull || (hash ^ hash >> 15) % ClusterLivenessValue.RampFull < share;
+    }
 
-    private bool Lives(uint slot, byte worst) =>
-        Backends[slot].State <= worst && Backends[slot].Family != Family.None
-        && (Backends[slot].Node == 0 || Nodes[Backends[slot].Node].State == 0);
+    internal static ulong MonotonicNs => (ulong)(System.Diagnostics.Stopwatch.GetTimestamp() * (1_000_000_000 / System.Diagnostics.Stopwatch.Frequency));
+
+    private bool Lives(uint slot, byte worst, bool panic)
+    {
+        if (Backends[slot].State > worst || Backends[slot].Family == Family.None)
+            return false;
+        var node = Backends[slot].Node != 0 ? Backends[slot].Node : Health[slot].Node;
+        return panic || (!Health[slot].IsEjected((uint)(MonotonicNs / 1_000_000)) && (node == 0 || Nodes[node].State == NodeState.Up));
+    }
 
     private LbSegment At(uint block, int index) =>
         Arena[block + (uint)(index + 1) / LbLimits.SlotsPerBlock][(index + 1) % LbLimits.SlotsPerBlock];
@@ -254,6 +286,8 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
         Arena.Dispose();
         Backends.Dispose();
         Liveness.Dispose();
+        Health.Dispose();
+        Failover.Dispose();
         Nodes.Dispose();
     }
 }
