@@ -13,6 +13,8 @@ public sealed record ClusterDescription
 {
     public const string FileName = "cluster.json";
 
+    private static readonly string[] Required = ["name", "id", "podCIDRs", "nodeCIDRs", "doorAddresses", "pki", "agentConfigs", "joinDirectory"];
+
     public required string Name { get; init; }
 
     /// <summary>1 to <see cref="MaxConnectedClusters"/>.</summary>
@@ -62,6 +64,10 @@ public sealed record ClusterDescription
     /// <summary>Unix sockets of agents of this cluster on this machine: who is asked whether a peer is seen.</summary>
     public IReadOnlyList<string> AgentSockets { get; init => field = value ?? []; } = [];
 
+    /// <summary>HOST:PORT where this cluster's relay serves GET /v1/cluster on this machine: it is asked whether it is connected to a peer.
+    /// Null when it cannot be asked from here.</summary>
+    public string? RelayApi { get; init; }
+
     /// <summary>Name of the network namespace that reaches the others, when it is not that of the caller; for a cluster of a lab.</summary>
     public string? NetworkNamespace { get; init; }
 
@@ -75,9 +81,13 @@ public sealed record ClusterDescription
             description = JsonSerializer.Deserialize(File.ReadAllText(file), JoinJson.Default.ClusterDescription)
                 ?? throw new JsonException("it is empty");
         }
+        catch (JsonException e) when (e.Message.StartsWith("JSON deserialization for type", StringComparison.Ordinal))
+        {
+            throw new JoinException("cluster-description", $"{file}: a member is missing; there must be {string.Join(", ", Required)}", e);
+        }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
         {
-            throw new JoinException("cluster-description", $"{file}: {e.Message}", e);
+            throw new JoinException("cluster-description", $"{file}: {(e is JsonException { Path: { Length: > 2 } path } ? $"{path[2..]}: " : "")}{InWords.Of(e)}", e);
         }
         if (description.Fault() is { } fault)
             throw new JoinException("cluster-description", $"{file}: {fault}");
@@ -117,6 +127,8 @@ public sealed record ClusterDescription
             return $"doorAddresses: '{door}' must be https://HOST:PORT";
         if (JoinListen is not null && !(IPEndPoint.TryParse(JoinListen, out var listen) && listen.Port > 0))
             return $"joinListen: '{JoinListen}' must be IP:PORT";
+        if (RelayApi is not null && !Uri.TryCreate($"http://{RelayApi}/v1/cluster", UriKind.Absolute, out _))
+            return $"relayApi: '{RelayApi}' must be HOST:PORT, such as localhost:9889";
         if (AgentConfigs is null || (AgentConfigs.Count == 0 && RelayConfig is null))
             return "agentConfigs: at least one directory";
         return null;

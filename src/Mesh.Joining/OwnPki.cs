@@ -38,7 +38,7 @@ internal static class OwnPki
         }
         catch (CryptographicException e)
         {
-            throw new JoinException("pki", $"{pki}/{name}.crt and {name}.key are not a certificate and its key: {e.Message}", e);
+            throw new JoinException("pki", $"{pki}/{name}.crt and {name}.key are not a certificate and its key: issue them again with `mesh ca issue`", e);
         }
     }
 
@@ -103,7 +103,7 @@ internal static class OwnPki
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new JoinException("pki", $"{e.Message}: make the certificates with `mesh ca`", e);
+            throw new JoinException("pki", $"{path}: {InWords.Of(e)}: make the certificates with `mesh ca`", e);
         }
     }
 }

@@ -26,6 +26,7 @@ public sealed class TokenJoin(ClusterDescription own, JoinToken token, JoinEnvir
         var journal = Journal.Load(own.JoinDirectory, token.ClusterName);
         if (journal is { Operation: Journal.Connect, Phase: JournalPhase.Done } && journal.TokenId == token.Id)
             return new JoinOutcome(own.Name, token.ClusterName, JoinState.AlreadyConnected, null, environment.Time.GetElapsedTime(clock));
+        Finding.RequireKnown("--force", request.Forced, Finding.Forceable);
         PlanReport? plan = null;
         if (journal is not { Operation: Journal.Connect } || journal.TokenId != token.Id)
         {
@@ -156,7 +157,7 @@ public sealed class TokenJoin(ClusterDescription own, JoinToken token, JoinEnvir
         }
         catch (CryptographicException e)
         {
-            throw new JoinException("malformed", $"{token.ClusterName} answered with something that is not a certificate: {e.Message}", e);
+            throw new JoinException("malformed", $"{token.ClusterName} answered with something that is not a certificate", e);
         }
         finally
         {

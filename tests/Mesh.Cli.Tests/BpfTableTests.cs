@@ -18,12 +18,12 @@ public sealed class BpfTableTests
         [
             new(Address("10.96.121.196", 80), 3, 1, ServiceAffinity.None,
             [
-                new PinnedSegment(0, 1, true, 251, [],
+                new PinnedSegment(0, 1, true, 100, 251, [],
                     [
                         new PinnedBackend(4, Address("10.1.0.12", 8080), 1, BackendState.Active),
                         new PinnedBackend(5, Address("10.1.0.11", 8080), 1, BackendState.Draining),
                     ]),
-                new PinnedSegment(1, 2, false, 251, [], [new PinnedBackend(6, Address("10.2.0.11", 8080), 2, BackendState.Active)]),
+                new PinnedSegment(1, 2, false, 100, 251, [], [new PinnedBackend(6, Address("10.2.0.11", 8080), 2, BackendState.Active)]),
             ]),
             new(Address("fd00::1", 53, L4Protocol.UDP), 4, 1, ServiceAffinity.Local, []),
         ];

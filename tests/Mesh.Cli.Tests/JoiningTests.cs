@@ -1,6 +1,7 @@
 using System.Net;
 using System.Net.Sockets;
 using System.Text.Json;
+using Mesh.AgentApi;
 using Mesh.Joining;
 using Mesh.Joining.Listening;
 using Mesh.Pki;
@@ -107,6 +108,7 @@ public sealed class JoiningTests : IAsyncDisposable
 
         (_, var list, _) = await RunAsync("token", "list", "--cluster-dir", _tokyo);
         Assert.Matches(@"used +\S+ \S+ +osaka +osaka\n", list);
+        Assert.Empty(Directory.EnumerateFiles($"{_osaka}/join", "connect-*.lock"));
 
         (code, var left, error) = await RunAsync("disconnect", "tokyo", "--cluster-dir", _osaka);
         Assert.Equal((0, ""), (code, error));
@@ -115,6 +117,31 @@ public sealed class JoiningTests : IAsyncDisposable
         (code, left, _) = await RunAsync("disconnect", "tokyo", "--cluster-dir", _osaka);
         Assert.Equal(0, code);
         Assert.Equal("✅ osaka was not connected to tokyo: nothing to do\n", left);
+    }
+
+    /// <summary>Files on both sides are not a connection: the relay that reads the peer has to stand to it, and the timeout says so.</summary>
+    [Fact]
+    public async Task Connect_waits_for_the_relay_and_says_that_it_does()
+    {
+        Listen();
+        var rows = new List<RemoteCluster>();
+        await using var relay = await RelayPage.StartAsync(() => rows);
+        Directory.CreateDirectory($"{_osaka}/relay");
+        (ClusterDescription.Load(_osaka) with { RelayConfig = "relay", RelayApi = relay.Address }).Save(_osaka);
+        var (_, token, _) = await RunAsync("token", "create", "--cluster-dir", _tokyo);
+        string[] connect = ["connect", "--cluster-dir", _osaka, "--force", "own-door", "--force", "door-of-peer", "--wait-duration", "300ms", token.Trim()];
+        var (code, output, error) = await RunAsync(connect);
+        Assert.Equal(1, code);
+        Assert.DoesNotContain("see the other side", output);
+        Assert.StartsWith("mesh: the files are written, but after 0s still waiting for the relay of osaka to be connected to tokyo: "
+            + "it does not know that cluster yet: see", error);
+        rows.Add(new RemoteCluster { Name = "tokyo", Status = "connection refused" });
+        (code, _, error) = await RunAsync(connect);
+        Assert.Contains("the relay of osaka to be connected to tokyo: connection refused", error);
+        rows[0] = rows[0] with { Ready = true };
+        (code, output, error) = await RunAsync(connect);
+        Assert.Equal((0, ""), (code, error));
+        Assert.Contains("✅ 1 relays are connected and 0 agents see the other side", output);
     }
 
     [Fact]
@@ -138,6 +165,10 @@ public sealed class JoiningTests : IAsyncDisposable
         "mesh: a join token lives 1 second to 7 days: it is a credential, make another when it is needed")]
     [InlineData("token create --cluster-dir . --address 192.0.2.1",
         "mesh: --address '192.0.2.1': must be IP:PORT of the join listener as the taker reaches it")]
+    [InlineData("token create --cluster-dir . --allow nonsense",
+        "mesh: --allow 'nonsense': must be one of pod-cidr, node-cidr, tunnel-port, version")]
+    [InlineData("plan --cluster-dir . --token-file /nowhere/token", "mesh: --token-file /nowhere/token: there is no such directory")]
+    [InlineData("plan --cluster-dir /nowhere x", "mesh: /nowhere/cluster.json: there is no such directory")]
     [InlineData("disconnect tokyo --cluster-dir . --context lab", "mesh: --cluster-dir and --context both name a cluster: give one of them")]
     public async Task A_mistake_is_one_line(string line, string expected)
     {

@@ -1,6 +1,8 @@
 using System.Net;
 using System.Net.Sockets;
 using Mesh.Joining.Checks;
+using Mesh.Joining.Listening;
+using Mesh.Joining.Protocol;
 using Mesh.Joining.Tokens;
 using Mesh.Pki;
 using Microsoft.Extensions.Time.Testing;
@@ -190,16 +192,47 @@ public sealed class PlanTests : IAsyncDisposable
         var (tokyo, osaka) = (Cluster("tokyo", 1), Cluster("osaka", 2));
         tokyo.Listen();
         tokyo.CloseDoor();
-        await NamesAsync("door-of-peer", "Connection refused", tokyo, osaka, tokyo.Token());
+        await NamesAsync("door-of-peer", "connection refused", tokyo, osaka, tokyo.Token());
         osaka.CloseDoor();
-        await NamesAsync("own-door", "Connection refused", tokyo, osaka, tokyo.Token());
+        await NamesAsync("own-door", "connection refused", tokyo, osaka, tokyo.Token());
     }
 
     [Fact]
     public async Task A_listener_that_is_not_there()
     {
         var (tokyo, osaka) = (Cluster("tokyo", 1), Cluster("osaka", 2));
-        await NamesAsync("join-listener", "Connection refused", tokyo, osaka, tokyo.Token());
+        await NamesAsync("join-listener", "connection refused", tokyo, osaka, tokyo.Token());
+    }
+
+    /// <summary>One after the other they would take nine seconds before the one that answers is asked.</summary>
+    [Fact]
+    public async Task Dead_addresses_of_a_token_cost_a_moment_each()
+    {
+        var (tokyo, osaka) = (Cluster("tokyo", 1), Cluster("osaka", 2));
+        tokyo.Listen();
+        var silent = new List<Socket>();
+        try
+        {
+            for (var i = 0; i < 3; i++)
+            {
+                silent.Add(new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp));
+                silent[i].Bind(new IPEndPoint(tokyo.Address, 0));
+                silent[i].Listen();
+            }
+            var token = tokyo.Token();
+            token = token with { Addresses = [.. silent.Select(socket => $"{socket.LocalEndPoint}"), .. token.Addresses] };
+            var began = TimeProvider.System.GetTimestamp();
+            await using (var client = await JoinClient.ConnectAsync(token, Sockets.Open, TimeProvider.System, Cancel))
+                Assert.Equal(token.Addresses[^1], $"{client.Remote}");
+            Assert.InRange(TimeProvider.System.GetElapsedTime(began).TotalSeconds, 0.7, 2.9);
+            token = token with { Addresses = [.. token.Addresses.Take(3)] };
+            var e = await Assert.ThrowsAsync<JoinException>(() => JoinClient.ConnectAsync(token, Sockets.Open, TimeProvider.System, Cancel));
+            Assert.EndsWith($"(tried {string.Join(", ", token.Addresses)})", e.Message);
+        }
+        finally
+        {
+            silent.ForEach(socket => socket.Dispose());
+        }
     }
 
     [Fact]

@@ -45,6 +45,7 @@ internal static class QuarantineCommand
             foreach (var node in nodes)
             {
                 using var agent = node.Connect();
+                Chosen(await agent.GetQuarantineAsync(cancel), parsed.GetValue(peer)!);
                 await agent.ReleaseHeldAsync(parsed.GetValue(peer)!, cancel);
             }
             output.Write($"{parsed.GetValue(peer)}: what {nodes.Count} agents held is let go\n");
@@ -82,7 +83,8 @@ internal static class QuarantineCommand
             return peers;
         var chosen = peers.Where(peer => peer.Name == name).ToList();
         return chosen.Count > 0 ? chosen : throw new CliException(
-            $"{name} is no peer of this agent; its peers are {string.Join(", ", peers.Select(peer => peer.Name))}");
+            peers.Count == 0 ? $"there is no peer named {name}: this agent has no peers"
+                : $"there is no peer named {name}: this agent's peers are {string.Join(", ", peers.Select(peer => peer.Name))}");
     }
 
     /// <summary>A peer chose this text: nothing in it may move a cursor or break a line.</summary>

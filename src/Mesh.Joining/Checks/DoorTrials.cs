@@ -59,7 +59,7 @@ internal static class DoorTrials
         {
             if (stage == "tls" && verdict.DaysLeft is not null)
                 return new DoorTrial(address, verdict.Class, verdict.Text, verdict.DaysLeft);
-            var reason = e is OperationCanceledException ? $"no answer in {Patience.TotalSeconds:0} s" : e.Message;
+            var reason = e is OperationCanceledException ? $"no answer in {Patience.TotalSeconds:0} s" : InWords.Of(e);
             return new DoorTrial(address, stage, stage == "tls" ? $"{verdict.Text}: {reason}" : reason);
         }
     }

@@ -19,6 +19,23 @@ public sealed record Finding(string Check, Severity Severity, string Text, strin
     [JsonIgnore]
     public bool CanBeForced => Check is not (Names.Name or Names.Id or Names.MaxClusters or Names.Token or Names.JoinTls or Names.OwnPki);
 
+    /// <summary>What --force may name.</summary>
+    public static IReadOnlyList<string> Forceable { get; } =
+    [
+        Names.PodRanges, Names.NodeRanges, Names.TunnelPort, Names.Version, Names.Clock, Names.Authority, Names.DoorOut, Names.DoorIn,
+        Names.UdpOut, Names.UdpIn, Names.MtuOut, Names.MtuIn,
+    ];
+
+    /// <summary>What --allow may name: what the issuer looks at itself.</summary>
+    public static IReadOnlyList<string> Allowable { get; } = [Names.PodRanges, Names.NodeRanges, Names.TunnelPort, Names.Version];
+
+    /// <exception cref="JoinException">A name is none of these.</exception>
+    internal static void RequireKnown(string flag, IEnumerable<string> names, IReadOnlyList<string> known)
+    {
+        if (names.FirstOrDefault(name => !known.Contains(name)) is { } wrong)
+            throw new JoinException("finding-name", $"{flag} '{wrong}': must be one of {string.Join(", ", known)}");
+    }
+
     public static Finding Ok(string check, string text) => new(check, Severity.Ok, text);
 
     public static Finding Warning(string check, string text, string mend) => new(check, Severity.Warning, text, mend);

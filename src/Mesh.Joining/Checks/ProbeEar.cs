@@ -35,7 +35,7 @@ internal sealed class ProbeEar : IAsyncDisposable
         {
             socket.Dispose();
             return (null, e.SocketErrorCode == SocketError.AddressAlreadyInUse
-                ? $"UDP {address.Port} of {address.Address} is in use, by a tunnel most likely" : $"UDP {address} cannot be heard: {e.Message}");
+                ? $"UDP {address.Port} of {address.Address} is in use, by a tunnel most likely" : $"UDP {address} cannot be heard: {InWords.Of(e)}");
         }
     }
 

@@ -49,7 +49,7 @@ internal sealed class ProbeSessions(JoinListenerOptions options) : IAsyncDisposa
         }
         catch (SocketException e)
         {
-            reason ??= $"datagrams cannot be sent to {remote}: {e.Message}";
+            reason ??= $"datagrams cannot be sent to {remote}: {InWords.Of(e)}";
         }
         return new ProbeAnswer(ear is not null, reason, mtu, sent);
     }

@@ -87,7 +87,7 @@ public sealed record Journal
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
         {
-            throw new JoinException("journal", $"{path}: {e.Message}", e);
+            throw new JoinException("journal", $"{path}: {InWords.Of(e)}", e);
         }
     }
 

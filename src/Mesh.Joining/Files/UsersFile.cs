@@ -91,7 +91,7 @@ internal static class UsersFile
         }
         catch (YamlException e)
         {
-            throw new JoinException("users-file", $"{path}: {e.Message}: mend the file first", e);
+            throw new JoinException("users-file", $"{path}: {InWords.Of(e)}: mend the file first", e);
         }
         if (yaml.Documents.Count == 0)
             return [];

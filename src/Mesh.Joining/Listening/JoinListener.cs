@@ -216,7 +216,7 @@ public sealed class JoinListener : IAsyncDisposable
             socket.Dispose();
             _alive?.Dispose();
             _alive = null;
-            Told($"join listener {_options.Address} cannot be opened: {e.Message}");
+            Told($"join listener {_options.Address} cannot be opened: {InWords.Of(e)}");
             return null;
         }
     }

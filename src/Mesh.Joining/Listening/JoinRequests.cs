@@ -309,7 +309,7 @@ internal sealed class JoinRequests(JoinListenerOptions options, TokenLedger ledg
         }
         catch (JsonException e)
         {
-            throw JoinException.Malformed($"the request is not the JSON that it should be: {e.Message}");
+            throw JoinException.Malformed($"the request: {InWords.Of(e)}");
         }
     }
 

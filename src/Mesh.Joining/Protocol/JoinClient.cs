@@ -18,6 +18,7 @@ namespace Mesh.Joining.Protocol;
 internal sealed class JoinClient : IAsyncDisposable
 {
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(3);
+    private static readonly TimeSpan NextAddressAfter = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan RequestTimeout = TimeSpan.FromSeconds(20);
 
     /// <summary>The listener opens when it sees the ledger: a token that was made this moment may be a little early.</summary>
@@ -46,25 +47,55 @@ internal sealed class JoinClient : IAsyncDisposable
 
     public Credential Credential => new(_token.Id, _token.Secret);
 
+    /// <summary>Tries the token's addresses in their order, each a moment after the one before and not after its end: one that is silent
+    /// costs that moment. The secret is sent on the one connection that is kept.</summary>
     /// <exception cref="JoinException">No address can be reached, or what answers is not the issuer: the code is join-unreachable or the
     /// class of the certificate's fault with "certificate-" before it.</exception>
     /// <param name="patient">Whether a listener that is shut may be about to open.</param>
     public static async Task<JoinClient> ConnectAsync(
         JoinToken token, OpenSocket open, TimeProvider time, CancellationToken cancellation, bool patient = true)
     {
-        JoinException? failure = null;
-        foreach (var address in token.Addresses)
+        var failures = new List<JoinException>();
+        var attempts = new List<Task<JoinClient>>();
+        var addresses = new Queue<string>(token.Addresses);
+        using var enough = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        try
         {
-            try
+            while (addresses.Count + attempts.Count > 0)
             {
-                return await ConnectAsync(token, IPEndPoint.Parse(address), open, time, patient, cancellation);
-            }
-            catch (JoinException e)
-            {
-                failure = e;
+                if (addresses.TryDequeue(out var address))
+                    attempts.Add(ConnectAsync(token, IPEndPoint.Parse(address), open, time, patient, enough.Token));
+                var next = addresses.Count > 0 ? Task.Delay(NextAddressAfter, enough.Token) : Task.Delay(Timeout.InfiniteTimeSpan, enough.Token);
+                if (await Task.WhenAny([.. attempts, next]) is not Task<JoinClient> done)
+                {
+                    cancellation.ThrowIfCancellationRequested();
+                    continue;
+                }
+                attempts.Remove(done);
+                try
+                {
+                    return await done;
+                }
+                catch (JoinException e)
+                {
+                    failures.Add(e);
+                }
             }
         }
-        throw failure!;
+        finally
+        {
+            await enough.CancelAsync();
+            foreach (var late in attempts)
+            {
+                await ((Task)late).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                if (late.IsCompletedSuccessfully)
+                    await (await late).DisposeAsync();
+            }
+        }
+        // Somebody who answered, though not as he should, is nearer to the cause than silence.
+        var nearest = failures.Find(failure => failure.Code != "join-unreachable") ?? failures[^1];
+        throw failures.Count == 1 ? nearest : new JoinException(nearest.Code,
+            $"{nearest.Message} (tried {string.Join(", ", token.Addresses)})", nearest);
     }
 
     private static async Task<JoinClient> ConnectAsync(
@@ -134,7 +165,7 @@ internal sealed class JoinClient : IAsyncDisposable
     private static string Unreachable(JoinToken token, IPEndPoint address, Exception e, DateTimeOffset now)
     {
         var what = $"{token.ClusterName}'s join listener {address} cannot be reached: "
-            + (e is OperationCanceledException ? $"no answer in {ConnectTimeout.TotalSeconds:0} s" : e.Message);
+            + (e is OperationCanceledException ? $"no answer in {ConnectTimeout.TotalSeconds:0} s" : InWords.Of(e));
         if (now >= token.Expires)
             return $"{what}; the token expired at {token.Expires:yyyy-MM-dd HH:mm:ss}Z, and the listener is open only while a token is usable: "
                 + $"make a new one on {token.ClusterName}";
@@ -191,11 +222,12 @@ internal sealed class JoinClient : IAsyncDisposable
         catch (Exception e) when (e is IOException or SocketException || e is OperationCanceledException && !cancellation.IsCancellationRequested)
         {
             throw new JoinException("join-interrupted",
-                $"the connection to {_token.ClusterName} ({Remote}) broke during '{call}': {e.Message}; run the same command again", e);
+                $"the connection to {_token.ClusterName} ({Remote}) broke during '{call}': {InWords.Of(e)}; run the same command again", e);
         }
         catch (JsonException e)
         {
-            throw new JoinException("malformed", $"{_token.ClusterName} ({Remote}) answered '{call}' with something else than it should: {e.Message}", e);
+            throw new JoinException("malformed", $"{_token.ClusterName} ({Remote}) answered '{call}' with something else than it should: {InWords.Of(e)}; "
+                + "compare the versions of both", e);
         }
     }
 

@@ -45,7 +45,7 @@ internal static class TakerSignature
         }
         catch (Exception e) when (e is CryptographicException or ArgumentException or NotSupportedException)
         {
-            throw new JoinException("malformed", $"the certificate request cannot be used: {e.Message}", e);
+            throw new JoinException("malformed", $"the certificate request cannot be used: {InWords.Of(e)}", e);
         }
     }
 

@@ -75,7 +75,7 @@ public sealed record JoinToken
         }
         catch (Exception e) when (e is FormatException or JsonException)
         {
-            throw new JoinException("token-malformed", $"the join token does not hold what a token holds: {e.Message}", e);
+            throw new JoinException("token-malformed", $"the join token does not hold what a token holds: make a new one", e);
         }
         if (token is null || Model.ClusterName.Validate(token.ClusterName) is not null || token.ClusterId is < 1 or > 511
             || token.Id is not { Length: > 0 and <= 64 } || token.Secret is not { Length: > 0 and <= 128 }
@@ -97,7 +97,7 @@ public sealed record JoinToken
         }
         catch (Exception e) when (e is FormatException or CryptographicException)
         {
-            throw new JoinException("token-malformed", $"the authority in the join token is not a certificate: {e.Message}", e);
+            throw new JoinException("token-malformed", $"the authority in the join token is not a certificate: make a new token", e);
         }
         return new Authorities(found);
     }

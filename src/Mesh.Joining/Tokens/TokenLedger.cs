@@ -1,6 +1,7 @@
 using System.Buffers.Text;
 using System.Security.Cryptography;
 using System.Text.Json;
+using Mesh.Joining.Checks;
 using Mesh.Joining.Files;
 
 namespace Mesh.Joining.Tokens;
@@ -38,6 +39,7 @@ public sealed class TokenLedger
             throw new JoinException("token-lifetime", "a join token lives 1 second to 7 days: it is a credential, make another when it is needed");
         if (request.Taker is { } taker && Model.ClusterName.Validate(taker) is { } fault)
             throw new JoinException("token-taker", fault);
+        Finding.RequireKnown("--allow", request.Allowed, Finding.Allowable);
         var addresses = request.Addresses.Count > 0 ? request.Addresses : cluster.JoinAddresses();
         RequireNamed(cluster, addresses);
         var now = _time.GetUtcNow();
@@ -135,7 +137,7 @@ public sealed class TokenLedger
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
         {
-            throw new JoinException("ledger", $"{File_}: {e.Message}: mend or remove the file (removing it makes all open tokens useless)", e);
+            throw new JoinException("ledger", $"{File_}: {InWords.Of(e)}: mend or remove the file (removing it makes all open tokens useless)", e);
         }
     }
 

@@ -96,7 +96,7 @@ internal sealed class CaOptions
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new CliException($"{flag} {path}: {e.Message}");
+            throw new CliException($"{flag} {path}: {InWords.Of(e)}");
         }
     }
 }

@@ -51,6 +51,21 @@ internal sealed record ChosenCluster(string Directory, ClusterDescription Descri
 {
     public JoinEnvironment Environment(Action<string> log) => new() { OpenSocket = OpenSocket, Log = log };
 
+    /// <summary>Relays that can be asked and mirror the peer: this cluster's, and the peer's own when it is in the same lab.</summary>
+    /// <param name="own">Only this cluster's, whether or not it has the peer's file (any more).</param>
+    public IReadOnlyList<RelayWatcher> Relays(string peer, bool own = false)
+    {
+        if (Context is { Lab: { } lab, Cluster: { } cluster })
+        {
+            return [.. lab.Clusters.Where(one => one.Name == cluster.Name || (one.Name == peer && !own))
+                .Select(one => (Cluster: one, Peer: one.Name == cluster.Name ? peer : cluster.Name))
+                .Where(pair => pair.Cluster.RelayConfig is { } files && (own || File.Exists(Path.Combine(files, pair.Peer))))
+                .Select(pair => new RelayWatcher(pair.Cluster.Name, pair.Peer, cancel => Mesh.Lab.LabReady.RelayAsync(pair.Cluster, cancel)))];
+        }
+        return Description is { RelayApi: { } api, RelayConfig: { } config } && (own || File.Exists(Path.Combine(config, peer)))
+            ? [new RelayWatcher(Description.Name, peer, cancel => RelayWatcher.AskAsync(api, cancel))] : [];
+    }
+
     private OpenSocket OpenSocket => Description.NetworkNamespace is { } name
         ? (family, type, protocol) => NetworkNamespace.OpenSocket(name, family, type, protocol) : Sockets.Open;
 

@@ -5,7 +5,7 @@ using Mesh.Joining;
 
 namespace Mesh.Cli.Commands.Joining;
 
-/// <summary>`mesh clustermesh connect TOKEN`: plan, join, and wait until agents see the peer. `--rollback` takes the last one back.</summary>
+/// <summary>`mesh clustermesh connect TOKEN`: plan, join, and wait until relays and agents see the peer. `--rollback` takes the last one back.</summary>
 internal static class ConnectCommand
 {
     public static Command Build(TextWriter output)
@@ -21,7 +21,7 @@ internal static class ConnectCommand
         var peer = new Option<string?>("--peer") { Description = "With --rollback: whose join" };
         var wait = new Option<string>("--wait-duration")
         {
-            Description = "How long to wait for agents to see the peer; 0s for not at all",
+            Description = "How long to wait for relays and agents to see the peer; 0s for not at all",
             DefaultValueFactory = _ => "1m",
         };
         var command = choice.AddTo(new Command("connect", "Join the cluster that made a token. Run again after an interruption, it goes on where it ended.")
@@ -69,6 +69,7 @@ internal static class ConnectCommand
         TextWriter output, bool json, ChosenCluster cluster, JoinOutcome outcome, TimeSpan patience, CancellationToken cancel)
     {
         var watchers = cluster.Watchers(outcome.Peer);
+        var relays = cluster.Relays(outcome.Peer);
         if (!json)
         {
             foreach (var finding in outcome.Plan?.Findings.Where(finding => finding.Mend is not null) ?? [])
@@ -79,14 +80,18 @@ internal static class ConnectCommand
                 : $"✅ {outcome.Cluster} ⇄ {outcome.Peer}: written on both sides in {seconds} s");
             if (watchers.Count == 0)
                 output.WriteLine($"ℹ️  no agent can be asked from here: see `mesh clustermesh status` on both sides");
+            if (relays.Count == 0 && cluster.Description.RelayConfig is not null && patience > TimeSpan.Zero)
+                output.WriteLine($"ℹ️  the relay cannot be asked from here: give its relayApi in {ClusterDescription.FileName}, or run "
+                    + "`clustermesh-apiserver kvstoremesh-dbg status` where it runs");
         }
         var missing = patience == TimeSpan.Zero ? null : await PeerWait.UntilAsync(
-            watchers, true, patience, line => output.WriteLine($"⌛ waiting for {line}"), json, cancel);
+            watchers, relays, true, patience, line => output.WriteLine($"⌛ waiting for {line}"), json, cancel);
         if (json)
             output.WriteLine(outcome.Plan?.ToJson() ?? "{}");
-        else if (missing is null && watchers.Count > 0 && patience > TimeSpan.Zero)
-            output.WriteLine($"✅ {watchers.Count} agents see the other side");
-        return missing is null ? 0 : throw new CliException($"the files are written, but after {GoText.Duration(patience)} {missing}: "
+        else if (missing is null && watchers.Count + relays.Count > 0 && patience > TimeSpan.Zero)
+            output.WriteLine(relays.Count == 0 ? $"✅ {watchers.Count} agents see the other side"
+                : $"✅ {relays.Count} relays are connected and {watchers.Count} agents see the other side");
+        return missing is null ? 0 : throw new CliException($"the files are written, but after {GoText.Duration(patience)} still waiting for {missing}: "
             + $"see `mesh clustermesh status`, or take the join back with `mesh clustermesh connect --rollback --peer {outcome.Peer}`");
     }
 }

@@ -27,7 +27,7 @@ internal static class DisconnectCommand
             // The peer's own agents still list us until its operator leaves us too.
             var own = cluster.Watchers(name).Where(watcher => watcher.Peer == name).ToList();
             var missing = patience == TimeSpan.Zero ? null : await PeerWait.UntilAsync(
-                own, false, patience, line => output.WriteLine($"⌛ waiting for {line}"), choice.Json(parsed), cancel);
+                own, cluster.Relays(name, own: true), false, patience, line => output.WriteLine($"⌛ waiting for {line}"), choice.Json(parsed), cancel);
             if (missing is not null)
                 throw new CliException($"the files of {name} are removed, but after {GoText.Duration(patience)} still waiting for {missing}");
             var self = cluster.Description.Name;

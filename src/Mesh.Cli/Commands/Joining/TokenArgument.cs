@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Mesh.Joining;
 using Mesh.Joining.Tokens;
 
 namespace Mesh.Cli.Commands.Joining;
@@ -33,7 +34,7 @@ internal sealed class TokenArgument
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
-            throw new CliException($"--token-file {file}: {e.Message}");
+            throw new CliException($"--token-file {file}: {InWords.Of(e)}");
         }
     }
 }
