@@ -1,7 +1,9 @@
 using System.Buffers.Binary;
 using System.Net;
+using System.Net.Security;
 using Etcdserverpb;
 using Google.Protobuf;
+using Mesh.KVStore;
 using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Hosting.Server;
@@ -13,8 +15,8 @@ using Microsoft.Extensions.DependencyInjection;
 namespace Mesh.TestKit;
 
 /// <summary>
-/// A wire that understands gRPC, before an etcd without TLS: hands every call on and every answer back, but for the watch responses
-/// that a test wants lost. Lost means what etcd's own defects mean by it: no error, no gap in the stream, later events go on.
+/// A wire that understands gRPC, before an etcd or a door: hands every call on and every answer back, but for the watch responses
+/// that a test wants lost. Its own side speaks no TLS; to the server it is whatever client the test makes it. Lost means what etcd's own defects mean by it: no error, no gap in the stream, later events go on.
 /// </summary>
 public sealed class GrpcProxy : IAsyncDisposable
 {
@@ -26,17 +28,17 @@ public sealed class GrpcProxy : IAsyncDisposable
     private long _dropped;
     private long _ranges;
 
-    private GrpcProxy(Uri server, WebApplication web, bool asDoor)
+    private GrpcProxy(Uri server, WebApplication web, bool asDoor, SslClientAuthenticationOptions? tls)
     {
         _server = server;
         _web = web;
         AsDoor = asDoor;
-        _far = new HttpMessageInvoker(new SocketsHttpHandler { EnableMultipleHttp2Connections = true, UseProxy = false });
+        _far = new HttpMessageInvoker(new SocketsHttpHandler { EnableMultipleHttp2Connections = true, UseProxy = false, SslOptions = tls });
     }
 
     public string Endpoint { get; private set; } = "";
 
-    /// <summary>Answers carry the header by which a door of ours is known.</summary>
+    /// <summary>Answers carry the header by which a door of ours is known, whoever the server is.</summary>
     public bool AsDoor { get; }
 
     /// <summary>True for a watch event that is to be lost. Called once per event, in order.</summary>
@@ -48,7 +50,8 @@ public sealed class GrpcProxy : IAsyncDisposable
     /// <summary>KV.Range calls seen.</summary>
     public long Ranges => Volatile.Read(ref _ranges);
 
-    public static async Task<GrpcProxy> StartAsync(string server, bool asDoor)
+    /// <param name="tls">How to prove to an https server who reads; null for an http one.</param>
+    public static async Task<GrpcProxy> StartAsync(string server, bool asDoor, SslClientAuthenticationOptions? tls = null)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
@@ -59,7 +62,7 @@ public sealed class GrpcProxy : IAsyncDisposable
             kestrel.Listen(IPAddress.Loopback, 0, listen => listen.Protocols = HttpProtocols.Http2);
         });
         var web = builder.Build();
-        var proxy = new GrpcProxy(new Uri(server), web, asDoor);
+        var proxy = new GrpcProxy(new Uri(server), web, asDoor, tls);
         web.Run(proxy.ForwardAsync);
         await web.StartAsync();
         proxy.Endpoint = web.Services.GetRequiredService<IServer>().Features.Get<IServerAddressesFeature>()!.Addresses.Single();
@@ -95,8 +98,8 @@ public sealed class GrpcProxy : IAsyncDisposable
         {
             using var response = await _far.SendAsync(request, context.RequestAborted);
             context.Response.ContentType = "application/grpc";
-            if (AsDoor)
-                context.Response.Headers["mesh-door"] = "1";
+            if (AsDoor || response.Headers.Contains(EtcdOptions.DoorHeader))
+                context.Response.Headers[EtcdOptions.DoorHeader] = "1";
             var isWatch = context.Request.Path == "/etcdserverpb.Watch/Watch";
             Status(response.Headers, context.Response.Headers.Append);
             await context.Response.StartAsync(context.RequestAborted);
