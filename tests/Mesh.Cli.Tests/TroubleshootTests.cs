@@ -1,3 +1,6 @@
+using System.Text;
+using Mesh.ClusterMesh.Wire;
+using Mesh.KVStore;
 using Mesh.Pki;
 using Mesh.TestKit;
 using Xunit;
@@ -120,6 +123,39 @@ public sealed class TroubleshootTests : IAsyncLifetime
         Assert.Equal(2, jsonCode);
         Assert.Contains($"\"fault\": \"{fault}\"", json, StringComparison.Ordinal);
     }
+
+    /// <summary>Behind a relay the store that answers is not the peer's: what the relay has lost is told in its words.</summary>
+    [Fact]
+    public async Task A_relay_that_lost_its_source_says_so_and_one_that_did_not_does_not()
+    {
+        await PublishAsync();
+        var trouble = Keys.SourceTrouble(Peer);
+        await using (var store = _etcd.NewStore())
+            await store.WriteAsync(
+            [
+                Put($"cilium/cluster-config/{Peer}", """{"id":7,"capabilities":{"cached":true,"syncedCanaries":true}}"""),
+                .. new[] { "nodes", "services", "ip", "identities" }.Select(resource => Put($"cilium/synced/{Peer}/cilium/cache/{resource}/v1", "now")),
+                Put(trouble, "connection-refused since 2026-01-31T08:15:00Z: etcd https://192.0.2.1:2379: Connection refused"),
+            ], Cancellation);
+        var (code, text) = await RunAsync(_etcd.Endpoint);
+        Assert.Equal(2, code);
+        Assert.Contains("   ❌ The relay has lost kyoto since 2026-01-31 08:15:00", text, StringComparison.Ordinal);
+        Assert.Contains("\n❌ Cause: connection-refused: etcd https://192.0.2.1:2379: Connection refused\n💡 ", text, StringComparison.Ordinal);
+        // Words that are none of our relay's are a lost source all the same.
+        await using (var store = _etcd.NewStore())
+            await store.WriteAsync([Put(trouble, "no sign of life")], Cancellation);
+        (code, text) = await RunAsync(_etcd.Endpoint);
+        Assert.Equal(2, code);
+        Assert.Contains("\n❌ Cause: source-lost: no sign of life\n💡 ", text, StringComparison.Ordinal);
+        // The control: the same relay with nothing to complain of.
+        await using (var store = _etcd.NewStore())
+            await store.WriteAsync([new WriteOperation(trouble, null)], Cancellation);
+        (code, text) = await RunAsync(_etcd.Endpoint);
+        Assert.True(code == 0, text);
+        Assert.Contains("kvstoremesh=true", text, StringComparison.Ordinal);
+    }
+
+    private static WriteOperation Put(string key, string value) => new(key, Encoding.UTF8.GetBytes(value));
 
     [Fact]
     public async Task A_peer_without_a_file()
