@@ -1,4 +1,3 @@
-using Mesh.Lab.Making;
 using Xunit;
 
 namespace Mesh.Lab.Tests;
