@@ -39,7 +39,7 @@ static __always_inline enum drop_reason may_leave(struct __sk_buff *skb, struct 
 static __always_inline int route(struct __sk_buff *skb, struct packet *packet, const struct endpoint *pod)
 {
 	struct translation to = {};
-	enum drop_reason reason = find_translation(packet, &to);
+	enum drop_reason reason = is_icmp(packet) ? translate_error(skb, packet) : find_translation(packet, &to);
 	const struct mesh_addr *destination = to.wanted ? &to.address : &packet->flow.destination;
 	struct ipcache_value *known = NULL;
 	struct endpoint *endpoint;
@@ -51,6 +51,10 @@ static __always_inline int route(struct __sk_buff *skb, struct packet *packet, c
 	endpoint = endpoint_lookup(packet->flow.family, destination);
 	if (!endpoint)
 		known = ipcache_lookup(packet->flow.family, destination);
+	if (pod && to.wanted == WANTED_HAIRPIN) { /* nobody is forbidden to speak with itself */
+		reason = apply_translation(skb, packet, &to);
+		return reason ? drop(skb, reason, COUNTER_EGRESS) : deliver_to_pod(skb, packet, pod, COUNTER_EGRESS);
+	}
 	reason = pod ? may_leave(skb, packet, pod, &to, endpoint, known) : FORWARDED;
 	if (reason)
 		return drop(skb, reason, COUNTER_EGRESS);
@@ -87,6 +91,7 @@ static __always_inline int from_pod(struct __sk_buff *skb, struct packet *packet
 {
 	struct flow *flow = &packet->flow;
 	bool from_host = packet->interface == config.host_interface;
+	enum drop_reason reason;
 	struct endpoint *source;
 
 	if (flow->family == MESH_FAMILY_IPV6 && (is_link_local(&flow->source) || is_unspecified(&flow->source)))
@@ -96,7 +101,15 @@ static __always_inline int from_pod(struct __sk_buff *skb, struct packet *packet
 		return drop(skb, DROP_INVALID_SOURCE, COUNTER_EGRESS);
 	if (flow->family == MESH_FAMILY_IPV6 && is_solicitation(skb, packet))
 		return answer_solicitation(skb, packet, source);
+	if (fragment_overlaps(packet))
+		return drop(skb, DROP_FRAGMENT_OVERLAP, COUNTER_EGRESS);
+	if (!from_host && is_to_loopback(packet)) {
+		reason = is_icmp(packet) ? turn_hairpin_error(skb, packet) : turn_hairpin(skb, packet);
+		return reason ? drop(skb, reason, COUNTER_EGRESS) : deliver_to_pod(skb, packet, source, COUNTER_EGRESS);
+	}
 	packet->identity = source ? identity_of(source) : forwarded_identity(packet);
+	/* The host's stack may pass on what came from outside the cluster. */
+	packet->scope = source || ipcache_lookup(flow->family, &flow->source) ? LB_SCOPE_INTERNAL : LB_SCOPE_EXTERNAL;
 	return route(skb, packet, from_host ? NULL : source);
 }
 

@@ -11,10 +11,10 @@ mkdir "$scratch/pins"
 mount -t bpf bpf "$scratch/pins"
 
 # struct node_config: cluster 1, tunnel 2, host 3, shift 16, an IPv4 underlay, MTU 1450, gateway 02:00:00:00:00:01, UDP port 8472, built
-# headers, uplink 4; then addresses and port ranges.
+# headers, uplink 4; then addresses and port ranges, of NodePorts 30000 to 32767 last.
 printf '\1\0\0\0\2\0\0\0\3\0\0\0\20\0\0\0\4\0\0\0\252\5\0\0\2\0\0\0\0\1\30\41\1\0\0\0\4\0\0\0' > "$scratch/config"
 printf '\254\36\0\1\0\0\0\0\0\0\0\0\0\0\0\0\375\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1' >> "$scratch/config"
-printf '\375\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2\12\1\0\1\254\36\0\1\0\4\377\177\0\200\110\356' >> "$scratch/config"
+printf '\375\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2\12\1\0\1\254\36\0\1\0\4\377\177\0\200\110\356\60\165\377\177' >> "$scratch/config"
 
 printf '%-14s %12s %12s\n' program instructions jited_bytes
 for object in "$objects"/*.bpf.o "$objects"/tests/*.bpf.o; do

@@ -23,6 +23,8 @@ static __always_inline int from_tunnel(struct __sk_buff *skb, struct packet *pac
 {
 	struct endpoint *endpoint = endpoint_lookup(packet->flow.family, &packet->flow.destination);
 
+	if (fragment_overlaps(packet))
+		return drop(skb, DROP_FRAGMENT_OVERLAP, COUNTER_INGRESS);
 	return endpoint ? deliver(skb, packet, endpoint, COUNTER_INGRESS) : drop(skb, DROP_NO_ENDPOINT, COUNTER_INGRESS);
 }
 

@@ -28,6 +28,8 @@ static __always_inline __u32 checksum_offset(__u8 protocol)
 		return offsetof(struct tcphdr, check);
 	case IPPROTO_UDP:
 		return offsetof(struct udphdr, check);
+	case IPPROTO_ICMPV6:
+		return 2;
 	default:
 		return 0;
 	}
@@ -68,7 +70,7 @@ VERIFIED_ALONE int rewrite(struct __sk_buff *skb, struct packet *packet, enum re
 
 	if (packet->fragment != FRAGMENT_LATER) {
 		if (!field && port != *old_port) /* SCTP's CRC covers the port */
-			return DROP_TRANSLATION;
+			return DROP_SCTP_PORT;
 		if (field) {
 			__u32 checksum = packet->l4 + field;
 

@@ -76,7 +76,7 @@ static __always_inline int deliver(struct __sk_buff *skb, struct packet *packet,
 	enum drop_reason reason = policy_ingress(skb, packet, endpoint);
 
 	if (!reason)
-		reason = translate_reply(skb, packet);
+		reason = is_icmp(packet) ? translate_error_reply(skb, packet) : translate_reply(skb, packet);
 	if (reason)
 		return drop(skb, reason, direction);
 	if (endpoint->flags & ENDPOINT_HOST)

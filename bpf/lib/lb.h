@@ -62,6 +62,41 @@ struct {
 	__type(value, struct lb_backend);
 } lb_backends SEC(".maps");
 
+/* lb4_source_ranges: set of ranges and address → 1, for services that serve some sources only. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, LB_RANGES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lb4_range_key);
+	__type(value, __u32);
+} lb4_source_ranges SEC(".maps");
+
+/* lb6_source_ranges: set of ranges and address → 1. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LPM_TRIE);
+	__uint(max_entries, LB_RANGES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lb6_range_key);
+	__type(value, __u32);
+} lb6_source_ranges SEC(".maps");
+
+/* lb_node_addresses: address of a node of this cluster → enum lb_node_place. */
+struct {
+	__uint(type, BPF_MAP_TYPE_HASH);
+	__uint(max_entries, LB_NODE_ADDRESSES_MAX);
+	__uint(map_flags, BPF_F_NO_PREALLOC);
+	__type(key, struct lb_node_address);
+	__type(value, __u32);
+} lb_node_addresses SEC(".maps");
+
+/* lb_affinity: client and service → the backend that it must stay with. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, LB_AFFINITY_MAX);
+	__type(key, struct lb_affinity_key);
+	__type(value, struct lb_affinity);
+} lb_affinity SEC(".maps");
+
 #define HASH_STEP 0x9e3779b9U /* 2³² / golden ratio */
 #define HASH_TABLE 0x7feb352dU /* separates the draw within a segment from the draw of the segment */
 
@@ -102,22 +137,94 @@ static __always_inline __u32 flow_hash(const struct flow *flow)
 	return mix32(hash ^ ((__u32)flow->source_port << 16 | flow->destination_port));
 }
 
-/* The id of the service with this frontend, or 0. */
-static __always_inline __u32 lb_find_service(__u8 family, const struct mesh_addr *address, __be16 port, __u8 protocol)
+static __always_inline struct lb_service_id *lb_find_frontend(__u8 family, const struct mesh_addr *address, __be16 port,
+							      __u8 protocol)
 {
-	struct lb_service_id *id;
-
 	if (family == MESH_FAMILY_IPV4) {
 		struct lb4_key key = { .address = address->v4, .port = port, .protocol = protocol };
 
-		id = bpf_map_lookup_elem(&lb4_services, &key);
+		return bpf_map_lookup_elem(&lb4_services, &key);
 	} else {
 		struct lb6_key key = { .port = port, .protocol = protocol };
 
 		__builtin_memcpy(key.address, address, 16);
-		id = bpf_map_lookup_elem(&lb6_services, &key);
+		return bpf_map_lookup_elem(&lb6_services, &key);
 	}
-	return id ? id->id : 0;
+}
+
+/* enum lb_node_place of an address of this cluster's nodes; 0 = of no node. */
+static __always_inline __u32 lb_node_place(__u8 family, const struct mesh_addr *address)
+{
+	struct lb_node_address key = { .address = *address, .family = family };
+	__u32 *place = bpf_map_lookup_elem(&lb_node_addresses, &key);
+
+	return place ? *place : 0;
+}
+
+/* The id of the service with this frontend for clients of this scope, or 0. A NodePort is a frontend of every node's addresses. */
+static __always_inline __u32 lb_find_service(__u8 family, const struct mesh_addr *address, __be16 port, __u8 protocol,
+					     enum lb_scope scope)
+{
+	struct lb_service_id *found = lb_find_frontend(family, address, port, protocol);
+	const struct mesh_addr every_node = {};
+	__u16 number = bpf_ntohs(port);
+
+	if (!found && number && number >= config.node_port_first && number <= config.node_port_last &&
+	    lb_node_place(family, address))
+		found = lb_find_frontend(family, &every_node, port, protocol);
+	if (!found)
+		return 0;
+	return scope == LB_SCOPE_INTERNAL && found->internal_id ? found->internal_id : found->id;
+}
+
+/* The service's commit word, whole; all zero = no such service. */
+static __always_inline struct lb_service lb_committed(__u32 id)
+{
+	__u64 *commit = bpf_map_lookup_elem(&lb_services, &id);
+	union {
+		__u64 word;
+		struct lb_service service;
+	} committed = {};
+
+	if (commit)
+		committed.word = READ_ONCE(*commit);
+	return committed.service;
+}
+
+/* What holds for the service as a whole; NULL = nothing special. */
+static __always_inline struct lb_service_info *lb_info(struct lb_service service)
+{
+	__u32 number = service.block;
+	struct lb_block *block = number ? bpf_map_lookup_elem(&lb_arena, &number) : NULL;
+
+	return block ? &block->info : NULL;
+}
+
+/* May a client outside the cluster with this address use the service? Clients of the cluster always may. */
+VERIFIED_ALONE int lb_source_allowed(__u32 id, __u32 family, struct mesh_addr *source)
+{
+	struct lb_service service = lb_committed(id);
+	struct lb_service_info *info;
+
+	if (!(service.flags & LB_SERVICE_SOURCE_RANGES))
+		return true;
+	info = lb_info(service);
+	if (!info || !source)
+		return false;
+	if (family == MESH_FAMILY_IPV4) {
+		struct lb4_range_key key = {
+			.prefix_length = LB_RANGE_STATIC_BITS + 32,
+			.id = info->source_ranges,
+			.address = source->v4,
+		};
+
+		return bpf_map_lookup_elem(&lb4_source_ranges, &key) != NULL;
+	} else {
+		struct lb6_range_key key = { .prefix_length = LB_RANGE_STATIC_BITS + 128, .id = info->source_ranges };
+
+		__builtin_memcpy(key.address, source, 16);
+		return bpf_map_lookup_elem(&lb6_source_ranges, &key) != NULL;
+	}
 }
 
 static __always_inline struct lb_backend *lb_backend(__u32 slot)
@@ -137,13 +244,13 @@ static __always_inline bool lb_backend_lives(__u32 slot, const struct lb_backend
 	return lb_backend_serves(backend, worst) && lb_backend_is_well(slot, backend);
 }
 
-/* Does the slot still hold this backend, alive? For flows and sockets that chose it earlier. */
-static __always_inline bool lb_still_lives(__u32 slot, const struct mesh_addr *address, __be16 port)
+/* Does the slot hold this backend, alive? */
+static __always_inline bool lb_still_lives(__u32 slot, const struct mesh_addr *address, __be16 port, __u8 worst)
 {
 	struct lb_backend *backend = lb_backend(slot);
 
 	return backend && backend->port == port && same_address(&backend->address, address) &&
-	       cluster_lives(READ_ONCE(backend->cluster_id)) && lb_backend_lives(slot, backend, LB_BACKEND_DRAINING);
+	       cluster_lives(READ_ONCE(backend->cluster_id)) && lb_backend_lives(slot, backend, worst);
 }
 
 /* Is the backend that was chosen earlier out of reach? Not when the slot holds another by now: then nothing is known. */
@@ -318,18 +425,11 @@ static long lb_try_tier(__u32 i, struct lb_choice *choice)
 /* A backend of the service for a mixed hash that is no worse than this: its slot, or 0. */
 VERIFIED_ALONE __u32 lb_try(__u32 id, __u32 hash, __u8 worst, __u8 panic)
 {
-	__u64 *commit = bpf_map_lookup_elem(&lb_services, &id);
+	struct lb_service service = lb_committed(id);
 	struct lb_choice choice = { .hash = hash, .worst = worst, .panic = panic };
-	union {
-		__u64 word;
-		struct lb_service service;
-	} committed;
 
-	if (!commit)
-		return 0;
-	committed.word = READ_ONCE(*commit);
-	choice.block = committed.service.block;
-	choice.segments = committed.service.segments;
+	choice.block = service.block;
+	choice.segments = service.segments;
 	if (choice.segments > LB_SEGMENTS_MAX)
 		choice.segments = LB_SEGMENTS_MAX;
 	bpf_loop(LB_SEGMENTS_MAX, lb_try_tier, &choice, 0);
@@ -353,6 +453,135 @@ static __always_inline __u32 lb_select(__u32 id, __u32 hash)
 	if (slot)
 		COUNT_FAILOVER(panics);
 	return slot;
+}
+
+/* A backend that is looked for by its address, handed to the loops. */
+struct lb_search {
+	struct mesh_addr address;
+	__u32 block; /* of the header */
+	__u32 segments;
+	__u32 low; /* the backend is in slots [low, high) of the segment */
+	__u32 high;
+	__u32 slot; /* the answer; 0 = none yet */
+	__be16 port;
+	__u16 pad;
+};
+
+#define LB_SEARCH_STEPS 17 /* halves of 65535 backends */
+
+/* Order of backends within a segment: address, then port, as numbers. */
+static __always_inline int lb_compare(const struct lb_backend *backend, const struct lb_search *search)
+{
+	for (int i = 0; i < 4; i++) {
+		__u32 here = bpf_ntohl(backend->address.v6[i]), wanted = bpf_ntohl(search->address.v6[i]);
+
+		if (here != wanted)
+			return here < wanted ? -1 : 1;
+	}
+	return (int)bpf_ntohs(backend->port) - (int)bpf_ntohs(search->port);
+}
+
+static long lb_halve(__u32 i, struct lb_search *search)
+{
+	__u32 middle = search->low + (search->high - search->low) / 2;
+	struct lb_backend *backend;
+	int order;
+
+	if (search->low >= search->high)
+		return 1;
+	backend = lb_backend(middle);
+	if (!backend)
+		return 1;
+	order = lb_compare(backend, search);
+	if (!order) {
+		search->slot = middle;
+		return 1;
+	}
+	if (order < 0)
+		search->low = middle + 1;
+	else
+		search->high = middle;
+	return 0;
+}
+
+static long lb_search_segment(__u32 i, struct lb_search *search)
+{
+	struct lb_choice header = { .block = search->block };
+	struct lb_segment *segment;
+
+	if (i >= search->segments)
+		return 1;
+	segment = lb_segment(&header, i);
+	if (!segment)
+		return 1;
+	search->low = segment->backend_base;
+	search->high = search->low + segment->backends;
+	bpf_loop(LB_SEARCH_STEPS, lb_halve, search, 0);
+	return search->slot != 0;
+}
+
+/*
+ * The slot of this backend of the service if it lives, or 0. For flows, sockets and clients that chose it earlier: its slot may
+ * have changed since (others came or went), or have been given to another.
+ */
+VERIFIED_ALONE __u32 lb_find_backend(__u32 id, struct mesh_addr *address, __u32 port, __u32 worst)
+{
+	struct lb_service service = lb_committed(id);
+	struct lb_search search = { .block = service.block, .segments = service.segments, .port = port };
+
+	if (!address)
+		return 0;
+	search.address = *address;
+	bpf_loop(LB_SEGMENTS_MAX, lb_search_segment, &search, 0);
+	return search.slot && lb_still_lives(search.slot, address, port, worst) ? search.slot : 0;
+}
+
+/* Who wants a backend: matters to services with session affinity. */
+struct lb_client {
+	struct mesh_addr id; /* its address, or the cookie of its network namespace */
+	__u8 family; /* MESH_FAMILY_*; NONE = a cookie */
+	__u8 pad[3];
+};
+
+static __always_inline __u32 lb_choose_affine(__u32 id, __u32 seconds, const struct lb_client *client)
+{
+	struct lb_affinity_key key = { .client = client->id, .service = id, .family = client->family };
+	struct lb_affinity *known = bpf_map_lookup_elem(&lb_affinity, &key);
+	__u32 now = now_seconds(), slot;
+	struct lb_affinity chosen = { .last_used = now };
+	struct lb_backend *backend;
+
+	if (known && now - known->last_used <= seconds) {
+		chosen.address = known->address;
+		slot = lb_find_backend(id, &chosen.address, known->port, LB_BACKEND_ACTIVE);
+		if (slot) {
+			known->last_used = now;
+			return slot;
+		}
+	}
+	/* By the client alone, so that it finds the same backend also after its entry was lost, and on another node. */
+	slot = lb_select(id, hash_address(HASH_STEP, MESH_FAMILY_IPV6, &client->id));
+	backend = slot ? lb_backend(slot) : NULL;
+	if (!backend)
+		return 0;
+	chosen.address = backend->address;
+	chosen.port = backend->port;
+	bpf_map_update_elem(&lb_affinity, &key, &chosen, BPF_ANY);
+	return slot;
+}
+
+/* A live backend for a new flow, by all that the service asks for: session affinity, chance, or the flow's hash. Its slot, or 0. */
+VERIFIED_ALONE __u32 lb_choose(__u32 id, __u32 hash, struct lb_client *client)
+{
+	struct lb_service service = lb_committed(id);
+
+	if (service.flags & LB_SERVICE_SESSION_AFFINITY && client) {
+		struct lb_service_info *info = lb_info(service);
+
+		if (info && info->affinity_seconds)
+			return lb_choose_affine(id, info->affinity_seconds, client);
+	}
+	return lb_select(id, service.flags & LB_SERVICE_RANDOM ? bpf_get_prandom_u32() : hash);
 }
 
 #endif

@@ -25,6 +25,11 @@
 #define NANOSECONDS_PER_SECOND 1000000000ULL
 #define NANOSECONDS_PER_MILLISECOND 1000000ULL
 
+static __always_inline __u32 now_seconds(void)
+{
+	return bpf_ktime_get_coarse_ns() / NANOSECONDS_PER_SECOND;
+}
+
 /* Written by user space between open and load; the verifier then removes the branches that this node does not take. */
 const volatile struct node_config config = {};
 

@@ -316,7 +316,7 @@ static __always_inline bool north_stays(const struct flow *flow, __u32 tcp_flags
 		if (value->state & (NAT_RESET | NAT_FIN_CLIENT | NAT_FIN_BACKEND))
 			return false;
 	}
-	return lb_still_lives(value->backend, &value->address, value->port);
+	return lb_still_lives(value->backend, &value->address, value->port, LB_BACKEND_DRAINING);
 }
 
 /* A new flow: backend, way, source port, both entries. */
@@ -375,7 +375,7 @@ VERIFIED_ALONE int north_arrives(const struct flow *flow, __u32 tcp_flags, struc
 	if (!flow || !north)
 		return DROP_TRANSLATION;
 	north->what = NORTH_PASS;
-	service = lb_find_service(flow->family, &flow->destination, flow->destination_port, flow->protocol);
+	service = lb_find_service(flow->family, &flow->destination, flow->destination_port, flow->protocol, LB_SCOPE_EXTERNAL);
 	if (!service)
 		return FORWARDED;
 	value = nat_lookup(flow, NAT_FORWARD, now);

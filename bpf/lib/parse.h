@@ -54,6 +54,7 @@ struct packet {
 	struct flow flow;
 	__u32 interface; /* that the frame arrived on */
 	__u32 fragment_id;
+	__u16 fragment_offset; /* in bytes */
 	__u32 identity; /* of the sender; 0 = its address tells it */
 	__u16 l4; /* offset of the transport header from the start of the frame */
 	__u16 segment_headers; /* bytes of IP and transport headers, which a GSO packet repeats in each segment */
@@ -63,12 +64,23 @@ struct packet {
 	__u8 dont_fragment; /* always 1 in IPv6: routers never fragment it */
 	__u8 tcp_flags;
 	__u8 ttl; /* hop limit in IPv6 */
+	__u8 scope; /* enum lb_scope of the sender: not read from the packet */
 };
 
 static __always_inline bool same_address(const struct mesh_addr *one, const struct mesh_addr *other)
 {
 	return !((one->v6[0] ^ other->v6[0]) | (one->v6[1] ^ other->v6[1]) | (one->v6[2] ^ other->v6[2]) |
 		 (one->v6[3] ^ other->v6[3]));
+}
+
+/* Would a later fragment overwrite the transport header that the first one was judged by? */
+static __always_inline bool fragment_overlaps(const struct packet *packet)
+{
+	__u32 header = packet->flow.protocol == IPPROTO_TCP  ? sizeof(struct tcphdr) :
+		       packet->flow.protocol == IPPROTO_SCTP ? 12 :
+							       8;
+
+	return packet->fragment == FRAGMENT_LATER && packet->fragment_offset < header;
 }
 
 /* The first bytes of the frame in linear memory, or NULL where it has not so many. Invalidates earlier packet pointers. */
@@ -80,6 +92,8 @@ static __always_inline void *frame_start(struct __sk_buff *skb, __u32 bytes)
 		return start;
 	if (bpf_skb_pull_data(skb, bytes))
 		return NULL;
+	/* Or the compiler keeps the addresses of the fields, which the verifier does not let it read through. */
+	asm volatile("" : "+r"(skb));
 	start = (void *)(long)skb->data;
 	return start + bytes <= (void *)(long)skb->data_end ? start : NULL;
 }
@@ -143,6 +157,7 @@ static __always_inline bool parse_ipv4(struct __sk_buff *skb, struct packet *pac
 	else if (offset & IPV4_MORE_FRAGMENTS)
 		packet->fragment = FRAGMENT_FIRST;
 	packet->fragment_id = ip->id;
+	packet->fragment_offset = (offset & IPV4_FRAGMENT_OFFSET) * 8;
 	packet->ttl = ip->ttl;
 	packet->l4 = ETH_HLEN + header;
 	packet->segment_headers = header;
@@ -184,6 +199,7 @@ VERIFIED_ALONE int parse_extensions(struct __sk_buff *skb, struct packet *packet
 
 			packet->l4 += sizeof(extension);
 			packet->fragment_id = extension.fragment_id;
+			packet->fragment_offset = offset & 0xfff8;
 			if (offset & 0xfff8)
 				packet->fragment = FRAGMENT_LATER;
 			else if (offset & 1)

@@ -112,8 +112,8 @@ static __always_inline bool policy_flow_expired(const struct policy_flow_key *ke
 	if (key->protocol != IPPROTO_TCP)
 		return silence > CONNTRACK_DATAGRAM_SECONDS;
 	if (flow->flags & POLICY_FLOW_CLOSING)
-		return silence > CONNTRACK_CLOSING_SECONDS;
-	return silence > (flow->flags & POLICY_FLOW_ANSWERED ? CONNTRACK_TCP_SECONDS : POLICY_UNANSWERED_SECONDS);
+		return silence > CONNTRACK_CLOSED_SECONDS;
+	return silence > (flow->flags & POLICY_FLOW_ANSWERED ? CONNTRACK_ESTABLISHED_SECONDS : POLICY_UNANSWERED_SECONDS);
 }
 
 static __always_inline struct policy_flow *policy_flow_lookup(const struct policy_flow_key *key)

@@ -92,26 +92,42 @@ static __always_inline __u32 socket_hash(struct bpf_sock_addr *ctx, const struct
 	return mix32(hash_address(mix32(cookie) ^ (__u32)(cookie >> 32), peer->family, &peer->address) ^ peer->port);
 }
 
+/* Is the backend of earlier datagrams still one of the service, and alive? Others may have come and gone. */
+static __always_inline bool keeps_backend(__u32 service, struct socket_translation *memory)
+{
+	struct mesh_addr address = memory->backend_address;
+	__u32 slot;
+
+	if (lb_still_lives(memory->backend, &address, memory->backend_port, LB_BACKEND_DRAINING))
+		return true;
+	slot = lb_find_backend(service, &address, memory->backend_port, LB_BACKEND_DRAINING);
+	if (slot)
+		memory->backend = slot;
+	return slot != 0;
+}
+
 /* Turns a frontend into a live backend. Returns 1 = translated, 0 = not a frontend, -EHOSTUNREACH = none lives. */
 static __always_inline int translate_peer(struct bpf_sock_addr *ctx, struct peer *peer)
 {
 	struct socket_translation *memory;
+	struct lb_client client = {};
 	struct lb_backend *backend;
 	__u32 service, slot;
 
 	if (ctx->protocol != IPPROTO_TCP && ctx->protocol != IPPROTO_UDP)
 		return 0;
-	service = lb_find_service(peer->family, &peer->address, peer->port, ctx->protocol);
+	service = lb_find_service(peer->family, &peer->address, peer->port, ctx->protocol, LB_SCOPE_INTERNAL);
 	if (!service)
 		return 0;
 	memory = bpf_sk_storage_get(&socket_translations, ctx->sk, 0, BPF_SK_STORAGE_GET_F_CREATE);
 	if (memory && ctx->protocol == IPPROTO_UDP && same_peer(peer, &memory->virtual_address, memory->virtual_port) &&
-	    lb_still_lives(memory->backend, &memory->backend_address, memory->backend_port)) {
+	    keeps_backend(service, memory)) {
 		peer->address = memory->backend_address;
 		peer->port = memory->backend_port;
 		return 1;
 	}
-	slot = lb_select(service, socket_hash(ctx, peer));
+	*(__u64 *)&client.id = bpf_get_netns_cookie(ctx);
+	slot = lb_choose(service, socket_hash(ctx, peer), &client);
 	backend = slot ? lb_backend(slot) : NULL;
 	if (!backend || backend->family != peer->family)
 		return -EHOSTUNREACH;

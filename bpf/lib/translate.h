@@ -10,12 +10,22 @@
 #include "csum.h"
 #include "fragment.h"
 #include "lb.h"
+#include "quoted.h"
 
-/* Where a packet to a virtual address goes. wanted = 0: it was not sent to one. */
+enum wanted {
+	WANTED_NOTHING, /* not sent to a virtual address */
+	WANTED_BACKEND,
+	WANTED_HAIRPIN, /* the backend is the sender: it must not see its own address as source */
+	WANTED_NEW, /* a backend is to be chosen yet */
+};
+
+/* Where a packet to a virtual address goes. */
 struct translation {
 	struct mesh_addr address;
+	__u32 service; /* its id */
+	__u32 slot; /* of a backend just chosen */
 	__be16 port;
-	__u8 wanted;
+	__u8 wanted; /* enum wanted */
 	__u8 pad;
 };
 
@@ -40,55 +50,44 @@ static __always_inline bool flow_is_lost(const struct packet *packet, __u32 serv
  * An established TCP flow stays with its backend whatever its state: only that backend knows the connection. What can begin
  * anew, a SYN or a datagram, does when the backend is gone, and a SYN also when the old connection was closing.
  */
-static __always_inline bool flow_stays(const struct packet *packet, __u32 service, const struct conntrack_value *value)
+static __always_inline bool flow_stays(const struct packet *packet, __u32 service, struct conntrack_value *value)
 {
+	struct mesh_addr address = value->address;
+	__u32 slot;
+
 	if (packet->flow.protocol == IPPROTO_TCP && !opens_flow(packet))
 		return !flow_is_lost(packet, service, value);
 	if (value->flags & CONNTRACK_CLOSING)
 		return false;
-	return lb_still_lives(value->backend, &value->address, value->port);
+	if (lb_still_lives(value->backend, &address, value->port, LB_BACKEND_DRAINING))
+		return true;
+	slot = lb_find_backend(service, &address, value->port, LB_BACKEND_DRAINING);
+	if (slot)
+		value->backend = slot;
+	return slot != 0;
 }
 
-/* Chooses a backend and records both directions of the flow. */
-static __always_inline enum drop_reason begin_flow(const struct packet *packet, __u32 service, struct translation *to)
+static __always_inline void go_to(struct translation *to, const struct packet *packet, const struct mesh_addr *address,
+				  __be16 port)
 {
-	const struct flow *flow = &packet->flow;
-	struct conntrack_value value = { .last_seen = now_seconds() };
-	struct lb_backend *backend;
-	struct flow reply;
-	__u32 slot = lb_select(service, flow_hash(flow));
-
-	backend = slot ? lb_backend(slot) : NULL;
-	if (!backend || backend->family != flow->family)
-		return DROP_NO_SERVICE_BACKEND;
-	if (flow->protocol == IPPROTO_SCTP && backend->port != flow->destination_port) /* its CRC covers the port */
-		return DROP_TRANSLATION;
-	to->address = backend->address;
-	to->port = backend->port;
-
-	value.address = to->address;
-	value.port = to->port;
-	value.backend = slot;
-	if (!conntrack_store(flow, CONNTRACK_FORWARD, &value))
-		return DROP_CONNTRACK;
-
-	reply = reversed(flow);
-	reply.source = to->address;
-	reply.source_port = to->port;
-	value.address = flow->destination;
-	value.port = flow->destination_port;
-	value.backend = 0;
-	if (!conntrack_store(&reply, CONNTRACK_REVERSE, &value))
-		return DROP_CONNTRACK;
-	to->wanted = 1;
-	return FORWARDED;
+	to->address = *address;
+	to->port = port;
+	to->wanted = same_address(address, &packet->flow.source) ? WANTED_HAIRPIN : WANTED_BACKEND;
 }
 
-/* Decides; the packet is not touched. */
-VERIFIED_ALONE int find_translation(struct packet *packet, struct translation *to)
+/* Would the answers of this flow be taken for those of another one, to another virtual address, that is still open? */
+static __always_inline bool answers_collide(const struct flow *flow, const struct flow *reply)
+{
+	struct conntrack_value *other = conntrack_lookup(reply, CONNTRACK_REVERSE);
+
+	return other && !(other->flags & CONNTRACK_CLOSING) &&
+	       (other->port != flow->destination_port || !same_address(&other->address, &flow->destination));
+}
+
+/* Is the packet sent to a virtual address, and to which backend does its flow go? WANTED_NEW: it is the first of its flow. */
+VERIFIED_ALONE int find_flow(struct packet *packet, struct translation *to)
 {
 	struct conntrack_value *value;
-	__u32 service;
 
 	if (!packet || !to)
 		return DROP_TRANSLATION;
@@ -97,21 +96,104 @@ VERIFIED_ALONE int find_translation(struct packet *packet, struct translation *t
 		fragment_recall(packet);
 	if (!packet->ports_known)
 		return FORWARDED;
-	service = lb_find_service(packet->flow.family, &packet->flow.destination, packet->flow.destination_port,
-				  packet->flow.protocol);
-	if (!service)
+	to->service = lb_find_service(packet->flow.family, &packet->flow.destination, packet->flow.destination_port,
+				      packet->flow.protocol, packet->scope);
+	if (!to->service)
 		return FORWARDED;
 	value = conntrack_lookup(&packet->flow, CONNTRACK_FORWARD);
-	if (value && flow_stays(packet, service, value)) {
-		conntrack_touch(value, packet->tcp_flags);
-		to->address = value->address;
-		to->port = value->port;
-		to->wanted = 1;
+	if (value && flow_stays(packet, to->service, value)) {
+		conntrack_touch(packet, CONNTRACK_FORWARD, value);
+		go_to(to, packet, &value->address, value->port);
 		return FORWARDED;
 	}
 	if (packet->fragment == FRAGMENT_LATER) /* its first part went to a backend that we no longer know */
 		return DROP_FRAGMENT;
-	return begin_flow(packet, service, to);
+	to->wanted = WANTED_NEW;
+	return FORWARDED;
+}
+
+/* Chooses a backend for a new flow. Apart from what is before and after it: the stack of all that runs at once is small. */
+VERIFIED_ALONE int choose_backend(struct packet *packet, struct translation *to)
+{
+	struct lb_client client = {};
+	struct lb_backend *backend;
+
+	if (!packet || !to)
+		return DROP_TRANSLATION;
+	client.id = packet->flow.source;
+	client.family = packet->flow.family;
+	if (packet->scope == LB_SCOPE_EXTERNAL && !lb_source_allowed(to->service, client.family, &client.id))
+		return DROP_NOT_IN_SOURCE_RANGE;
+	to->slot = lb_choose(to->service, flow_hash(&packet->flow), &client);
+	backend = to->slot ? lb_backend(to->slot) : NULL;
+	if (!backend || backend->family != packet->flow.family)
+		return DROP_NO_SERVICE_BACKEND;
+	if (packet->flow.protocol == IPPROTO_SCTP && backend->port != packet->flow.destination_port) /* its CRC covers the port */
+		return DROP_SCTP_PORT;
+	client.id = backend->address;
+	go_to(to, packet, &client.id, backend->port);
+	return FORWARDED;
+}
+
+/* Records both directions of a new flow. */
+VERIFIED_ALONE int record_flow(struct packet *packet, struct translation *to)
+{
+	struct conntrack_value value = { .last_seen = now_seconds() };
+	struct flow reply;
+
+	if (!packet || !to)
+		return DROP_TRANSLATION;
+	value.service = to->service;
+	value.flags = to->wanted == WANTED_HAIRPIN ? CONNTRACK_HAIRPIN : 0;
+	reply = reversed(&packet->flow);
+	reply.source = to->address;
+	reply.source_port = to->port;
+	if (to->wanted == WANTED_HAIRPIN)
+		reply.destination = loopback_address(packet->flow.family);
+	if (answers_collide(&packet->flow, &reply))
+		return DROP_PORT_COLLISION;
+	value.address = packet->flow.destination;
+	value.port = packet->flow.destination_port;
+	if (!conntrack_store(&reply, CONNTRACK_REVERSE, &value))
+		return DROP_CONNTRACK;
+	value.address = to->address;
+	value.port = to->port;
+	value.backend = to->slot;
+	return conntrack_store(&packet->flow, CONNTRACK_FORWARD, &value) ? FORWARDED : DROP_CONNTRACK;
+}
+
+/* Decides; the packet is not touched. */
+static __always_inline enum drop_reason find_translation(struct packet *packet, struct translation *to)
+{
+	enum drop_reason reason = find_flow(packet, to);
+
+	if (reason || to->wanted != WANTED_NEW)
+		return reason;
+	return choose_backend(packet, to) ?: record_flow(packet, to);
+}
+
+/* A client's ICMP error about an answer from a virtual address is meant for the backend that gave the answer. */
+VERIFIED_ALONE int translate_error(struct __sk_buff *skb, struct packet *packet)
+{
+	struct conntrack_value *value;
+	struct quoted quoted = {};
+	struct mesh_addr address;
+	struct flow flow;
+	__be16 port;
+
+	if (!packet || !parse_quoted(skb, packet, &quoted))
+		return FORWARDED;
+	flow = reversed(&quoted.flow);
+	if (!same_address(&flow.destination, &packet->flow.destination))
+		return FORWARDED;
+	value = conntrack_lookup(&flow, CONNTRACK_FORWARD);
+	if (!value || value->flags & CONNTRACK_HAIRPIN)
+		return FORWARDED;
+	address = value->address;
+	port = value->port;
+	if (rewrite_quoted(skb, &quoted, REWRITE_SOURCE, &address, port))
+		return DROP_ICMP_ERROR;
+	return rewrite(skb, packet, REWRITE_DESTINATION, &address, packet->flow.destination_port);
 }
 
 /* Does what find_translation decided. */
@@ -120,7 +202,44 @@ static __always_inline enum drop_reason apply_translation(struct __sk_buff *skb,
 {
 	if (packet->fragment == FRAGMENT_FIRST)
 		fragment_remember(packet);
+	if (to->wanted == WANTED_HAIRPIN) {
+		struct mesh_addr loopback = loopback_address(packet->flow.family);
+		enum drop_reason reason = rewrite(skb, packet, REWRITE_SOURCE, &loopback, packet->flow.source_port);
+
+		if (reason)
+			return reason;
+	}
 	return rewrite(skb, packet, REWRITE_DESTINATION, &to->address, to->port);
+}
+
+/*
+ * An ICMP error about a packet that the client sent to the virtual address and somebody met on its way to the backend: it must
+ * speak of the packet that the client knows.
+ */
+VERIFIED_ALONE int translate_error_reply(struct __sk_buff *skb, struct packet *packet)
+{
+	struct conntrack_value *value;
+	struct mesh_addr address, backend;
+	struct quoted quoted = {};
+	struct flow reply;
+	__be16 port;
+
+	if (!packet || !parse_quoted(skb, packet, &quoted))
+		return FORWARDED;
+	reply = reversed(&quoted.flow);
+	if (!same_address(&reply.destination, &packet->flow.destination))
+		return FORWARDED;
+	value = conntrack_lookup(&reply, CONNTRACK_REVERSE);
+	if (!value || value->flags & CONNTRACK_HAIRPIN)
+		return FORWARDED;
+	address = value->address;
+	port = value->port;
+	backend = quoted.flow.destination;
+	if (rewrite_quoted(skb, &quoted, REWRITE_DESTINATION, &address, port))
+		return DROP_ICMP_ERROR;
+	if (!same_address(&backend, &packet->flow.source)) /* from a router on the way */
+		return FORWARDED;
+	return rewrite(skb, packet, REWRITE_SOURCE, &address, packet->flow.source_port);
 }
 
 /* A reply of a translated flow gets the virtual address as its source again. Called where the client is: before delivery. */
@@ -138,14 +257,74 @@ VERIFIED_ALONE int translate_reply(struct __sk_buff *skb, struct packet *packet)
 	if (!packet->ports_known)
 		return FORWARDED;
 	value = conntrack_lookup(&packet->flow, CONNTRACK_REVERSE);
-	if (!value)
+	if (!value || value->flags & CONNTRACK_HAIRPIN)
 		return FORWARDED;
-	conntrack_touch(value, packet->tcp_flags);
+	conntrack_touch(packet, CONNTRACK_REVERSE, value);
 	address = value->address;
 	port = value->port;
 	if (packet->fragment == FRAGMENT_FIRST)
 		fragment_remember(packet);
 	return rewrite(skb, packet, REWRITE_SOURCE, &address, port);
+}
+
+static __always_inline bool is_to_loopback(const struct packet *packet)
+{
+	struct mesh_addr loopback = loopback_address(packet->flow.family);
+
+	return same_address(&loopback, &packet->flow.destination);
+}
+
+/* The ICMP error of a backend about its own question. */
+VERIFIED_ALONE int turn_hairpin_error(struct __sk_buff *skb, struct packet *packet)
+{
+	struct mesh_addr address, self;
+	struct conntrack_value *value;
+	struct quoted quoted = {};
+	struct flow reply;
+	__be16 port;
+
+	if (!packet)
+		return DROP_TRANSLATION;
+
+	self = packet->flow.source;
+	if (!parse_quoted(skb, packet, &quoted))
+		return DROP_HAIRPIN;
+	reply = reversed(&quoted.flow);
+	value = conntrack_lookup(&reply, CONNTRACK_REVERSE);
+	if (!value)
+		return DROP_HAIRPIN;
+	address = value->address;
+	port = value->port;
+	if (rewrite_quoted(skb, &quoted, REWRITE_SOURCE, &self, quoted.flow.source_port) ||
+	    rewrite_quoted(skb, &quoted, REWRITE_DESTINATION, &address, port))
+		return DROP_ICMP_ERROR;
+	return rewrite(skb, packet, REWRITE_SOURCE, &address, packet->flow.source_port) ?:
+		       rewrite(skb, packet, REWRITE_DESTINATION, &self, packet->flow.destination_port);
+}
+
+/* The answer of a backend to its own question goes back to it, from the virtual address. */
+VERIFIED_ALONE int turn_hairpin(struct __sk_buff *skb, struct packet *packet)
+{
+	struct mesh_addr address, self;
+	struct conntrack_value *value;
+	__be16 port;
+
+	if (!packet)
+		return DROP_TRANSLATION;
+
+	self = packet->flow.source;
+	if (packet->fragment == FRAGMENT_LATER)
+		fragment_recall(packet);
+	value = packet->ports_known ? conntrack_lookup(&packet->flow, CONNTRACK_REVERSE) : NULL;
+	if (!value)
+		return DROP_HAIRPIN;
+	conntrack_touch(packet, CONNTRACK_REVERSE, value);
+	address = value->address;
+	port = value->port;
+	if (packet->fragment == FRAGMENT_FIRST)
+		fragment_remember(packet);
+	return rewrite(skb, packet, REWRITE_SOURCE, &address, port) ?:
+		       rewrite(skb, packet, REWRITE_DESTINATION, &self, packet->flow.destination_port);
 }
 
 /*

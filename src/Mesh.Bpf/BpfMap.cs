@@ -149,51 +149,52 @@ public sealed unsafe class BpfMap<TKey, TValue> : IDisposable
         if (Info.IsPerCpu)
             throw new InvalidOperationException($"map {Name} is per CPU: ask for one key at a time");
         var entries = new List<KeyValuePair<TKey, TValue>>();
-        var chunk = BatchSize;
-        var keys = new TKey[chunk];
-        var values = new TValue[chunk];
-        // Opaque to us: four bytes for hash maps, a key for the others.
-        var cursor = new byte[Math.Max(16, sizeof(TKey))];
-        var nextCursor = new byte[cursor.Length];
-        for (var first = true; ;)
+        byte[]? cursor = null;
+        do
+            cursor = DumpFrom(cursor, entries);
+        while (cursor is not null);
+        return entries;
+    }
+
+    /// <summary>Adds the entries of one batch.</summary>
+    /// <param name="cursor">Where the last call stopped; null = from the beginning.</param>
+    /// <returns>Where this one stopped; null at the end.</returns>
+    internal byte[]? DumpFrom(byte[]? cursor, List<KeyValuePair<TKey, TValue>> entries)
+    {
+        // One hash bucket may hold more than a batch: nothing is lost then, we ask again with more room.
+        for (var chunk = BatchSize; ; chunk = (int)Math.Min(BitOperations.RoundUpToPowerOf2((uint)chunk + 1), 1u << 24))
         {
-            var count = (uint)chunk;
+            var keys = new TKey[chunk];
+            var values = new TValue[chunk];
+            // Opaque to us: four bytes for hash maps, a key for the others.
+            var next = new byte[Math.Max(16, sizeof(TKey))];
+            uint count;
             int result;
-            fixed (byte* cursorPointer = cursor, nextPointer = nextCursor)
+            fixed (byte* cursorPointer = cursor, nextPointer = next)
             fixed (TKey* keyPointer = keys)
             fixed (TValue* valuePointer = values)
             {
                 var attribute = new Syscalls.BatchAttribute
                 {
-                    InBatch = first ? 0 : (ulong)cursorPointer,
+                    InBatch = (ulong)cursorPointer,
                     OutBatch = (ulong)nextPointer,
                     Keys = (ulong)keyPointer,
                     Values = (ulong)valuePointer,
-                    Count = count,
+                    Count = (uint)chunk,
                     MapFd = (uint)Fd.Number,
                 };
                 result = Syscalls.Bpf(BpfCommand.MapLookupBatch, ref attribute);
                 count = attribute.Count;
             }
+            GC.KeepAlive(this);
             if (result == -Syscalls.ENOSPC)
-            {
-                // One hash bucket holds more than the chunk: nothing was lost, ask again with more room.
-                chunk = (int)Math.Min(BitOperations.RoundUpToPowerOf2((uint)chunk + 1), 1u << 24);
-                keys = new TKey[chunk];
-                values = new TValue[chunk];
                 continue;
-            }
             if (result < 0 && result != -Syscalls.ENOENT)
                 throw Failure(-result, "dump");
             for (var i = 0; i < count; i++)
                 entries.Add(KeyValuePair.Create(keys[i], values[i]));
-            if (result < 0)
-                break;
-            first = false;
-            (cursor, nextCursor) = (nextCursor, cursor);
+            return result < 0 ? null : next;
         }
-        GC.KeepAlive(this);
-        return entries;
     }
 
     public void Dispose() => Fd.Dispose();

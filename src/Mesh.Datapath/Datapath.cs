@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using Mesh.Bpf;
 using Mesh.ControlPlane;
+using Mesh.Datapath.Conntrack;
 using Mesh.Datapath.Devices;
 using Mesh.Datapath.Endpoints;
 using Mesh.Datapath.IPCache;
@@ -23,6 +24,12 @@ public sealed class Datapath : IDisposable
 {
     private static readonly TimeSpan HeartbeatInterval = TimeSpan.FromSeconds(1);
 
+    /// <summary>Between two batches of a sweep: most of the time is the packets'.</summary>
+    private static readonly TimeSpan SweepStep = TimeSpan.FromMilliseconds(20);
+
+    /// <summary>Between two sweeps.</summary>
+    private static readonly TimeSpan SweepInterval = TimeSpan.FromSeconds(5);
+
     private readonly DesiredState _desired;
     private readonly Reconcilers _reconcilers;
     private readonly List<IDisposable> _owned;
@@ -32,6 +39,7 @@ public sealed class Datapath : IDisposable
     private readonly FrontendOperations _frontends;
     private readonly ServiceStore _store;
     private readonly NodeIndexes _nodes;
+    private readonly ConntrackSweeper _sweeper;
     private readonly PinDirectory _pins;
     private readonly DeviceSet _devices;
     private readonly int _socketHooks;
@@ -61,12 +69,16 @@ public sealed class Datapath : IDisposable
         var ipcache = Own(IPCacheMaps.OpenPinned(_pins.Maps));
         var nodes = Own(BpfMaps.OpenPinnedArray<NodeValue>(_pins.Map("nodes")));
         var endpointMap = Own(BpfMaps.OpenPinned<EndpointKey, EndpointValue>(_pins.Map("endpoints")));
+        var nodeAddresses = Own(BpfMaps.OpenPinned<LbNodeAddress, LbNodePlace>(_pins.Map("lb_node_addresses")));
+        _sweeper = new ConntrackSweeper(
+            Own(BpfMaps.OpenPinned<Conntrack4Key, ConntrackValue>(_pins.Map("conntrack4"))),
+            Own(BpfMaps.OpenPinned<Conntrack6Key, ConntrackValue>(_pins.Map("conntrack6"))));
         _grace = Own(new GracePeriod());
 
         _store = new ServiceStore(lb, _grace);
         var clusters = new ClusterLiveness(lb.Clusters, options.ClusterId);
         Liveness = new LivenessMap(lb.Clusters, nodes);
-        _frontends = new FrontendOperations(lb, _store, clusters);
+        _frontends = new FrontendOperations(lb, _store, clusters, new SourceRanges(lb, _grace));
         _frontends.Adopt();
         _nodes = new NodeIndexes(nodes, _grace);
         _nodes.Adopt();
@@ -86,6 +98,7 @@ public sealed class Datapath : IDisposable
             new(desired.Frontends, _frontends, time: time),
             new(desired.IPCache, new IPCacheOperations(ipcache, _nodes), time: time),
             new(desired.Nodes, new NodeOperations(netlink, _devices, options.GatewayAddresses), time: time),
+            new(desired.Nodes, new NodeAddressOperations(nodeAddresses, options.ClusterId), time: time),
             new(desired.Endpoints, endpoints, time: time),
             new(desired.RemoteClusters, clusters, time: time));
         ref var state = ref _agentState[0];
@@ -127,7 +140,7 @@ public sealed class Datapath : IDisposable
         Func<CancellationToken, Task>[] loops =
         [
             _reconcilers.Frontends.RunAsync, _reconcilers.IPCache.RunAsync, _reconcilers.Nodes.RunAsync,
-            _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync, BeatAsync,
+            _reconcilers.NodeAddresses.RunAsync, _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync, BeatAsync, SweepAsync,
         ];
         // Each on a task of its own: a turn is synchronous and may take a second for a large table.
         var running = loops.Select(loop => Task.Run(() => loop(stop.Token), CancellationToken.None)).ToArray();
@@ -148,6 +161,7 @@ public sealed class Datapath : IDisposable
             StatusOf(_desired.Frontends.Name, _reconcilers.Frontends),
             StatusOf(_desired.IPCache.Name, _reconcilers.IPCache),
             StatusOf(_desired.Nodes.Name, _reconcilers.Nodes),
+            StatusOf("node addresses", _reconcilers.NodeAddresses),
             StatusOf(_desired.Endpoints.Name, _reconcilers.Endpoints),
             StatusOf(_desired.RemoteClusters.Name, _reconcilers.Clusters),
         ]);
@@ -164,6 +178,8 @@ public sealed class Datapath : IDisposable
             [_store.Blocks.Map] = _store.Blocks.Used,
             [_store.Slots.Map] = _store.Slots.Used,
             [_nodes.Indexes.Map] = _nodes.Indexes.Used,
+            ["conntrack4"] = _sweeper.Entries4,
+            ["conntrack6"] = _sweeper.Entries6,
         };
         return
         [
@@ -191,6 +207,8 @@ public sealed class Datapath : IDisposable
         UnderlayFamily = Family.Of(options.UnderlayAddress),
         PodMtu = devices.PodMtu,
         GatewayMac = devices.GatewayMac,
+        NodePortFirst = options.NodePorts.First,
+        NodePortLast = options.NodePorts.Last,
     };
 
     private static void RequireSameAbi(PinDirectory pins)
@@ -245,6 +263,19 @@ public sealed class Datapath : IDisposable
         }
     }
 
+    private async Task SweepAsync(CancellationToken cancellation)
+    {
+        try
+        {
+            while (true)
+                await Task.Delay(_sweeper.Turn() ? SweepInterval : SweepStep, _time, cancellation);
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // The normal end.
+        }
+    }
+
     private void Beat() => Volatile.Write(ref _agentState[0].HeartbeatMs, (ulong)(Stopwatch.GetTimestamp() * 1000 / Stopwatch.Frequency));
 
     private static ReconcilerStatus StatusOf<TKey, TRow>(string table, Reconciler<TKey, TRow> reconciler)
@@ -272,5 +303,6 @@ internal sealed record Reconcilers(
     Reconciler<L3n4Addr, Mesh.ControlPlane.LoadBalancing.Frontend> Frontends,
     Reconciler<IpPrefix, Mesh.ControlPlane.IPCache.IPCacheEntry> IPCache,
     Reconciler<NodeName, Mesh.ControlPlane.Nodes.Node> Nodes,
+    Reconciler<NodeName, Mesh.ControlPlane.Nodes.Node> NodeAddresses,
     Reconciler<ushort, Mesh.ControlPlane.Endpoints.Endpoint> Endpoints,
     Reconciler<string, Mesh.ControlPlane.RemoteClusters.RemoteClusterRow> Clusters);

@@ -5,7 +5,7 @@ namespace Mesh.Datapath;
 /// <summary>What the datapath of one node is asked to be. The process runs in the node's network namespace.</summary>
 public sealed record DatapathOptions
 {
-    /// <summary>Directory on a bpffs; pins go to its v1 folder.</summary>
+    /// <summary>Directory on a bpffs; pins go to its v2 folder.</summary>
     public required string BpfRoot { get; init; }
 
     /// <summary>cgroup2 directory whose sockets are load-balanced; null = none, services are translated packet by packet.</summary>
@@ -34,6 +34,9 @@ public sealed record DatapathOptions
 
     /// <summary>What the compiled programs declare (IPCACHE_MAX).</summary>
     public const uint IPCacheMapMaxDefault = 1_048_576;
+
+    /// <summary>Ports on which every node of the cluster may answer for a service, as the cluster hands them out.</summary>
+    public (ushort First, ushort Last) NodePorts { get; init; } = (30000, 32767);
 
     /// <summary>Bytes; null = that of the device with the underlay address.</summary>
     public uint? UnderlayMtu { get; init; }

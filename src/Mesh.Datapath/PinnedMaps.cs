@@ -14,7 +14,26 @@ namespace Mesh.Datapath;
 /// <summary>A frontend as the kernel has it.</summary>
 /// <param name="Generation">Grows with each commit, modulo 65536.</param>
 public sealed record PinnedFrontend(
-    L3n4Addr Address, uint ServiceId, ushort Generation, ServiceAffinity Affinity, IReadOnlyList<PinnedSegment> Segments);
+    L3n4Addr Address, uint ServiceId, ushort Generation, ServiceAffinity Affinity, IReadOnlyList<PinnedSegment> Segments)
+{
+    /// <summary>Whom the backends are for. Null = all clients; a frontend with two scopes is listed twice.</summary>
+    public LbScope? Scope { get; init; }
+
+    public ServiceType Type { get; init; }
+
+    /// <summary>Only backends of this node, by its traffic policy.</summary>
+    public bool IsLocalOnly { get; init; }
+
+    /// <summary>0 = no session affinity.</summary>
+    public uint AffinitySeconds { get; init; }
+
+    public ForwardingMode Forwarding { get; init; }
+
+    public BackendAlgorithm Algorithm { get; init; }
+
+    /// <summary>Empty = every source may use it.</summary>
+    public IReadOnlyList<IpPrefix> SourceRanges { get; init; } = [];
+}
 
 /// <param name="Tier">0 is used first.</param>
 /// <param name="Weight">Its share of the tier's flows is this against the sum of the tier's weights.</param>
@@ -113,12 +132,20 @@ public sealed class PinnedMaps : IDisposable
         }
     }
 
-    /// <summary>Sorted by address.</summary>
+    /// <summary>Sorted by address; of one with two scopes the external first.</summary>
     public IReadOnlyList<PinnedFrontend> Frontends()
     {
-        var frontends = _lb.Services4.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), pair.Value.Id))
-            .Concat(_lb.Services6.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), pair.Value.Id)));
-        return [.. frontends.OrderBy(pair => pair.Address).Select(pair => Read(pair.Address, pair.Id)).OfType<PinnedFrontend>()];
+        var frontends = _lb.Services4.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), Ids: pair.Value))
+            .Concat(_lb.Services6.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), Ids: pair.Value)));
+        var ranges = _lb.SourceRanges4.Dump().Select(pair => (pair.Key.Id, Range: pair.Key.ToPrefix()))
+            .Concat(_lb.SourceRanges6.Dump().Select(pair => (pair.Key.Id, Range: pair.Key.ToPrefix()))).ToLookup(pair => pair.Id, pair => pair.Range);
+        return
+        [
+            .. frontends.OrderBy(pair => pair.Address).SelectMany(pair => pair.Ids.InternalId == 0
+                ? (PinnedFrontend?[])[Read(pair.Address, pair.Ids.Id, null, ranges)]
+                : [Read(pair.Address, pair.Ids.Id, LbScope.External, ranges), Read(pair.Address, pair.Ids.InternalId, LbScope.Internal, ranges)])
+                .OfType<PinnedFrontend>(),
+        ];
     }
 
     /// <summary>Sorted by prefix.</summary>
@@ -211,7 +238,7 @@ public sealed class PinnedMaps : IDisposable
     }
 
     /// <summary>Null when the service has gone. What is read counts only if the commit word is the same before and after.</summary>
-    private PinnedFrontend? Read(L3n4Addr address, uint id)
+    private PinnedFrontend? Read(L3n4Addr address, uint id, LbScope? scope, ILookup<uint, IpPrefix> ranges)
     {
         for (var attempt = 0; attempt < ReadAttempts; attempt++)
         {
@@ -219,13 +246,23 @@ public sealed class PinnedMaps : IDisposable
             if ((word.Flags & LbServiceFlags.Present) == 0)
                 return null;
             var segments = new List<PinnedSegment>();
+            var info = word.Block == 0 ? default : Unsafe.As<LbBlock, LbServiceInfo>(ref _lb.Arena[word.Block]);
             for (var i = 0; i < word.Segments; i++)
                 segments.Add(ReadSegment(_lb.Arena[word.Block + (uint)((i + 1) / LbLimits.SlotsPerBlock)][(i + 1) % LbLimits.SlotsPerBlock]));
             var affinity = (word.Flags & LbServiceFlags.AffinityLocal) != 0 ? ServiceAffinity.Local
                 : (word.Flags & LbServiceFlags.AffinityRemote) != 0 ? ServiceAffinity.Remote : ServiceAffinity.None;
             Thread.MemoryBarrier();
             if (Unsafe.BitCast<LbService, ulong>(_lb.Services.Observe(id)) == Unsafe.BitCast<LbService, ulong>(word))
-                return new PinnedFrontend(address, id, word.Generation, affinity, segments);
+                return new PinnedFrontend(address, id, word.Generation, affinity, segments)
+                {
+                    Scope = scope,
+                    Type = (ServiceType)info.Kind,
+                    IsLocalOnly = (info.Flags & LbInfoFlags.LocalOnly) != 0,
+                    AffinitySeconds = info.AffinitySeconds,
+                    Forwarding = (ForwardingMode)info.Forwarding,
+                    Algorithm = (BackendAlgorithm)info.Algorithm,
+                    SourceRanges = [.. ranges[info.SourceRanges].Order()],
+                };
         }
         throw new DatapathException($"frontend {address} changed {ReadAttempts} times while it was read");
     }

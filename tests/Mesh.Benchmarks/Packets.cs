@@ -193,8 +193,8 @@ internal static class Packets
         private readonly BpfProgram _replayer;
         private readonly BpfMap<uint, Replay> _frame;
         private readonly BpfMap<uint, uint> _program;
-        private readonly BpfMap<Conntrack4, ConntrackValue> _conntrack4;
-        private readonly BpfMap<Conntrack6, ConntrackValue> _conntrack6;
+        private readonly BpfMap<Conntrack4Key, ConntrackValue> _conntrack4;
+        private readonly BpfMap<Conntrack6Key, ConntrackValue> _conntrack6;
         private readonly uint _pod = (uint)Native.InterfaceIndex("lxc1");
         private readonly uint _tunnel = (uint)Native.InterfaceIndex("mesh_vxlan");
 
@@ -219,8 +219,8 @@ internal static class Packets
             ParseOnly = _replay.Program("parse_only");
             _frame = _replay.Map<uint, Replay>("replay_frame");
             _program = _replay.Map<uint, uint>("replay_program");
-            _conntrack4 = BpfMaps.OpenPinned<Conntrack4, ConntrackValue>(pins.Map("conntrack4"));
-            _conntrack6 = BpfMaps.OpenPinned<Conntrack6, ConntrackValue>(pins.Map("conntrack6"));
+            _conntrack4 = BpfMaps.OpenPinned<Conntrack4Key, ConntrackValue>(pins.Map("conntrack4"));
+            _conntrack6 = BpfMaps.OpenPinned<Conntrack6Key, ConntrackValue>(pins.Map("conntrack6"));
         }
 
         public BpfProgram ParseOnly { get; }
@@ -288,25 +288,6 @@ internal static class Packets
         private struct FrameMemory
         {
             private byte _first;
-        }
-
-        /// <summary>struct conntrack4_key, for emptying the map.</summary>
-        [InlineArray(4)]
-        private struct Conntrack4
-        {
-            private uint _first;
-        }
-
-        [InlineArray(10)]
-        private struct Conntrack6
-        {
-            private uint _first;
-        }
-
-        [InlineArray(7)]
-        private struct ConntrackValue
-        {
-            private uint _first;
         }
     }
 }

@@ -26,6 +26,8 @@ struct node_config {
 	__u16	nat_port_max;
 	__u16	source_port_min;	/* outer source ports, as the VXLAN device takes them: min ≤ port < max */
 	__u16	source_port_max;
+	__u16	node_port_first;	/* range of NodePorts, host byte order; 0 and 0 = none */
+	__u16	node_port_last;
 };
 
 #define CONFIG_BUILT_HEADERS	0x01	/* VXLAN headers are written and removed by our programs, the device is the fallback */

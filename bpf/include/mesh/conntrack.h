@@ -44,10 +44,32 @@ struct conntrack_value {
 	__be16	port;
 	__u8	flags;			/* CONNTRACK_* */
 	__u8	pad;
-	__u32	backend;		/* slot in lb_backends at the time of the choice; forward entries only */
+	__u32	backend;		/* slot in lb_backends, a hint; forward entries only */
+	__u32	service;		/* index into lb_services */
 	__u32	last_seen;		/* seconds of the monotonic clock */
 };
 
-#define CONNTRACK_CLOSING	0x01	/* FIN or RST seen: the next SYN chooses anew */
+/* How far the conversation is. Both entries of a flow learn each step. None = opening: nothing but the first packet was seen. */
+#define CONNTRACK_ESTABLISHED	0x01	/* TCP: the handshake is over; others: an answer was seen */
+#define CONNTRACK_CLIENT_FIN	0x02	/* the client has said all */
+#define CONNTRACK_SERVER_FIN	0x04	/* the backend has */
+#define CONNTRACK_RESET		0x08
+#define CONNTRACK_CLOSING	(CONNTRACK_CLIENT_FIN | CONNTRACK_SERVER_FIN | CONNTRACK_RESET)	/* the next SYN chooses anew */
+#define CONNTRACK_HAIRPIN	0x10	/* the client is its own backend: it sees its questions come from the loopback address */
+
+/* Silence in seconds after which an entry no longer counts. */
+#define CONNTRACK_OPENING_SECONDS	60
+#define CONNTRACK_ESTABLISHED_SECONDS	21600
+#define CONNTRACK_HALF_CLOSED_SECONDS	3600	/* one FIN: the other side may go on for long, but not in silence */
+#define CONNTRACK_CLOSED_SECONDS	60	/* both FINs: as TIME_WAIT */
+#define CONNTRACK_RESET_SECONDS		10
+#define CONNTRACK_DATAGRAM_SECONDS	180	/* answered; CONNTRACK_OPENING_SECONDS while not */
+
+/*
+ * The address that a client sees as its peer when it is its own backend: link-local in IPv4, of the discard-only prefix
+ * (RFC 6666) in IPv6. No packet with it ever leaves the node.
+ */
+#define LOOPBACK4	0xa9fe2a01	/* 169.254.42.1, host byte order */
+#define LOOPBACK6	{ 0x01, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0x6d, 0x65, 0x73, 0x68 }	/* 100::6d65:7368 */
 
 #endif

@@ -20,6 +20,11 @@ enum drop_reason {
 	DROP_CONNTRACK = 11,		/* the flow could not be recorded */
 	DROP_TTL = 12,			/* time to live exhausted */
 	DROP_TOO_BIG = 13,		/* larger than the tunnel's MTU, sender told by ICMP */
+	DROP_HAIRPIN = 14,		/* an answer to oneself of which no question is known */
+	DROP_FRAGMENT_OVERLAP = 15,	/* a later fragment that would overwrite the first one's ports */
+	DROP_SCTP_PORT = 16,		/* the backend has another port, which SCTP's checksum would not survive */
+	DROP_PORT_COLLISION = 17,	/* two virtual addresses, one client port, one backend: answers could not be told apart */
+	DROP_ICMP_ERROR = 18,		/* an ICMP error about a translated flow that cannot be rewritten */
 	DROP_UNKNOWN_SENDER = 30,	/* by the tunnel, from an address that is no node's */
 	DROP_FOREIGN_IDENTITY = 31,	/* by the tunnel, with an identity that its node may not use */
 	DROP_FOREIGN_SOURCE = 32,	/* by the tunnel, with a source address of this node or of another cluster */

@@ -23,18 +23,18 @@
 #define LB_PROBES_MAX		8		/* rehashes before the bounded scan */
 #define LB_SCAN_MAX		64		/* backends scanned when every probe hit a dead one */
 
-/* Who asks. The external entry always exists and answers for both unless it is marked LB_SERVICE_TWO_SCOPES. */
+/* Who asks: with a traffic policy of Local the two may be given different backends. */
 enum lb_scope {
 	LB_SCOPE_EXTERNAL = 0,	/* from outside the cluster */
 	LB_SCOPE_INTERNAL = 1,	/* pods and hosts of the cluster */
 };
 
-/* Key of lb4_services: a frontend. */
+/* Key of lb4_services: a frontend. Address 0 = the port on every node of the cluster (NodePort). */
 struct lb4_key {
 	__be32	address;
 	__be16	port;
 	__u8	protocol;	/* IPPROTO_* */
-	__u8	scope;		/* enum lb_scope */
+	__u8	pad;
 };
 
 /* Key of lb6_services. */
@@ -42,12 +42,13 @@ struct lb6_key {
 	__u8	address[16];
 	__be16	port;
 	__u8	protocol;
-	__u8	scope;
+	__u8	pad;
 };
 
-/* Value of lb4_services and lb6_services. */
+/* Value of lb4_services and lb6_services: indexes into lb_services. */
 struct lb_service_id {
-	__u32	id;		/* index into lb_services */
+	__u32	id;		/* for clients outside the cluster, and for all when internal_id is 0 */
+	__u32	internal_id;	/* for pods and hosts of the cluster */
 };
 
 /* Value of lb_services: exactly 8 bytes, always read and written whole. All zero = no such service. */
@@ -61,7 +62,7 @@ struct lb_service {
 #define LB_SERVICE_PRESENT	0x01
 #define LB_SERVICE_AFFINITY_LOCAL	0x02	/* for display only: the tiers say it */
 #define LB_SERVICE_AFFINITY_REMOTE	0x04
-#define LB_SERVICE_TWO_SCOPES		0x08	/* there is an entry with scope LB_SCOPE_INTERNAL for clients of this cluster */
+#define LB_SERVICE_RANDOM		0x08	/* new flows choose by chance, not by hash: lb_service_info.algorithm */
 #define LB_SERVICE_SESSION_AFFINITY	0x10	/* lb_service_info.affinity_seconds counts */
 #define LB_SERVICE_SOURCE_RANGES	0x20	/* lb_service_info.source_ranges counts */
 
@@ -96,7 +97,7 @@ struct lb_service_info {
 #define LB_INFO_LOCAL_ONLY	0x01	/* every backend is on this node: the traffic policy of the scope is Local */
 
 /*
- * One cluster's backends of one service. Segments are sorted by tier; a tier is used only when no lower one has a live backend.
+ * One cluster's backends of one service, sorted by address and port. Segments are sorted by tier; a tier is used only when no lower one has a live backend.
  * A flow picks a segment of the tier with chance weight / sum of weights, then a backend by the segment's table.
  * Two segments of one service may share backends and table (with different tiers or weights).
  */
@@ -140,9 +141,60 @@ struct lb_backend {
 	__u8	state;		/* enum lb_backend_state */
 	__u16	cluster_id;
 	__u8	family;		/* MESH_FAMILY_*; NONE = free slot */
-	__u8	flags;
+	__u8	flags;		/* LB_BACKEND_* */
 	__u32	node;		/* index into nodes, 0 = unknown */
 	__u32	pad;
 };
+
+/* Key of lb4_source_ranges and lb6_source_ranges: the prefix length counts the id (32 bits) too. Value: __u32, 1. */
+struct lb4_range_key {
+	__u32	prefix_length;
+	__u32	id;		/* lb_service_info.source_ranges */
+	__be32	address;
+};
+
+struct lb6_range_key {
+	__u32	prefix_length;
+	__u32	id;
+	__u8	address[16];
+};
+
+#define LB_RANGES_MAX		65536
+#define LB_RANGE_STATIC_BITS	32
+
+/* Key of lb_node_addresses: an address of a node of this cluster. */
+struct lb_node_address {
+	struct mesh_addr	address;
+	__u8	family;		/* MESH_FAMILY_* */
+	__u8	pad[3];
+};
+
+/* Value of lb_node_addresses. */
+enum lb_node_place {
+	LB_NODE_HERE = 1,	/* this node */
+	LB_NODE_ELSEWHERE = 2,
+};
+
+#define LB_NODE_ADDRESSES_MAX	65536
+
+/* Key of lb_affinity: who must stay with a backend. */
+struct lb_affinity_key {
+	struct mesh_addr	client;	/* its address; of a socket the cookie of its network namespace */
+	__u32	service;	/* index into lb_services */
+	__u8	family;		/* MESH_FAMILY_*; NONE = a cookie */
+	__u8	pad[3];
+};
+
+/* Value of lb_affinity. An address, not a slot: slots change whenever another backend comes or goes. */
+struct lb_affinity {
+	struct mesh_addr	address;
+	__be16	port;
+	__u16	pad;
+	__u32	last_used;	/* seconds of the monotonic clock */
+};
+
+#define LB_AFFINITY_MAX		65536
+
+#define LB_BACKEND_HERE		0x01	/* it runs on this node */
 
 #endif

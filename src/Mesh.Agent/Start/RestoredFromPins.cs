@@ -28,11 +28,11 @@ internal static class RestoredFromPins
             {
                 Backends =
                 [
-                    .. from frontend in maps.Frontends()
+                    .. (from frontend in maps.Frontends()
                        from segment in frontend.Segments
                        from backend in segment.Backends
                        where segment.ClusterId != self.Id
-                       select new RestoredBackend(frontend.Address, backend.Address, segment.ClusterId, backend.State),
+                       select new RestoredBackend(frontend.Address, backend.Address, segment.ClusterId, backend.State)).Distinct(),
                 ],
                 Addresses =
                 [

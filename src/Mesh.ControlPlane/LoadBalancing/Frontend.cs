@@ -2,6 +2,7 @@ using Mesh.Model;
 
 namespace Mesh.ControlPlane.LoadBalancing;
 
+/// <summary>Numbered as enum lb_kind.</summary>
 public enum ServiceType
 {
     ClusterIP,
@@ -14,7 +15,7 @@ public enum ServiceType
 /// A virtual address of a service, with the backends that may answer for it. One row is one entry of the kernel's service map
 /// and is committed there by one store, so whatever must change together stands in one row.
 /// </summary>
-/// <param name="Address">Virtual IP, port and protocol; the key of the row.</param>
+/// <param name="Address">Virtual IP, port and protocol; the key of the row. 0.0.0.0 or :: = the port on every node (NodePort).</param>
 /// <param name="Service">The local Service object it comes from.</param>
 /// <param name="PortName">Name of the service port; "" for an unnamed one.</param>
 /// <param name="Affinity">As annotated on the local Service.</param>
@@ -26,7 +27,45 @@ public sealed record Frontend(
     string PortName,
     ServiceType Type,
     ServiceAffinity Affinity,
-    EquatableArray<Backend> Backends);
+    EquatableArray<Backend> Backends)
+{
+    /// <summary>Clients outside the cluster are given backends of this node only (externalTrafficPolicy: Local).</summary>
+    public bool ExternalLocal { get; init; }
+
+    /// <summary>Pods and hosts of the cluster are (internalTrafficPolicy: Local).</summary>
+    public bool InternalLocal { get; init; }
+
+    /// <summary>A client keeps its backend until it has been silent for so many seconds (sessionAffinity: ClientIP); 0 = none.</summary>
+    public uint AffinitySeconds { get; init; }
+
+    /// <summary>Clients outside the cluster that may use it, sorted; empty = all (loadBalancerSourceRanges).</summary>
+    public EquatableArray<IpPrefix> SourceRanges { get; init; }
+
+    /// <summary>How packets from outside get to their backend and back.</summary>
+    public ForwardingMode Forwarding { get; init; }
+
+    public BackendAlgorithm Algorithm { get; init; }
+
+    /// <summary>The two kinds of clients may be given different backends.</summary>
+    public bool HasTwoScopes => ExternalLocal != InternalLocal;
+}
+
+/// <summary>Numbered as enum lb_forwarding.</summary>
+public enum ForwardingMode : byte
+{
+    /// <summary>The answer comes back through the node that took the packet in.</summary>
+    Snat = 0,
+
+    /// <summary>The backend's node answers the client itself.</summary>
+    Dsr = 1,
+}
+
+/// <summary>Numbered as enum lb_algorithm.</summary>
+public enum BackendAlgorithm : byte
+{
+    Maglev = 0,
+    Random = 1,
+}
 
 /// <summary>How a backend may be used; numbered as in bpf/include/mesh/lb.h.</summary>
 public enum BackendState : byte
@@ -52,4 +91,8 @@ public readonly record struct Backend(
     string NodeName,
     string Zone,
     BackendState State,
-    byte Tier);
+    byte Tier)
+{
+    /// <summary>It runs on this node.</summary>
+    public bool IsHere { get; init; }
+}

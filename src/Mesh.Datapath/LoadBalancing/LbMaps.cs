@@ -21,6 +21,10 @@ internal sealed class LbMaps : IDisposable
     /// <summary>Same index as <see cref="Backends"/>.</summary>
     internal required MmapArray<LbBackendHealth> Health { get; init; }
 
+    internal required BpfMap<Lb4RangeKey, uint> SourceRanges4 { get; init; }
+
+    internal required BpfMap<Lb6RangeKey, uint> SourceRanges6 { get; init; }
+
     internal static LbMaps OpenPinned(string directory, bool readOnly = false) => new()
     {
         Services4 = BpfMaps.OpenPinned<Lb4Key, LbServiceId>(Path.Combine(directory, "lb4_services"), readOnly),
@@ -28,6 +32,8 @@ internal sealed class LbMaps : IDisposable
         Services = BpfMaps.OpenPinnedArray<LbService>(Path.Combine(directory, "lb_services"), readOnly),
         Arena = BpfMaps.OpenPinnedArray<LbBlock>(Path.Combine(directory, "lb_arena"), readOnly),
         Backends = BpfMaps.OpenPinnedArray<LbBackend>(Path.Combine(directory, "lb_backends"), readOnly),
+        SourceRanges4 = BpfMaps.OpenPinned<Lb4RangeKey, uint>(Path.Combine(directory, "lb4_source_ranges"), readOnly),
+        SourceRanges6 = BpfMaps.OpenPinned<Lb6RangeKey, uint>(Path.Combine(directory, "lb6_source_ranges"), readOnly),
         Clusters = BpfMaps.OpenPinnedArray<ClusterLivenessValue>(Path.Combine(directory, "cluster_liveness"), readOnly),
         Health = BpfMaps.OpenPinnedArray<LbBackendHealth>(Path.Combine(directory, "lb_backend_health"), readOnly),
     };
@@ -41,5 +47,7 @@ internal sealed class LbMaps : IDisposable
         Backends.Dispose();
         Clusters.Dispose();
         Health.Dispose();
+        SourceRanges4.Dispose();
+        SourceRanges6.Dispose();
     }
 }

@@ -18,7 +18,7 @@ internal sealed class ServiceStore
     private readonly RangeAllocator _slots;
 
     /// <summary>How many segments of published headers use the backends and table that begin at a slot.</summary>
-    private readonly Dictionary<uint, int> _uses = [];
+    private readonly Dictionary<uint, (int Count, LbSegment First)> _uses = [];
 
     internal ServiceStore(LbMaps maps, GracePeriod grace)
     {
@@ -75,6 +75,57 @@ internal sealed class ServiceStore
         return false;
     }
 
+    /// <summary>Undoes <see cref="TryAdopt"/>, except that the id stays taken.</summary>
+    internal void Disown(uint id)
+    {
+        var word = _maps.Services.Observe(id);
+        if (word.Block > 0)
+            _blocks.Unreserve(word.Block, HeaderBlocks(word.Segments));
+        foreach (var segment in Segments(word))
+            if (Unuse(segment))
+            {
+                _slots.Unreserve(segment.BackendBase, segment.Backends);
+                _blocks.Unreserve(segment.Table / LbLimits.BlockBytes, segment.TableBlocks);
+            }
+    }
+
+    /// <summary>Stores the state of one backend in place: a search by halves in each segment of its cluster, and one store. False (and
+    /// nothing written) when the service has no such backend.</summary>
+    internal bool TrySetState(uint id, OneStateChanged change)
+    {
+        var word = _maps.Services.Observe(id);
+        var found = false;
+        for (var i = 0; i < word.Segments; i++)
+        {
+            var segment = SegmentOf(word, i);
+            if (segment.ClusterId != change.ClusterId || Search(segment, change) is not { } slot)
+                continue;
+            found = true;
+            if (_maps.Backends[slot].State == change.State)
+                continue;
+            BeforeStore($"state of backend {slot}");
+            Volatile.Write(ref _maps.Backends[slot].State, change.State);
+        }
+        return found;
+    }
+
+    private uint? Search(LbSegment segment, OneStateChanged wanted)
+    {
+        var backends = BackendsOf(segment);
+        var (low, high) = (0, backends.Length);
+        while (low < high)
+        {
+            var middle = (low + high) / 2;
+            var order = backends[middle].Address.CompareTo(wanted.Address);
+            if (order == 0)
+                order = backends[middle].Port.Host.CompareTo(wanted.Port.Host);
+            if (order == 0)
+                return segment.BackendBase + (uint)middle;
+            (low, high) = order < 0 ? (middle + 1, high) : (low, middle);
+        }
+        return null;
+    }
+
     /// <summary>True when the kernel now holds the plan without a new commit: it did already, or one backend's state was all
     /// that differed and has been stored.</summary>
     internal bool TryUpdateInPlace(uint id, SegmentPlan plan)
@@ -116,17 +167,20 @@ internal sealed class ServiceStore
 
     /// <summary>Writes the plan beside what is there and shows it by one store. Segments that have not changed keep their place.</summary>
     /// <param name="isNew">What the word holds is not ours: left by a crash before its frontend was added.</param>
-    internal void Commit(uint id, SegmentPlan plan, bool isNew)
+    /// <param name="siblings">Services that may have the same segments, to be shared.</param>
+    internal void Commit(uint id, SegmentPlan plan, bool isNew, IReadOnlyCollection<uint>? siblings = null)
     {
         var before = _maps.Services.Observe(id);
         var old = isNew || (before.Flags & LbServiceFlags.Present) == 0 ? [] : Segments(before);
+        var related = siblings is null ? [] : siblings.Where(other => other != id).SelectMany(other => Segments(_maps.Services.Observe(other))).ToArray();
         var fresh = new List<(RangeAllocator Owner, uint Start, uint Length)>();
         var segments = new LbSegment[plan.Segments.Count];
         uint header = 0;
         try
         {
             for (var i = 0; i < segments.Length; i++)
-                segments[i] = Find(old, plan.Segments[i]) ?? Find(segments.AsSpan(0, i), plan.Segments[i]) ?? Write(plan.Segments[i], fresh);
+                segments[i] = Find(old, plan.Segments[i]) ?? Find(related, plan.Segments[i])
+                    ?? Find(segments.AsSpan(0, i), plan.Segments[i]) ?? Write(plan.Segments[i], fresh);
             if (segments.Length > 0 || !SameInfo(plan.Info, default))
                 header = WriteHeader(plan.Info, segments, fresh);
         }
@@ -187,6 +241,8 @@ internal sealed class ServiceStore
     internal LbServiceInfo InfoOf(LbService word) =>
         word.Block == 0 ? default : Unsafe.As<LbBlock, LbServiceInfo>(ref _maps.Arena[word.Block]);
 
+    internal LbServiceInfo InfoOf(uint id) => InfoOf(_maps.Services.Observe(id));
+
     private LbSegment SegmentOf(LbService word, int index) =>
         _maps.Arena[word.Block + (uint)((index + 1) / LbLimits.SlotsPerBlock)][(index + 1) % LbLimits.SlotsPerBlock];
 
@@ -208,7 +264,7 @@ internal sealed class ServiceStore
             && segment.Table / LbLimits.BlockBytes + (ulong)segment.TableBlocks <= _maps.Arena.Info.MaxEntries);
     }
 
-    /// <summary>What the word leads to; backends and a table that several of its segments share are one run each.</summary>
+    /// <summary>What the word leads to and nobody has yet; backends and a table that several segments share are one run each.</summary>
     private List<(RangeAllocator Owner, uint Start, uint Length)> Reached(LbService word)
     {
         var runs = new List<(RangeAllocator, uint, uint)>();
@@ -216,6 +272,8 @@ internal sealed class ServiceStore
             runs.Add((_blocks, word.Block, HeaderBlocks(word.Segments)));
         foreach (var segment in Segments(word).DistinctBy(segment => (segment.BackendBase, segment.Backends, segment.Table, segment.TableBlocks)))
         {
+            if (_uses.TryGetValue(segment.BackendBase, out var use) && SameRuns(use.First, segment))
+                continue;
             runs.Add((_slots, segment.BackendBase, segment.Backends));
             runs.Add((_blocks, segment.Table / LbLimits.BlockBytes, segment.TableBlocks));
         }
@@ -225,8 +283,21 @@ internal sealed class ServiceStore
     private void Use(LbSegment[] segments)
     {
         foreach (var segment in segments)
-            CollectionsMarshal.GetValueRefOrAddDefault(_uses, segment.BackendBase, out _)++;
+        {
+            ref var use = ref CollectionsMarshal.GetValueRefOrAddDefault(_uses, segment.BackendBase, out _);
+            use = (use.Count + 1, segment);
+        }
     }
+
+    /// <summary>True for the last use.</summary>
+    private bool Unuse(LbSegment segment)
+    {
+        ref var use = ref CollectionsMarshal.GetValueRefOrNullRef(_uses, segment.BackendBase);
+        return --use.Count == 0 && _uses.Remove(segment.BackendBase);
+    }
+
+    private static bool SameRuns(LbSegment left, LbSegment right) =>
+        (left.BackendBase, left.Backends, left.Table, left.TableBlocks) == (right.BackendBase, right.Backends, right.Table, right.TableBlocks);
 
     /// <summary>Gives up a header and, where no other uses them, the backends and tables of its segments.</summary>
     private void Retire(LbService word, LbSegment[] old)
@@ -235,10 +306,8 @@ internal sealed class ServiceStore
             _grace.Retire(_blocks, word.Block, HeaderBlocks(word.Segments));
         foreach (var segment in old)
         {
-            ref var uses = ref CollectionsMarshal.GetValueRefOrNullRef(_uses, segment.BackendBase);
-            if (--uses > 0)
+            if (!Unuse(segment))
                 continue;
-            _uses.Remove(segment.BackendBase);
             _grace.Retire(_slots, segment.BackendBase, segment.Backends);
             _grace.Retire(_blocks, segment.Table / LbLimits.BlockBytes, segment.TableBlocks);
         }

@@ -17,7 +17,8 @@ public static unsafe partial class Abi
 
     /// <summary>One layout per C struct, with the C names.</summary>
     public static IReadOnlyList<BtfStruct> Layouts { get; } =
-        [.. LoadBalancingLayouts(), .. LivenessLayouts(), .. IPCacheLayouts(), .. NodeLayouts(), .. NorthLayouts(), .. ConfigLayouts(), .. PolicyLayouts()];
+        [.. LoadBalancingLayouts(), .. ClientLayouts(), .. ConntrackLayouts(), .. LivenessLayouts(), .. IPCacheLayouts(), .. NodeLayouts(),
+            .. NorthLayouts(), .. ConfigLayouts(), .. PolicyLayouts()];
 
     /// <summary>Every difference, one line each; empty when all is well. A struct must be in at least one object.</summary>
     public static IReadOnlyList<string> Compare(IReadOnlyList<BtfStruct> expected, IReadOnlyList<(string Name, BtfReader Types)> objects)
@@ -103,14 +104,14 @@ public static unsafe partial class Abi
             new("lb4_key", (uint)sizeof(Lb4Key),
             [
                 At("address", ref key4, ref key4.Address), At("port", ref key4, ref key4.Port),
-                At("protocol", ref key4, ref key4.Protocol), At("scope", ref key4, ref key4.Scope),
+                At("protocol", ref key4, ref key4.Protocol), At("pad", ref key4, ref key4.Pad),
             ]),
             new("lb6_key", (uint)sizeof(Lb6Key),
             [
                 At("address", ref key6, ref key6.Address), At("port", ref key6, ref key6.Port),
-                At("protocol", ref key6, ref key6.Protocol), At("scope", ref key6, ref key6.Scope),
+                At("protocol", ref key6, ref key6.Protocol), At("pad", ref key6, ref key6.Pad),
             ]),
-            new("lb_service_id", (uint)sizeof(LbServiceId), [At("id", ref id, ref id.Id)]),
+            new("lb_service_id", (uint)sizeof(LbServiceId), [At("id", ref id, ref id.Id), At("internal_id", ref id, ref id.InternalId)]),
             new("lb_service", (uint)sizeof(LbService),
             [
                 At("block", ref service, ref service.Block), At("segments", ref service, ref service.Segments),
@@ -165,6 +166,71 @@ public static unsafe partial class Abi
                 At("unanswered", ref failover, ref failover.Unanswered), At("recovered", ref failover, ref failover.Recovered),
                 At("repicked", ref failover, ref failover.Repicked), At("sockets_closed", ref failover, ref failover.SocketsClosed),
                 At("ejections", ref failover, ref failover.Ejections), At("recent", ref failover, ref failover.Recent),
+            ]),
+        ];
+    }
+
+    private static BtfStruct[] ClientLayouts()
+    {
+        Lb4RangeKey range4 = default;
+        Lb6RangeKey range6 = default;
+        LbNodeAddress node = default;
+        LbAffinityKey key = default;
+        LbAffinity affinity = default;
+        return
+        [
+            new("lb4_range_key", (uint)sizeof(Lb4RangeKey),
+            [
+                At("prefix_length", ref range4, ref range4.PrefixLength), At("id", ref range4, ref range4.Id),
+                At("address", ref range4, ref range4.Address),
+            ]),
+            new("lb6_range_key", (uint)sizeof(Lb6RangeKey),
+            [
+                At("prefix_length", ref range6, ref range6.PrefixLength), At("id", ref range6, ref range6.Id),
+                At("address", ref range6, ref range6.Address),
+            ]),
+            new("lb_node_address", (uint)sizeof(LbNodeAddress),
+            [
+                At("address", ref node, ref node.Address), At("family", ref node, ref node.Family),
+                At("pad", ref node, ref node.Pad0) with { Size = 3 },
+            ]),
+            new("lb_affinity_key", (uint)sizeof(LbAffinityKey),
+            [
+                At("client", ref key, ref key.Client), At("service", ref key, ref key.Service), At("family", ref key, ref key.Family),
+                At("pad", ref key, ref key.Pad0) with { Size = 3 },
+            ]),
+            new("lb_affinity", (uint)sizeof(LbAffinity),
+            [
+                At("address", ref affinity, ref affinity.Address), At("port", ref affinity, ref affinity.Port),
+                At("pad", ref affinity, ref affinity.Pad), At("last_used", ref affinity, ref affinity.LastUsed),
+            ]),
+        ];
+    }
+
+    private static BtfStruct[] ConntrackLayouts()
+    {
+        Conntrack4Key key4 = default;
+        Conntrack6Key key6 = default;
+        ConntrackValue value = default;
+        return
+        [
+            new("conntrack4_key", (uint)sizeof(Conntrack4Key),
+            [
+                At("source", ref key4, ref key4.Source), At("destination", ref key4, ref key4.Destination),
+                At("source_port", ref key4, ref key4.SourcePort), At("destination_port", ref key4, ref key4.DestinationPort),
+                At("protocol", ref key4, ref key4.Protocol), At("direction", ref key4, ref key4.Direction), At("pad", ref key4, ref key4.Pad),
+            ]),
+            new("conntrack6_key", (uint)sizeof(Conntrack6Key),
+            [
+                At("source", ref key6, ref key6.Source), At("destination", ref key6, ref key6.Destination),
+                At("source_port", ref key6, ref key6.SourcePort), At("destination_port", ref key6, ref key6.DestinationPort),
+                At("protocol", ref key6, ref key6.Protocol), At("direction", ref key6, ref key6.Direction), At("pad", ref key6, ref key6.Pad),
+            ]),
+            new("conntrack_value", (uint)sizeof(ConntrackValue),
+            [
+                At("address", ref value, ref value.Address), At("port", ref value, ref value.Port), At("flags", ref value, ref value.Flags),
+                At("pad", ref value, ref value.Pad), At("backend", ref value, ref value.Backend), At("service", ref value, ref value.Service),
+                At("last_seen", ref value, ref value.LastSeen),
             ]),
         ];
     }
@@ -254,6 +320,7 @@ public static unsafe partial class Abi
                 At("direct4", ref config, ref config.Direct4), At("nat_port_min", ref config, ref config.NatPortMin),
                 At("nat_port_max", ref config, ref config.NatPortMax), At("source_port_min", ref config, ref config.SourcePortMin),
                 At("source_port_max", ref config, ref config.SourcePortMax),
+                At("node_port_first", ref config, ref config.NodePortFirst), At("node_port_last", ref config, ref config.NodePortLast),
             ]),
             new("agent_state", (uint)sizeof(AgentStateValue),
             [

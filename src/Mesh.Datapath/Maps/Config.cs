@@ -38,6 +38,10 @@ public struct NodeConfig
     /// <summary>Outer source ports: SourcePortMin ≤ port &lt; SourcePortMax.</summary>
     public ushort SourcePortMin;
     public ushort SourcePortMax;
+
+    /// <summary>Range of NodePorts; 0 and 0 = none.</summary>
+    public ushort NodePortFirst;
+    public ushort NodePortLast;
 }
 
 /// <summary>CONFIG_*.</summary>

@@ -18,13 +18,13 @@ public static class LbLimits
     public const int Clusters = ClusterWords * 64;
 }
 
-/// <summary>struct lb4_key, key of lb4_services.</summary>
+/// <summary>struct lb4_key, key of lb4_services. Address 0 = the port on every node of the cluster.</summary>
 public struct Lb4Key
 {
     public BigEndianUInt32 Address;
     public BigEndianUInt16 Port;
     public byte Protocol;
-    public byte Scope;
+    public byte Pad;
 
     public static Lb4Key From(L3n4Addr frontend) => new()
     {
@@ -42,7 +42,7 @@ public struct Lb6Key
     public MeshAddress Address;
     public BigEndianUInt16 Port;
     public byte Protocol;
-    public byte Scope;
+    public byte Pad;
 
     public static Lb6Key From(L3n4Addr frontend) => new()
     {
@@ -54,10 +54,24 @@ public struct Lb6Key
     public readonly L3n4Addr ToL3n4Addr() => new(Address.ToIpAddr(Family.IPv6)!.Value, Port.Host, (L4Protocol)Protocol);
 }
 
-/// <summary>struct lb_service_id, value of lb4_services and lb6_services.</summary>
-public struct LbServiceId
+/// <summary>struct lb_service_id, value of lb4_services and lb6_services: indexes into lb_services.</summary>
+public struct LbServiceId : IEquatable<LbServiceId>
 {
+    /// <summary>For clients outside the cluster, and for all when <see cref="InternalId"/> is 0.</summary>
     public uint Id;
+
+    /// <summary>For pods and hosts of the cluster.</summary>
+    public uint InternalId;
+
+    public readonly bool Equals(LbServiceId other) => Id == other.Id && InternalId == other.InternalId;
+
+    public override readonly bool Equals(object? obj) => obj is LbServiceId other && Equals(other);
+
+    public override readonly int GetHashCode() => HashCode.Combine(Id, InternalId);
+
+    public static bool operator ==(LbServiceId left, LbServiceId right) => left.Equals(right);
+
+    public static bool operator !=(LbServiceId left, LbServiceId right) => !left.Equals(right);
 }
 
 /// <summary>struct lb_service: the commit word, always stored whole by one release store.</summary>
@@ -77,8 +91,8 @@ public enum LbServiceFlags : byte
     AffinityLocal = 0x02,
     AffinityRemote = 0x04,
 
-    /// <summary>There is an entry of internal scope for clients of this cluster.</summary>
-    TwoScopes = 0x08,
+    /// <summary>New flows choose by chance: <see cref="LbServiceInfo.Algorithm"/>.</summary>
+    Random = 0x08,
 
     /// <summary><see cref="LbServiceInfo.AffinitySeconds"/> counts.</summary>
     SessionAffinity = 0x10,
@@ -90,7 +104,7 @@ public enum LbServiceFlags : byte
 /// <summary>enum lb_scope: who asks.</summary>
 public enum LbScope : byte
 {
-    /// <summary>From outside the cluster; the entry that always exists.</summary>
+    /// <summary>From outside the cluster.</summary>
     External = 0,
 
     /// <summary>Pods and hosts of the cluster.</summary>
@@ -177,6 +191,15 @@ public struct LbBlock
     private LbSegment _first;
 }
 
+[Flags]
+public enum LbBackendFlags : byte
+{
+    None = 0,
+
+    /// <summary>It runs on this node.</summary>
+    Here = 0x01,
+}
+
 /// <summary>struct lb_backend. State is stored alone to take one backend out.</summary>
 public struct LbBackend
 {
@@ -188,7 +211,7 @@ public struct LbBackend
 
     /// <summary>MESH_FAMILY_*; None = free slot.</summary>
     public byte Family;
-    public byte Flags;
+    public LbBackendFlags Flags;
 
     /// <summary>Index into nodes; 0 = unknown.</summary>
     public uint Node;
@@ -196,4 +219,91 @@ public struct LbBackend
 
     public readonly L3n4Addr? ToL3n4Addr() =>
         Address.ToIpAddr(Family) is { } address ? new L3n4Addr(address, Port.Host, (L4Protocol)Protocol) : null;
+}
+
+/// <summary>struct lb4_range_key, key of lb4_source_ranges. The value is a 1.</summary>
+public struct Lb4RangeKey
+{
+    /// <summary>Bits before the address: the id, always matched whole.</summary>
+    public const int StaticBits = 32;
+
+    public uint PrefixLength;
+
+    /// <summary><see cref="LbServiceInfo.SourceRanges"/>.</summary>
+    public uint Id;
+    public BigEndianUInt32 Address;
+
+    public static Lb4RangeKey From(uint id, IpPrefix range) => new()
+    {
+        PrefixLength = (uint)range.Length + StaticBits,
+        Id = id,
+        Address = BigEndianUInt32.FromHost((uint)range.Address.Value),
+    };
+
+    public readonly IpPrefix ToPrefix() => new(IpAddr.V4(Address.Host), (int)PrefixLength - StaticBits);
+}
+
+/// <summary>struct lb6_range_key, key of lb6_source_ranges.</summary>
+public struct Lb6RangeKey
+{
+    public uint PrefixLength;
+    public uint Id;
+    public MeshAddress Address;
+
+    public static Lb6RangeKey From(uint id, IpPrefix range) => new()
+    {
+        PrefixLength = (uint)range.Length + Lb4RangeKey.StaticBits,
+        Id = id,
+        Address = MeshAddress.From(range.Address),
+    };
+
+    public readonly IpPrefix ToPrefix() => new(Address.ToIpAddr(Family.IPv6)!.Value, (int)PrefixLength - Lb4RangeKey.StaticBits);
+}
+
+/// <summary>struct lb_node_address, key of lb_node_addresses: an address of a node of this cluster.</summary>
+public struct LbNodeAddress
+{
+    public MeshAddress Address;
+    public byte Family;
+    public byte Pad0;
+    public byte Pad1;
+    public byte Pad2;
+
+    public static LbNodeAddress From(IpAddr address) => new() { Address = MeshAddress.From(address), Family = Maps.Family.Of(address) };
+
+    public readonly IpAddr? ToIpAddr() => Address.ToIpAddr(Family);
+}
+
+/// <summary>enum lb_node_place, value of lb_node_addresses.</summary>
+public enum LbNodePlace : uint
+{
+    Here = 1,
+    Elsewhere = 2,
+}
+
+/// <summary>struct lb_affinity_key, key of lb_affinity.</summary>
+public struct LbAffinityKey
+{
+    /// <summary>The client's address; of a socket the cookie of its network namespace.</summary>
+    public MeshAddress Client;
+
+    /// <summary>Index into lb_services.</summary>
+    public uint Service;
+
+    /// <summary>None = a cookie.</summary>
+    public byte Family;
+    public byte Pad0;
+    public byte Pad1;
+    public byte Pad2;
+}
+
+/// <summary>struct lb_affinity, value of lb_affinity.</summary>
+public struct LbAffinity
+{
+    public MeshAddress Address;
+    public BigEndianUInt16 Port;
+    public ushort Pad;
+
+    /// <summary>Seconds of the monotonic clock.</summary>
+    public uint LastUsed;
 }

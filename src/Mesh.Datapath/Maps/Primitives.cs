@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using System.Globalization;
 using System.Runtime.CompilerServices;
+using System.Runtime.InteropServices;
 using Mesh.Model;
 
 namespace Mesh.Datapath.Maps;
@@ -56,6 +57,10 @@ public struct MeshAddress : IEquatable<MeshAddress>
             _ => null,
         };
     }
+
+    /// <summary>By the bytes, as the programs search them: of one family the order of the addresses.</summary>
+    public readonly int CompareTo(MeshAddress other) =>
+        MemoryMarshal.AsBytes(new ReadOnlySpan<MeshAddress>(in this)).SequenceCompareTo(MemoryMarshal.AsBytes(new ReadOnlySpan<MeshAddress>(in other)));
 
     public readonly bool Equals(MeshAddress other) => _w0 == other._w0 && _w1 == other._w1 && _w2 == other._w2 && _w3 == other._w3;
 

@@ -18,6 +18,9 @@ internal sealed class PinnedTestMaps : IDisposable
         Pins.Create();
         Make<Lb4Key, LbServiceId>("lb4_services", MapInfo.TypeHash, services);
         Make<Lb6Key, LbServiceId>("lb6_services", MapInfo.TypeHash, services);
+        Make<Lb4RangeKey, uint>("lb4_source_ranges", MapInfo.TypeLpmTrie, services, NoPrealloc);
+        Make<Lb6RangeKey, uint>("lb6_source_ranges", MapInfo.TypeLpmTrie, services, NoPrealloc);
+        Make<LbNodeAddress, LbNodePlace>("lb_node_addresses", MapInfo.TypeHash, nodes, NoPrealloc);
         MakeArray<LbService>("lb_services", services);
         MakeArray<LbBlock>("lb_arena", blocks);
         MakeArray<LbBackend>("lb_backends", backends);

@@ -119,7 +119,8 @@ public sealed class FrontendPropertyTests
         var distinct = backends.DistinctBy(backend => (backend.Cluster, backend.Host)).Select(backend => Backend(
             v6 ? $"[fd00:{backend.Cluster}::{backend.Host}]:80/{protocol}" : $"10.{backend.Cluster}.0.{backend.Host}:80/{protocol}",
             backend.Cluster, backend.Tier, backend.State));
-        return Frontend(vip, [.. distinct]) with { Affinity = affinity };
+        // Frontends of one service always say the same of a backend; these say anything, so they are of different services.
+        return Frontend(vip, [.. distinct]) with { Affinity = affinity, Service = new ServiceName("default", vip) };
     }
 
     private sealed class CrashException : Exception;

@@ -110,7 +110,7 @@ internal sealed class LbNode : IDisposable
         var grace = new GracePeriod();
         var store = new ServiceStore(maps, grace);
         var clusters = new ClusterLiveness(maps.Clusters, ownCluster: 1);
-        return (maps, grace, store, clusters, new FrontendOperations(maps, store, clusters));
+        return (maps, grace, store, clusters, new FrontendOperations(maps, store, clusters, new SourceRanges(maps, grace)));
     }
 }
 

@@ -1,6 +1,5 @@
 using System.Globalization;
 using System.Net.Sockets;
-using System.Runtime.CompilerServices;
 using Mesh.Bpf;
 using Mesh.Datapath.Maps;
 using Mesh.Model;
@@ -39,8 +38,8 @@ public sealed class PacketWorld : IDisposable
     private readonly BpfMap<IPCache6Key, IPCacheValue> _ipcache6;
     private readonly BpfMap<IPCache4PrefixKey, IPCacheValue> _prefixes4;
     private readonly BpfMap<IPCache6PrefixKey, IPCacheValue> _prefixes6;
-    private readonly BpfMap<Conntrack4, ConntrackValue> _conntrack4;
-    private readonly BpfMap<Conntrack6, ConntrackValue> _conntrack6;
+    private readonly BpfMap<Conntrack4Key, ConntrackValue> _conntrack4;
+    private readonly BpfMap<Conntrack6Key, ConntrackValue> _conntrack6;
 
     public PacketWorld()
     {
@@ -65,6 +64,8 @@ public sealed class PacketWorld : IDisposable
             UnderlayFamily = Family.IPv4,
             PodMtu = PodMtu,
             GatewayMac = MacAddress.From(Frame.Mac(GatewayMac)),
+            NodePortFirst = 30000,
+            NodePortLast = 32767,
         };
         _podObject = BpfObject.Open(Objects.Path("pod_in.bpf.o"));
         _podObject.SetConstant("config", config);
@@ -86,8 +87,8 @@ public sealed class PacketWorld : IDisposable
         _ipcache6 = _podObject.Map<IPCache6Key, IPCacheValue>("ipcache6");
         _prefixes4 = _podObject.Map<IPCache4PrefixKey, IPCacheValue>("ipcache4_prefixes");
         _prefixes6 = _podObject.Map<IPCache6PrefixKey, IPCacheValue>("ipcache6_prefixes");
-        _conntrack4 = _podObject.Map<Conntrack4, ConntrackValue>("conntrack4");
-        _conntrack6 = _podObject.Map<Conntrack6, ConntrackValue>("conntrack6");
+        _conntrack4 = _podObject.Map<Conntrack4Key, ConntrackValue>("conntrack4");
+        _conntrack6 = _podObject.Map<Conntrack6Key, ConntrackValue>("conntrack6");
         Tables = new ServiceTables(_podObject);
         foreach (var names in new[] { Names.V4, Names.V6 })
         {
@@ -260,27 +261,6 @@ public sealed class PacketWorld : IDisposable
         _tunnelObject.Dispose();
         _podObject.Dispose();
         _thread.Dispose();
-    }
-
-    /// <summary>struct conntrack4_key; only to empty the map, so its bytes need no names.</summary>
-    [InlineArray(16)]
-    private struct Conntrack4
-    {
-        private byte _first;
-    }
-
-    /// <summary>struct conntrack6_key.</summary>
-    [InlineArray(40)]
-    private struct Conntrack6
-    {
-        private byte _first;
-    }
-
-    /// <summary>struct conntrack_value.</summary>
-    [InlineArray(28)]
-    private struct ConntrackValue
-    {
-        private byte _first;
     }
 }
 

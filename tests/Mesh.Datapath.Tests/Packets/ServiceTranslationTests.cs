@@ -205,7 +205,7 @@ public sealed class ServiceTranslationTests
 
         _world.Reset();
         _world.Tables.Set(names.Virtual, 80, Frame.Sctp, new Segment(2, 0, Backend.At(names.RemotePod, 8080)));
-        _world.FromPod(sent).Dropped(DropReason.Translation);
+        _world.FromPod(sent).Dropped(DropReason.SctpPort);
     }
 
     [Theory]
