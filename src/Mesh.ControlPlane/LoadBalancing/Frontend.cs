@@ -1,3 +1,4 @@
+using Mesh.ControlPlane.LoadBalancing.Choice;
 using Mesh.Model;
 
 namespace Mesh.ControlPlane.LoadBalancing;
@@ -45,6 +46,9 @@ public sealed record Frontend(
     public ForwardingMode Forwarding { get; init; }
 
     public BackendAlgorithm Algorithm { get; init; }
+
+    /// <summary>Weights of the groups of backends; empty = every group weighs as many as it has backends.</summary>
+    public EquatableArray<Share> Shares { get; init; }
 
     /// <summary>The two kinds of clients may be given different backends.</summary>
     public bool HasTwoScopes => ExternalLocal != InternalLocal;
@@ -95,4 +99,7 @@ public readonly record struct Backend(
 {
     /// <summary>It runs on this node.</summary>
     public bool IsHere { get; init; }
+
+    /// <summary>Of the two groups that a zone preference makes of a cluster: true = this node's zone; null = not divided.</summary>
+    public bool? InZone { get; init; }
 }

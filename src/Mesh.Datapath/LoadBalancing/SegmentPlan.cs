@@ -20,7 +20,7 @@ internal sealed record SegmentPlan(LbServiceFlags Flags, LbServiceInfo Info, IRe
         var segments = new List<PlannedSegment>();
         var local = scope == LbScope.External ? row.ExternalLocal : row.InternalLocal;
         var served = local ? row.Backends.Where(backend => backend.IsHere) : row.Backends;
-        foreach (var group in served.GroupBy(backend => (backend.Tier, backend.ClusterId)).OrderBy(group => group.Key))
+        foreach (var group in served.GroupBy(backend => (backend.Tier, backend.ClusterId, backend.InZone)).OrderBy(group => group.Key))
         {
             var backends = group.OrderBy(backend => backend.Address).Select(backend => Encode(row, backend)).ToArray();
             if (group.Key.ClusterId >= LbLimits.Clusters)
@@ -28,11 +28,20 @@ internal sealed record SegmentPlan(LbServiceFlags Flags, LbServiceInfo Info, IRe
             if (backends.Length > Maglev.BackendsMax)
                 throw new DatapathException(
                     $"{backends.Length} backends in cluster {group.Key.ClusterId}: a segment's table holds at most {Maglev.BackendsMax}");
-            segments.Add(new PlannedSegment(group.Key.Tier, (ushort)group.Key.ClusterId, backends, Weight: 0));
+            segments.Add(new PlannedSegment(group.Key.Tier, (ushort)group.Key.ClusterId, backends, WeightOf(row, group.Key)));
         }
         return segments.Count <= LbLimits.SegmentsMax
             ? new SegmentPlan(FlagsOf(row, sourceRanges), InfoOf(row, local, sourceRanges), segments)
             : throw new DatapathException($"backends in {segments.Count} groups of one cluster and tier: at most {LbLimits.SegmentsMax}");
+    }
+
+    /// <summary>0 = as many as backends.</summary>
+    private static uint WeightOf(Frontend row, (byte Tier, uint ClusterId, bool? InZone) group)
+    {
+        foreach (var share in row.Shares)
+            if (share.Tier == group.Tier && share.ClusterId == group.ClusterId && share.InZone == group.InZone)
+                return share.Weight;
+        return 0;
     }
 
     private static LbServiceFlags FlagsOf(Frontend row, uint sourceRanges) => LbServiceFlags.Present

@@ -54,6 +54,16 @@ public sealed record ClusterOrder(EquatableArray<ClusterGroup> Groups)
         return new ClusterOrder(new EquatableArray<ClusterGroup>(groups));
     }
 
+    /// <summary>May the cluster be used at all?</summary>
+    public bool Covers(string cluster, bool isLocal)
+    {
+        foreach (var group in Groups)
+            foreach (var member in group.Members)
+                if (member.Cluster == Others || member.Cluster == cluster || (isLocal && member.Cluster == Local))
+                    return true;
+        return false;
+    }
+
     private static ClusterShare ParseMember(string text)
     {
         var colon = text.IndexOf(':', StringComparison.Ordinal);
