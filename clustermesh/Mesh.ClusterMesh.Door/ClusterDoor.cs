@@ -29,6 +29,7 @@ public sealed class ClusterDoor : IAsyncDisposable
     private readonly TlsMaterial _tls;
     private readonly DoorConnections _connections;
     private readonly DoorRequests _requests;
+    private readonly ConnectionBurst _burst = new(() => GC.GetTotalMemory(forceFullCollection: false), ConnectionBurst.Compact);
     private readonly CancellationTokenSource _stop = new();
     private int _disposed;
     private Task _running = Task.CompletedTask;
@@ -139,6 +140,7 @@ public sealed class ClusterDoor : IAsyncDisposable
         while (!cancellation.IsCancellationRequested)
         {
             _connections.Review();
+            _burst.Look(_connections.Count);
             if (_state is not null)
                 await _state.ReviewAsync(cancellation);
             if (_time.GetElapsedTime(nudged) > _options.Limits.ProgressInterval / 10)

@@ -17,6 +17,7 @@ internal static class FanOut
     private const string Reader = "remote";
     private const double AimRatio = 0.05;
     private const double AimKilobytes = 12;
+    private static readonly TimeSpan Settling = TimeSpan.FromSeconds(4);
     private static readonly TimeSpan Draining = TimeSpan.FromSeconds(10);
 
     private sealed record Round(long Expected, long Delivered, Sample Latency, double BytesPerWatcher, double CpuPerDelivery, double PutsPerSecond);
@@ -121,7 +122,8 @@ internal static class FanOut
         var before = ProcessFacts.Memory(pid, "VmRSS");
         var prefix = NewPrefix();
         await using var watchers = await Watchers.StartAsync(etcd, port, Reader, prefix, count, connections, count, cancellation);
-        await Task.Delay(1000, cancellation);
+        // Longer than it takes a door to tidy up after a burst of connections.
+        await Task.Delay(Settling, cancellation);
         var bytes = (double)(ProcessFacts.Memory(pid, "VmRSS") - before) / count;
         watchers.Latencies.Recording = true;
         using var writer = new SteadyWriter(etcd, prefix);

@@ -17,7 +17,7 @@ namespace Mesh.Benchmarks;
 /// </summary>
 internal static class Peers
 {
-    public static readonly string[] Sizes = ["peers", "entries", "etcds", "eventrate", "eventseconds"];
+    public static readonly string[] Sizes = ["peers", "entries", "etcds", "eventrate", "eventseconds", "ways"];
 
     private const int KeysPerWrite = 20_000;
     private const int AddressesPerPeer = 8192;
@@ -25,6 +25,7 @@ internal static class Peers
     private const double AimRatio = 1.15;
     private static readonly IdentityNumbering Numbering = IdentityNumbering.Max511;
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);
+    private static readonly TimeSpan HeartbeatInterval = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan Settling = TimeSpan.FromSeconds(4);
 
     /// <summary>Processor time for each event, idle time included, and the share of one processor while nothing happens.</summary>
@@ -62,7 +63,18 @@ internal static class Peers
             }
             var setting = new Setting(peers, entries, [.. etcds], [.. stores], settings.Of("eventrate", 325), settings.Of("eventseconds", 10));
             await FillAsync(setting, cancellation);
-            await MeasureAsync(report, setting, cancellation);
+            // Whoever reads for minutes leaves a cluster that shows no sign of life meanwhile.
+            using var measured = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+            var beating = BeatAsync(setting, measured.Token);
+            try
+            {
+                await MeasureAsync(report, setting, settings.Of("ways", 2) > 1, cancellation);
+            }
+            finally
+            {
+                await measured.CancelAsync();
+                await beating;
+            }
         }
         finally
         {
@@ -73,12 +85,15 @@ internal static class Peers
         }
     }
 
-    private static async Task MeasureAsync(Report report, Setting setting, CancellationToken cancellation)
+    private static async Task MeasureAsync(Report report, Setting setting, bool alsoDirect, CancellationToken cancellation)
     {
-        var one = await AgentAsync(setting, 1, setting.Files(1), null, cancellation);
-        var direct = await AgentAsync(setting, setting.Peers, setting.Files(setting.Peers), null, cancellation);
-        Tell(report, setting, "direct", direct.Sync);
-        Tell(report, setting, "agent, direct", one.Cost.AgentPerEvent, direct.Cost.AgentPerEvent, one.Cost.AgentIdle, direct.Cost.AgentIdle);
+        if (alsoDirect)
+        {
+            var one = await AgentAsync(setting, 1, setting.Files(1), null, cancellation);
+            var direct = await AgentAsync(setting, setting.Peers, setting.Files(setting.Peers), null, cancellation);
+            Tell(report, setting, "direct", direct.Sync);
+            Tell(report, setting, "agent, direct", one.Cost.AgentPerEvent, direct.Cost.AgentPerEvent, one.Cost.AgentIdle, direct.Cost.AgentIdle);
+        }
 
         var oneRelayed = await RelayedAsync(setting, 1, Path.Combine(setting.Etcds[0].WorkDirectory, "relay-1"), cancellation);
         var relayed = await RelayedAsync(setting, setting.Peers, Path.Combine(setting.Etcds[0].WorkDirectory, "relay-all"), cancellation);
@@ -142,7 +157,8 @@ internal static class Peers
     {
         using var node = new Node();
         var clock = Stopwatch.StartNew();
-        await using var agent = AgentProcess.Start(node, files, Numbering, ipcacheMax: Math.Max(DatapathOptions.IPCacheMapMaxDefault, (uint)(setting.Total * 5L / 4)));
+        await using var agent = AgentProcess.Start(node, files, Numbering,
+            ipcacheMax: Math.Max(DatapathOptions.IPCacheMapMaxDefault, (uint)(setting.Total * 5L / 4)));
         await SyncedAsync(setting, agent, peers, cancellation);
         var (time, rss, cpu) = (clock.Elapsed, agent.Memory("VmRSS"), agent.Cpu);
         await Task.Delay(Settling, cancellation);
@@ -205,6 +221,21 @@ internal static class Peers
         int EntryOf(int number) => number / peers % setting.Entries;
         // Each event changes something, also when entries come round again.
         int IdentityOf(int number) => setting.Identity + (number / peers / setting.Entries);
+    }
+
+    /// <summary>The heartbeats of the mocked clusters, as often as an API server writes them. Ends by cancellation.</summary>
+    private static async Task BeatAsync(Setting setting, CancellationToken cancellation)
+    {
+        using var timer = new PeriodicTimer(HeartbeatInterval);
+        try
+        {
+            while (await timer.WaitForNextTickAsync(cancellation))
+                await Task.WhenAll(setting.Stores.Select(store => store.WriteAsync([.. MockCluster.Heartbeat()], cancellation)));
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // The normal end.
+        }
     }
 
     private static async Task FillAsync(Setting setting, CancellationToken cancellation)

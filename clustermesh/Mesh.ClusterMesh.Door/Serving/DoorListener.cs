@@ -31,7 +31,9 @@ internal sealed class DoorListener : IAsyncDisposable
         IPEndPoint address, TlsMaterial tls, DoorConnections connections, DoorRequests requests, DoorLimits limits, CancellationToken cancellation)
     {
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
+        // A change goes out on the thread that has written it: handing it to another costs more than sending it.
+        builder.WebHost.UseKestrelCore().UseSockets(sockets => sockets.UnsafePreferInlineScheduling = true)
+            .UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
         {
             kestrel.AddServerHeader = false;
             Limit(kestrel.Limits, limits);

@@ -55,7 +55,8 @@ internal sealed class AgentProcess : IAsyncDisposable
         return new AgentProcess(node, Command.Start("mesh-agent", Log(node),
             "--cluster-name", "tokyo", "--cluster-id", "1", "--node-name", "tokyo-1", "--source", $"manifests:{Manifests(node)}",
             "--max-connected-clusters", numbering.MaxConnectedClusters.ToString(CultureInfo.InvariantCulture),
-            "--bpf-ipcache-map-max", ipcacheMax.ToString(CultureInfo.InvariantCulture), "--clustermesh-config", config, "--bpf-root", node.BpfRoot, "--socket-path", Path.Combine(node.Directory, "agent.sock"),
+            "--bpf-ipcache-map-max", ipcacheMax.ToString(CultureInfo.InvariantCulture),
+            "--clustermesh-config", config, "--bpf-root", node.BpfRoot, "--socket-path", Path.Combine(node.Directory, "agent.sock"),
             "--state-dir", Directory.CreateDirectory(Path.Combine(node.Directory, "state")).FullName));
     }
 
