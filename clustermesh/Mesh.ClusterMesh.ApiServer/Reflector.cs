@@ -34,6 +34,29 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
     /// <summary>Objects that stay at home though they should not: object → what to mend.</summary>
     public IReadOnlyDictionary<string, string> Problems => _problems;
 
+    /// <summary>Kinds of which the source could not read everything.</summary>
+    private IReadOnlySet<ObjectKind> _incomplete = new HashSet<ObjectKind>();
+
+    /// <summary>All there is of the resource has been told: what else is in the store is a leftover.</summary>
+    public bool IsComplete(RemoteResource resource) => IsWhole(resource) && !_incomplete.Contains(KindOf(resource));
+
+    /// <summary>What the records of the resource are made of has been told. As long as it has not, they would be poorer than those that are
+    /// in the store: none of them may be written.</summary>
+    public bool IsWhole(RemoteResource resource) => !_incomplete.Overlaps(resource switch
+    {
+        RemoteResource.Nodes => [],
+        RemoteResource.Services => [ObjectKind.EndpointSlice, ObjectKind.Namespace],
+        _ => new[] { ObjectKind.Namespace },
+    });
+
+    private static ObjectKind KindOf(RemoteResource resource) => resource switch
+    {
+        RemoteResource.Nodes => ObjectKind.CiliumNode,
+        RemoteResource.Services => ObjectKind.Service,
+        RemoteResource.Identities => ObjectKind.CiliumIdentity,
+        _ => ObjectKind.CiliumEndpoint,
+    };
+
     /// <summary>Takes a batch over. Changed keys wait in the publications.</summary>
     /// <returns>True when the batch says that everything present has been told.</returns>
     public bool Apply(IReadOnlyList<ObjectEvent> batch)
@@ -43,7 +66,10 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
         foreach (var change in batch)
         {
             if (change.Type == ObjectEventType.Synced)
+            {
                 synced = true;
+                _incomplete = change.Incomplete ?? new HashSet<ObjectKind>();
+            }
             else
                 Note(change.Object!, present: change.Type == ObjectEventType.Upsert, touched);
         }

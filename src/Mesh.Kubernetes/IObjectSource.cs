@@ -21,11 +21,20 @@ public enum ObjectEventType
     Upsert,
     Delete,
 
-    /// <summary>Everything that exists has been said; Object is null. Said once per watch.</summary>
+    /// <summary>Everything that exists has been said; Object is null. Said once per watch, and again whenever
+    /// <see cref="ObjectEvent.Incomplete"/> is another.</summary>
     Synced,
 }
 
-public readonly record struct ObjectEvent(ObjectEventType Type, KubernetesObject? Object);
+public readonly record struct ObjectEvent(ObjectEventType Type, KubernetesObject? Object)
+{
+    /// <summary>With Synced: kinds of which something is there that was never readable since the start. Of these not everything has been
+    /// said, and nothing may be concluded from what is missing. Null for none.</summary>
+    public IReadOnlySet<ObjectKind>? Incomplete { get; init; }
+
+    /// <summary>With Synced: all there is of these kinds has been said.</summary>
+    public bool IsComplete(params IEnumerable<ObjectKind> kinds) => Incomplete is null || !Incomplete.Overlaps(kinds);
+}
 
 /// <param name="Where">File (with document number) or object.</param>
 /// <param name="Message">What is wrong and how to mend it, one line.</param>

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Net;
 using System.Text;
 using Mesh.KVStore;
@@ -74,6 +75,27 @@ public class PublishingTests
         await Deadline.Until(async () => Same(before, await store.DumpAsync()), "the keys to be as before");
     }
 
+    /// <summary>Far from the next one that is due: readers give up after two minutes without.</summary>
+    [Fact]
+    public async Task A_heartbeat_that_is_lost_is_followed_by_the_next_at_once()
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var store = etcd.NewStore();
+        await using var tokyo = new TestCluster();
+        tokyo.Write("node.yaml", Node);
+        await tokyo.StartAsync(tokyo.Options() with { GivenEtcd = etcd.Options, HeartbeatInterval = TimeSpan.FromMinutes(10) });
+        var first = await store.TextAsync("cilium/.heartbeat");
+        await Deadline.Until(() => DateTimeOffset.UtcNow - DateTimeOffset.Parse(first!, CultureInfo.InvariantCulture) > TimeSpan.FromSeconds(1), "a later time");
+        await store.WriteAsync([new("cilium/.heartbeat", null)], Cancellation);
+        await Deadline.Until(async () => await store.TextAsync("cilium/.heartbeat") is not null, "the next one");
+        // Its time is its own: readers judge our clock by it.
+        Assert.NotEqual(first, await store.TextAsync("cilium/.heartbeat"));
+
+        await etcd.WipeAsync();
+        await Deadline.Until(async () => await store.TextAsync(NodeKey) is not null, "the data");
+        await Deadline.Until(async () => await store.TextAsync("cilium/.heartbeat") is not null, "a heartbeat beside them");
+    }
+
     [Fact]
     public async Task The_heartbeat_goes_on_and_every_key_but_the_mark_is_on_a_lease()
     {
@@ -138,6 +160,41 @@ public class PublishingTests
         Assert.Equal((HttpStatusCode.OK, "Ready"), await tokyo.PageAsync("/readyz"));
         Assert.Null(await store.TextAsync(NodeKey));
         Assert.Equal(4, (await store.DumpAsync("cilium/synced/tokyo/")).Count);
+    }
+
+    /// <summary>There is no last good version to fall back on, and yet what was published stays: absence in a file that nobody can read
+    /// proves nothing.</summary>
+    [Theory]
+    [InlineData("kind: \"Service", "services.yaml document 1")]
+    [InlineData("apiVersion: v1\nkind: Service\nmetadata: {name: cart}\nspec: {ports: [{port: 0}]}", "Service default/cart")]
+    public async Task What_a_file_published_stays_when_it_cannot_be_read_at_the_next_start(string broken, string named)
+    {
+        await using var etcd = await EtcdServer.StartAsync();
+        await using var store = etcd.NewStore();
+        await using var tokyo = new TestCluster();
+        tokyo.Write("node.yaml", Node);
+        tokyo.Write("services.yaml", Yaml.Service("cart") + Yaml.Slice("cart", "10.1.0.1"));
+        await tokyo.StartOverAsync(etcd);
+        var before = await store.DumpAsync("cilium/state/");
+        await tokyo.StopAsync();
+
+        tokyo.Write("services.yaml", broken);
+        var starting = tokyo.StartOverAsync(etcd);
+        await Deadline.Until(async () => (await tokyo.PageAsync("/problems")).Text.Contains(named, StringComparison.Ordinal), "the problem");
+        Assert.Contains("nothing that it may define is withdrawn or pruned until it is mended or removed", (await tokyo.PageAsync("/problems")).Text,
+            StringComparison.Ordinal);
+        await Deadline.Until(() => tokyo.Server.IsWriter, "it writes all the same");
+        // What it can tell, it tells.
+        tokyo.Write("node.yaml", Node.Replace("192.0.2.1", "192.0.2.12", StringComparison.Ordinal));
+        await Deadline.Until(async () => (await store.TextAsync(NodeKey))!.Contains("192.0.2.12", StringComparison.Ordinal), "the node");
+        Assert.Equal((HttpStatusCode.InternalServerError, "NotReady"), await tokyo.PageAsync("/readyz"));
+        Assert.Equal(before.Keys, (await store.DumpAsync("cilium/state/")).Keys);
+
+        // The control: removed, it says that the service is gone.
+        File.Delete(Path.Combine(tokyo.Manifests, "services.yaml"));
+        await starting;
+        await Deadline.Until(async () => (await store.DumpAsync("cilium/state/services/")).Count == 0, "the service to go");
+        Assert.Equal((HttpStatusCode.OK, "Ready"), await tokyo.PageAsync("/readyz"));
     }
 
     [Fact]

@@ -112,6 +112,11 @@ public sealed class ProcessTests : IAsyncLifetime
             + "service-exports=unsupported\n   └  synchronization status: nodes=true, endpoints=true, identities=true, services=true\n",
             verbose, StringComparison.Ordinal);
         Assert.Contains("\"name\": \"falcon\"", (await RunAsync("kvstoremesh-dbg", "status", "-H", _api, "-o", "json")).Output, StringComparison.Ordinal);
+        Assert.Contains("\n  name: falcon\n", (await RunAsync("kvstoremesh-dbg", "status", "-H", _api, "-o", "yaml")).Output, StringComparison.Ordinal);
+        Assert.Equal("falcon=true osprey=\n", (await RunAsync("kvstoremesh-dbg", "status", "-H", _api,
+            "-o", "jsonpath={[0].name}={[0].ready} {[1].name}={[1].ready}")).Output);
+        Assert.Equal((1, "clustermesh-apiserver: -o 'jsonpath={[0': at character 4: ']' is missing\n"),
+            await RunAsync("kvstoremesh-dbg", "status", "-H", _api, "-o", "jsonpath={[0") is var wrong ? (wrong.Exit, wrong.Error) : default);
         Assert.Equal("NotReady", await GetAsync(http, $"http://{_health}/readyz"));
         var metrics = await GetAsync(http, $"http://{_health}/metrics");
         Assert.Contains("cilium_kvstoremesh_remote_clusters{source_cluster=\"tokyo\"} 2\n", metrics, StringComparison.Ordinal);

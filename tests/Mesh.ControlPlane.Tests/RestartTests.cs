@@ -1,6 +1,8 @@
 using Mesh.ClusterMesh.Remote;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.ControlPlane.Restored;
+using Mesh.ControlPlane.Sources;
+using Mesh.Kubernetes.Objects;
 using Mesh.Model;
 using Xunit;
 
@@ -35,6 +37,29 @@ public class RestartTests
         world.Apply(Given.Service("rebel-base", "10.96.0.10"), Given.Slice("rebel-base", "a", "http:8080/TCP", "10.2.0.5"));
         world.Remote.PeersListed(peers);
         return world;
+    }
+
+    /// <summary>A slice that cannot be read is no service without backends: the kernel keeps its services until it can.</summary>
+    [Fact]
+    public async Task Services_wait_for_a_slice_that_cannot_be_read_and_the_rest_goes_on()
+    {
+        var world = new World();
+        using var stop = new CancellationTokenSource();
+        var running = world.Local.RunAsync(stop.Token);
+        world.Source.Say(Given.Service("rebel-base", "10.96.0.10"));
+        world.Source.SaySynced(ObjectKind.EndpointSlice);
+        await world.Local.Synced;
+        Assert.Equal("", world.Frontends);
+        Assert.Contains(LocalSource.Name, world.State.Frontends.PendingInitializers);
+        Assert.DoesNotContain(LocalSource.Name, world.State.Nodes.PendingInitializers);
+
+        world.Source.Say(Given.Slice("rebel-base", "a", "http:8080/TCP", "10.2.0.5"));
+        world.Source.SaySynced();
+        while (world.State.Frontends.PendingInitializers.Contains(LocalSource.Name) && !running.IsCompleted)
+            await Task.Yield();
+        Assert.Equal("10.96.0.10:80/TCP default/rebel-base:http => 10.2.0.5:8080@2", world.Frontends);
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => running);
     }
 
     [Fact]

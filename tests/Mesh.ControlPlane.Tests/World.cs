@@ -149,7 +149,9 @@ internal sealed class ScriptedSource : IObjectSource
     public void Say(params KubernetesObject[] objects) =>
         _batches.Writer.TryWrite([.. objects.Select(subject => new ObjectEvent(ObjectEventType.Upsert, subject))]);
 
-    public void SaySynced() => _batches.Writer.TryWrite([new ObjectEvent(ObjectEventType.Synced, null)]);
+    /// <summary>Says it once more, with kinds that could not all be read.</summary>
+    public void SaySynced(params ObjectKind[] incomplete) => _batches.Writer.TryWrite(
+        [new ObjectEvent(ObjectEventType.Synced, null) { Incomplete = incomplete.Length == 0 ? null : incomplete.ToHashSet() }]);
 
     public IAsyncEnumerable<IReadOnlyList<ObjectEvent>> WatchAsync(IReadOnlySet<ObjectKind> kinds, CancellationToken cancellation) =>
         _batches.Reader.ReadAllAsync(cancellation);

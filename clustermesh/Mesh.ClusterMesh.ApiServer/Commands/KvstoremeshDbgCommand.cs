@@ -10,12 +10,13 @@ namespace Mesh.ClusterMesh.ApiServer.Commands;
 internal static class KvstoremeshDbgCommand
 {
     public const string Word = "kvstoremesh-dbg";
+    private const string PathWord = "jsonpath=";
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
 
     public static Command Build(TextWriter output, TextWriter error, TimeProvider time)
     {
         var host = new Option<string>("--host", "-H") { Description = "Where the relay serves its API.", DefaultValueFactory = _ => "localhost:9889" };
-        var format = new Option<string>("--output", "-o") { Description = "json; without, text for people.", DefaultValueFactory = _ => "" };
+        var format = new Option<string>("--output", "-o") { Description = "json, yaml or jsonpath='{…}'; without, text for people.", DefaultValueFactory = _ => "" };
         var verbose = new Option<bool>("--verbose") { Description = "Tell of ready clusters all there is, too." };
         var status = new Command("status", "Print the state of each remote cluster.") { host, format, verbose };
         status.SetAction(async (parsed, cancellation) =>
@@ -26,9 +27,17 @@ internal static class KvstoremeshDbgCommand
     private static async Task<int> StatusAsync(
         string host, string format, bool verbose, TextWriter output, TextWriter error, TimeProvider time, CancellationToken cancellation)
     {
-        if (format is not ("" or "json"))
+        JsonPath? path = null;
+        try
         {
-            await error.WriteLineAsync($"clustermesh-apiserver: -o '{format}': must be json");
+            if (format.StartsWith(PathWord, StringComparison.Ordinal))
+                path = JsonPath.Parse(format[PathWord.Length..]);
+            else if (format is not ("" or "json" or "yaml"))
+                throw new FormatException("must be json, yaml or jsonpath='{…}'");
+        }
+        catch (FormatException e)
+        {
+            await error.WriteLineAsync($"clustermesh-apiserver: -o '{format}': {e.Message}");
             return 1;
         }
         IReadOnlyList<RemoteCluster> clusters;
@@ -45,6 +54,10 @@ internal static class KvstoremeshDbgCommand
         }
         if (format == "json")
             await output.WriteLineAsync(JsonSerializer.Serialize(clusters, AgentApiJson.Indented.IReadOnlyListRemoteCluster));
+        else if (format == "yaml")
+            await output.WriteAsync(Yaml.Of(JsonSerializer.SerializeToElement(clusters, AgentApiJson.Wire.IReadOnlyListRemoteCluster)));
+        else if (path is not null)
+            await output.WriteLineAsync(path.Of(JsonSerializer.SerializeToElement(clusters, AgentApiJson.Wire.IReadOnlyListRemoteCluster)));
         else
             await output.WriteAsync(Text(clusters, verbose, time.GetUtcNow()));
         return 0;

@@ -1,3 +1,4 @@
+using System.Threading.Channels;
 using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 
@@ -5,10 +6,13 @@ namespace Mesh.ClusterMesh.ApiServer.Writing;
 
 /// <summary>
 /// What a cluster says of itself before and beside its data: cluster-config, which peers read first of all, the mark for consumers of
-/// 1.14 to 1.16, and the heartbeat. The first two are kept like data: put right at once when somebody edits or deletes them.
+/// 1.14 to 1.16, and the heartbeat. The first two are kept like data: put right at once when somebody edits or deletes them. A heartbeat
+/// that is lost, be it alone or with the whole etcd, is followed by the next one at once, whose time is that of its writing.
 /// </summary>
 internal sealed class Announcements : IAsyncDisposable
 {
+    private static readonly TimeSpan AgainAfter = TimeSpan.FromMilliseconds(100);
+
     private readonly IKVStore _store;
     private readonly LeasePool _leases;
     private readonly TimeSpan _interval;
@@ -17,7 +21,9 @@ internal sealed class Announcements : IAsyncDisposable
     private readonly SyncStore _config;
     private readonly SyncStore _mark;
     private readonly CancellationTokenSource _stop = new();
+    private readonly Channel<bool> _lost = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly Task _beating;
+    private readonly Task _guarding;
 
     private Announcements(IKVStore store, LeasePool leases, ApiServerOptions options, TimeProvider time, Action<string> log)
     {
@@ -33,6 +39,7 @@ internal sealed class Announcements : IAsyncDisposable
         _mark = SyncStore.Start(store, new SyncStoreOptions { Prefix = Keys.HasClusterConfig }, time);
         _mark.Set(Keys.HasClusterConfig, "true"u8.ToArray());
         _beating = Task.Run(BeatAsync);
+        _guarding = Task.Run(GuardAsync);
     }
 
     /// <summary>Returns when peers can read the config: only then may data follow.</summary>
@@ -58,6 +65,7 @@ internal sealed class Announcements : IAsyncDisposable
     {
         await _stop.CancelAsync();
         await _beating;
+        await _guarding;
         await _config.DisposeAsync();
         await _mark.DisposeAsync();
         _stop.Dispose();
@@ -106,7 +114,49 @@ internal sealed class Announcements : IAsyncDisposable
                 failing = true;
                 pause = TimeSpan.FromSeconds(1);
             }
-            await Task.Delay(pause, _time, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await WaitAsync(pause);
+        }
+    }
+
+    private async Task WaitAsync(TimeSpan pause)
+    {
+        using var enough = CancellationTokenSource.CreateLinkedTokenSource(_stop.Token);
+        var lost = _lost.Reader.ReadAsync(enough.Token).AsTask();
+        await Task.WhenAny(Task.Delay(pause, _time, enough.Token), lost);
+        await enough.CancelAsync();
+        await ((Task)lost).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        // Whoever deletes it all the time does not make us write all the time.
+        if (lost.IsCompletedSuccessfully)
+            await Task.Delay(AgainAfter, _time, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    /// <summary>Notices that our heartbeat is gone.</summary>
+    private async Task GuardAsync()
+    {
+        while (!_stop.IsCancellationRequested)
+        {
+            try
+            {
+                var there = false;
+                await foreach (var batch in _store.ListWatchAsync(Keys.Heartbeat, _stop.Token))
+                {
+                    if (batch.Kind == WatchBatchKind.ListStart)
+                        there = false;
+                    else if (batch.Kind != WatchBatchKind.ListEnd && batch.Events.Any(item => item.Key == Keys.Heartbeat))
+                        there = batch.Kind == WatchBatchKind.Put;
+                    if (!there && batch.Kind is (WatchBatchKind.ListEnd or WatchBatchKind.Delete))
+                        _lost.Writer.TryWrite(true);
+                }
+            }
+            catch (OperationCanceledException) when (_stop.IsCancellationRequested)
+            {
+                return;
+            }
+            catch (KVStoreException)
+            {
+                // The next beat fails for the same reason and says it.
+                await Task.Delay(TimeSpan.FromSeconds(1), _time, _stop.Token).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            }
         }
     }
 }

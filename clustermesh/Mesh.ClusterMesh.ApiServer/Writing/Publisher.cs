@@ -81,12 +81,13 @@ internal sealed class Publisher
         {
             lock (_gate)
             {
+                var wholeBefore = _reflector.All.Select(publication => publication.Resource).Where(_reflector.IsWhole).ToHashSet();
                 if (_reflector.Apply(batch))
                     _complete.TrySetResult();
                 foreach (var publication in _reflector.All)
                 {
                     var changes = publication.TakeChanges();
-                    _term?.Hand(publication.Resource, changes, _complete.Task.IsCompleted);
+                    Hand(publication, wholeBefore.Contains(publication.Resource) ? changes : publication.Wanted);
                 }
                 LogProblems(problems);
             }
@@ -186,8 +187,15 @@ internal sealed class Publisher
         {
             _term = term;
             foreach (var publication in _reflector.All)
-                term?.Hand(publication.Resource, publication.Wanted, _complete.Task.IsCompleted);
+                Hand(publication, publication.Wanted);
         }
+    }
+
+    /// <summary>What cannot be complete is not called so: nothing of it is pruned, and no canary speaks for it.</summary>
+    private void Hand(Publication publication, IEnumerable<KeyValuePair<string, byte[]?>> changes)
+    {
+        if (_reflector.IsWhole(publication.Resource))
+            _term?.Hand(publication.Resource, changes, _complete.Task.IsCompleted && _reflector.IsComplete(publication.Resource));
     }
 
     private async Task<bool> IsPublishedByOtherAsync(IKVStore store, CancellationToken cancellation)

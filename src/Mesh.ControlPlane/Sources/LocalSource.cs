@@ -19,7 +19,10 @@ public sealed class LocalSource
     private static readonly HashSet<ObjectKind> Kinds =
         [ObjectKind.Service, ObjectKind.EndpointSlice, ObjectKind.CiliumNode, ObjectKind.CiliumIdentity, ObjectKind.CiliumEndpoint];
 
+    private static readonly ObjectKind[] ServiceKinds = [ObjectKind.Service, ObjectKind.EndpointSlice];
+
     private readonly IObjectSource _source;
+    private List<ObjectEvent>? _heldServices = [];
     private readonly DesiredState _state;
     private readonly NodesWriter _nodes;
     private readonly IdentitiesWriter _identities;
@@ -51,37 +54,51 @@ public sealed class LocalSource
         List<ObjectEvent>? held = [];
         await foreach (var batch in _source.WatchAsync(Kinds, cancellation))
         {
-            if (held is null)
+            var synced = batch.LastOrDefault(change => change.Type == ObjectEventType.Synced);
+            var told = synced.Type == ObjectEventType.Synced;
+            if (held is not null && !told)
             {
-                Apply(batch);
+                held.AddRange(batch);
                 continue;
             }
-            held.AddRange(batch);
-            if (!batch.Any(change => change.Type == ObjectEventType.Synced))
-                continue;
-            Apply(held);
+            IReadOnlyList<ObjectEvent> objects = [.. held ?? [], .. batch.Where(change => change.Type != ObjectEventType.Synced)];
             held = null;
-            SayWeAreDone();
+            Apply(objects, told && synced.IsComplete(ServiceKinds));
+            if (told)
+                SayWhatIsDone(synced);
         }
     }
 
-    /// <summary>Addresses before services: a backend must be reachable by the time it is chosen.</summary>
-    private void Apply(IReadOnlyList<ObjectEvent> batch)
+    /// <summary>Addresses before services: a backend must be reachable by the time it is chosen. Services wait until all their slices are
+    /// known: without, they would lose backends that they have in the kernel.</summary>
+    private void Apply(IReadOnlyList<ObjectEvent> batch, bool servicesKnown)
     {
         _identities.ApplyLocal(batch);
         var moved = _nodes.ApplyLocal(batch);
         _endpoints.ApplyLocal(batch);
         if (moved)
             _endpoints.LocalNodeChanged();
-        _loadBalancing.ApplyLocal(batch);
+        if (_heldServices is null)
+            _loadBalancing.ApplyLocal(batch);
+        else
+            _heldServices.AddRange(batch.Where(change => ServiceKinds.Contains(change.Object!.Kind)));
+        if (!servicesKnown || _heldServices is null)
+            return;
+        _loadBalancing.ApplyLocal(_heldServices);
+        _heldServices = null;
     }
 
-    private void SayWeAreDone()
+    /// <summary>A table of which something was never readable goes on waiting for us: nothing of it is pruned.</summary>
+    private void SayWhatIsDone(ObjectEvent synced)
     {
-        _state.Frontends.InitializerDone(Name);
-        _state.IPCache.InitializerDone(Name);
-        _state.Nodes.InitializerDone(Name);
-        _state.Endpoints.InitializerDone(Name);
+        if (synced.IsComplete(ServiceKinds))
+            _state.Frontends.InitializerDone(Name);
+        if (synced.IsComplete(ObjectKind.CiliumNode, ObjectKind.CiliumEndpoint, ObjectKind.CiliumIdentity))
+            _state.IPCache.InitializerDone(Name);
+        if (synced.IsComplete(ObjectKind.CiliumNode))
+            _state.Nodes.InitializerDone(Name);
+        if (synced.IsComplete(ObjectKind.CiliumEndpoint))
+            _state.Endpoints.InitializerDone(Name);
         _synced.TrySetResult();
     }
 }

@@ -7,7 +7,8 @@ namespace Mesh.Kubernetes;
 /// A directory of ordinary Kubernetes manifests as the source of a cluster's objects: *.yaml, *.yml and *.json, at any depth, many
 /// documents to a file. A file is read when its writer closes it or moves it into place. Whatever cannot be understood changes
 /// nothing: the last good version stays, and <see cref="Problems"/> names file, document, line and mend until it is put right.
-/// A directory that is missing, at start or later, is a problem and not an empty cluster: nothing is withdrawn, Synced waits.
+/// A directory that is missing, at start or later, is a problem and not an empty cluster: nothing is withdrawn, Synced waits. What was
+/// there from the start and was never readable makes its kinds incomplete (<see cref="ObjectEvent.Incomplete"/>) until it is mended or removed.
 /// </summary>
 public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
 {
@@ -35,6 +36,7 @@ public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _following;
     private string? _rootProblem;
+    private bool _started;
     private volatile IReadOnlyList<SourceProblem> _problems = [];
 
     /// <param name="directory">Need not exist yet.</param>
@@ -154,7 +156,8 @@ public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
         finally
         {
             UpdateProblems();
-            _feed.Publish(events, complete: _rootProblem is null);
+            _started |= _rootProblem is null;
+            _feed.Publish(events, complete: _rootProblem is null, _files.Values.SelectMany(file => file.Incomplete).ToHashSet());
         }
     }
 
@@ -210,7 +213,7 @@ public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
         {
             if (!File.Exists(path))
                 return;
-            _files[path] = file = new ManifestFile(path, Path.GetRelativePath(_root, path));
+            _files[path] = file = new ManifestFile(path, Path.GetRelativePath(_root, path), fromStart: !_started);
         }
         var before = file.Objects;
         if (!TryRead(file))

@@ -106,13 +106,13 @@ internal sealed class ManifestDocument
         catch (JsonException e)
         {
             var line = _json.LineAt(OffsetOf(element) + OffsetIn(raw, e) - 1);
-            Fault(line, subject, $"{item}{Named(kind, subject)}: {WrongType(e)}");
+            Fault(line, subject, $"{item}{Named(kind, subject)}: {WrongType(e)}", kind);
             return;
         }
         decoded = Placed(decoded);
         if (ObjectRules.Check(decoded) is { } fault)
         {
-            Fault(_json.LineAt(OffsetOf(element)), subject, $"{item}{Named(kind, subject)}: {fault}");
+            Fault(_json.LineAt(OffsetOf(element)), subject, $"{item}{Named(kind, subject)}: {fault}", kind);
             return;
         }
         var digest = SHA256.HashData(raw);
@@ -217,7 +217,8 @@ internal sealed class ManifestDocument
     /// <summary>The parser's reason without its trailing position, which we give in lines of our own.</summary>
     private static string Reason(JsonException e) => e.Message.Split(". LineNumber:", 2)[0].Split(". Path:", 2)[0].TrimEnd('.');
 
-    private void Fault(int line, ObjectKey? subject, string message) => _faults.Add(new ManifestFault(line, subject, message));
+    private void Fault(int line, ObjectKey? subject, string message, ObjectKind? kind = null) =>
+        _faults.Add(new ManifestFault(line, subject, message) { Kind = kind });
 }
 
 /// <param name="Digest">Of the JSON it was decoded from: equal digests are equal objects.</param>
@@ -227,4 +228,8 @@ internal sealed record ManifestObject(KubernetesObject Object, UInt128 Digest, i
 /// <param name="Line">1-based, counted from the document's first line.</param>
 /// <param name="Subject">The object that is broken; null when the document does not say.</param>
 /// <param name="Message">Fault and mend; goes on after "document N, line M: ".</param>
-internal sealed record ManifestFault(int Line, ObjectKey? Subject, string Message);
+internal sealed record ManifestFault(int Line, ObjectKey? Subject, string Message)
+{
+    /// <summary>What kind of object is broken; null when the document does not say.</summary>
+    public ObjectKind? Kind { get; init; }
+}

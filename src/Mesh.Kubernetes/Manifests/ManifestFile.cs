@@ -8,13 +8,18 @@ namespace Mesh.Kubernetes.Manifests;
 /// <summary>
 /// One manifest file: the objects that hold because of it, and its problems. The invariant: an object once taken over leaves only
 /// when the file, readable from end to end, no longer defines it. While any document of the file cannot be attributed to an
-/// object, everything the file ever defined stays; a broken object with a name keeps its previous version.
+/// object, everything the file ever defined stays; a broken object with a name keeps its previous version. A file that was there
+/// before us may define what others have long taken over: until it was read without a fault, what it lacks means nothing.
 /// </summary>
-internal sealed class ManifestFile(string path, string shownAs)
+internal sealed class ManifestFile(string path, string shownAs, bool fromStart)
 {
     private static readonly UTF8Encoding StrictUtf8 = new(encoderShouldEmitUTF8Identifier: false, throwOnInvalidBytes: true);
 
+    private static readonly IReadOnlySet<ObjectKind> Any = new HashSet<ObjectKind>(Enum.GetValues<ObjectKind>());
+    private static readonly IReadOnlySet<ObjectKind> None = new HashSet<ObjectKind>();
+
     private Dictionary<UInt128, ManifestDocument> _decoded = [];
+    private bool _inDoubt = fromStart;
 
     public string Path { get; } = path;
 
@@ -29,14 +34,22 @@ internal sealed class ManifestFile(string path, string shownAs)
     /// <summary>Where and what, without the time.</summary>
     public IReadOnlyList<(string Where, string Message)> Problems { get; private set; } = [];
 
+    /// <summary>Kinds of which it defines, or may define, something that was never readable.</summary>
+    public IReadOnlySet<ObjectKind> Incomplete { get; private set; } = None;
+
     /// <summary>The file is there and cannot be read: nothing of it changes.</summary>
-    public void Unreadable(string reason) => Problems = [(ShownAs, $"{reason}; its {Objects.Count} objects stay as they were")];
+    public void Unreadable(string reason)
+    {
+        Incomplete = _inDoubt ? Any : None;
+        Problems = [(ShownAs, _inDoubt ? $"{reason}, and never could be: {Doubt}" : $"{reason}; its {Objects.Count} objects stay as they were")];
+    }
 
     /// <summary>The file is gone, and so are its objects.</summary>
     public void Clear()
     {
         Objects = new Dictionary<ObjectKey, ManifestObject>();
         Problems = [];
+        Incomplete = None;
     }
 
     /// <summary>Takes the content over. Documents whose text did not change are not decoded again.</summary>
@@ -67,7 +80,7 @@ internal sealed class ManifestFile(string path, string shownAs)
             foreach (var fault in document.Faults)
             {
                 broken.Add(fault);
-                problems.Add((Place(number, firstLine, fault.Line), fault.Message + Consequence(fault, previous)));
+                problems.Add((Place(number, firstLine, fault.Line), fault.Message + Consequence(fault, previous, _inDoubt)));
             }
         }
         _decoded = decoded;
@@ -78,6 +91,9 @@ internal sealed class ManifestFile(string path, string shownAs)
         }
         Objects = objects;
         Problems = problems;
+        _inDoubt &= broken.Count > 0;
+        Incomplete = !_inDoubt ? None : broken.Where(fault => fault.Subject is not { } subject || !previous.ContainsKey(subject))
+            .SelectMany(fault => fault.Kind is { } kind ? (IEnumerable<ObjectKind>)[kind] : Any).ToHashSet();
     }
 
     private IEnumerable<(int Number, int FirstLine, ManifestDocument Document)> Documents(
@@ -134,11 +150,15 @@ internal sealed class ManifestFile(string path, string shownAs)
 
     private string Place(int number, int firstLine, int line) => $"{ShownAs} document {number}, line {firstLine + line - 1}";
 
-    private static string Consequence(ManifestFault fault, IReadOnlyDictionary<ObjectKey, ManifestObject> previous)
+    private const string Doubt = "nothing that it may define is withdrawn or pruned until it is mended or removed";
+
+    private static string Consequence(ManifestFault fault, IReadOnlyDictionary<ObjectKey, ManifestObject> previous, bool inDoubt)
     {
-        if (fault.Subject is { } subject)
-            return previous.ContainsKey(subject) ? "; its previous version stays" : "";
-        return previous.Count > 0 ? "; what the file defined before stays" : "";
+        if (fault.Subject is { } subject && previous.ContainsKey(subject))
+            return "; its previous version stays";
+        if (inDoubt)
+            return $"; {Doubt}";
+        return fault.Subject is null && previous.Count > 0 ? "; what the file defined before stays" : "";
     }
 }
 

@@ -13,10 +13,14 @@ internal sealed class ObjectFeed
     private readonly Dictionary<ObjectKey, KubernetesObject> _present = [];
     private Step _last = new([]);
     private bool _synced;
+    private IReadOnlySet<ObjectKind> _incomplete = new HashSet<ObjectKind>();
+
+    private ObjectEvent Synced => new(ObjectEventType.Synced, null) { Incomplete = _incomplete.Count == 0 ? null : _incomplete };
 
     /// <summary>Publishes changes, perhaps none.</summary>
     /// <param name="complete">Everything has been looked at: the first time this is so, Synced follows.</param>
-    public void Publish(List<ObjectEvent> events, bool complete)
+    /// <param name="incomplete">Kinds of which something could not be read; when they are others than before, Synced follows again.</param>
+    public void Publish(List<ObjectEvent> events, bool complete, IReadOnlySet<ObjectKind> incomplete)
     {
         Step previous, next;
         lock (_gate)
@@ -28,9 +32,10 @@ internal sealed class ObjectFeed
                 else
                     _present.Remove(change.Object!.Key);
             }
-            if (complete && !_synced)
+            if (complete && (!_synced || !_incomplete.SetEquals(incomplete)))
             {
-                events.Add(new ObjectEvent(ObjectEventType.Synced, null));
+                _incomplete = incomplete;
+                events.Add(Synced);
                 _synced = true;
             }
             if (events.Count == 0)
@@ -51,7 +56,7 @@ internal sealed class ObjectFeed
             step = _last;
             first.AddRange(_present.Values.Where(o => kinds.Contains(o.Kind)).Select(o => new ObjectEvent(ObjectEventType.Upsert, o)));
             if (_synced)
-                first.Add(new ObjectEvent(ObjectEventType.Synced, null));
+                first.Add(Synced);
         }
         if (first.Count > 0)
             yield return first;
