@@ -87,7 +87,8 @@ public sealed record ClusterDescription
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException or JsonException)
         {
-            throw new JoinException("cluster-description", $"{file}: {(e is JsonException { Path: { Length: > 2 } path } ? $"{path[2..]}: " : "")}{InWords.Of(e)}", e);
+            var member = e is JsonException { Path: { Length: > 2 } path } ? $"{path[2..]}: " : "";
+            throw new JoinException("cluster-description", $"{file}: {member}{InWords.Of(e)}", e);
         }
         if (description.Fault() is { } fault)
             throw new JoinException("cluster-description", $"{file}: {fault}");

@@ -49,6 +49,21 @@ public static class LabReady
         }
     }
 
+    /// <summary>What the API server complains of, one line each; empty also when it does not answer, which its readiness tells.</summary>
+    public static async Task<IReadOnlyList<string>> ProblemsAsync(ClusterPlan cluster, CancellationToken cancel)
+    {
+        using var http = ControlPlaneClient(cluster);
+        try
+        {
+            var text = await http.GetStringAsync(new Uri(new Uri(cluster.ReadyzUrl), "/problems"), cancel);
+            return text.Split('\n', StringSplitOptions.RemoveEmptyEntries);
+        }
+        catch (Exception e) when (IsSilence(e, cancel))
+        {
+            return [];
+        }
+    }
+
     /// <summary>What the cluster's relay says of its peers.</summary>
     /// <exception cref="LabException">It does not answer, or there is none.</exception>
     public static async Task<IReadOnlyList<RemoteCluster>> RelayAsync(ClusterPlan cluster, CancellationToken cancel)

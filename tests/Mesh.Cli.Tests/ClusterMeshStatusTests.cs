@@ -195,6 +195,21 @@ public sealed class ClusterMeshStatusTests
     }
 
     [Fact]
+    public void A_file_that_the_relay_or_the_API_server_cannot_use_is_told_and_makes_the_whole_degraded()
+    {
+        var sound = Relayed(Ready, Relay(Ready));
+        Assert.Equal(0, sound.ExitCode);
+        var relay = Relayed(Ready, Relay(Ready with { Problems = ["/pki/remote.key: it is not a key in PEM; the last good one is in use"] }));
+        Assert.Contains("  ⚠️  clustermesh-apiserver, cluster c2: /pki/remote.key: it is not a key in PEM", ClusterMeshText.Format(relay),
+            StringComparison.Ordinal);
+        Assert.Equal(3, relay.ExitCode);
+        var door = sound with { ApiServerProblems = ["door: /pki/server.crt: no certificate"] };
+        Assert.EndsWith("⚠️  1 Warnings:\n  ⚠️  clustermesh-apiserver: door: /pki/server.crt: no certificate\n", ClusterMeshText.Format(door),
+            StringComparison.Ordinal);
+        Assert.Equal(3, door.ExitCode);
+    }
+
+    [Fact]
     public void What_was_mended_is_no_warning_any_more()
     {
         var answer = Node("c1-1", Ready with { NumFailures = 3, LastFailure = Now - TimeSpan.FromSeconds(90) });

@@ -16,7 +16,11 @@ internal static class KvstoremeshDbgCommand
     public static Command Build(TextWriter output, TextWriter error, TimeProvider time)
     {
         var host = new Option<string>("--host", "-H") { Description = "Where the relay serves its API.", DefaultValueFactory = _ => "localhost:9889" };
-        var format = new Option<string>("--output", "-o") { Description = "json, yaml or jsonpath='{…}'; without, text for people.", DefaultValueFactory = _ => "" };
+        var format = new Option<string>("--output", "-o")
+        {
+            Description = "json, yaml or jsonpath='{…}'; without, text for people.",
+            DefaultValueFactory = _ => "",
+        };
         var verbose = new Option<bool>("--verbose") { Description = "Tell of ready clusters all there is, too." };
         var status = new Command("status", "Print the state of each remote cluster.") { host, format, verbose };
         status.SetAction(async (parsed, cancellation) =>

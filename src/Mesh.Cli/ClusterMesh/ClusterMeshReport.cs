@@ -22,6 +22,9 @@ public sealed record ClusterMeshReport
     /// <summary>Not of Cilium's shape: why the API server is not ready; null when it is, or when there is none to ask.</summary>
     [JsonPropertyName("apiserver_not_ready")] public string? ApiServerNotReady { get; init; }
 
+    /// <summary>Not of Cilium's shape: what the API server complains of, its door's certificate and manifests among it; null when of nothing.</summary>
+    [JsonPropertyName("apiserver_problems")] public IReadOnlyList<string>? ApiServerProblems { get; init; }
+
     /// <summary>Not of Cilium's shape: what each node proves of each peer.</summary>
     [JsonPropertyName("evidence")] public SortedDictionary<string, IReadOnlyList<PeerStatus>>? Evidence { get; init; }
 
@@ -39,9 +42,12 @@ public sealed record ClusterMeshReport
     /// it is not proved any more. 3: all are connected, and something is wrong nevertheless.</summary>
     [JsonIgnore]
     public int ExitCode => Unknown is not null || ApiServerNotReady is not null ? 1
-        : IsConnected && Faults is null ? 0
+        : IsConnected && Faults is null && ApiServerProblems is null && !HasWarnings(KvstoreMesh.Status) ? 0
         : KvstoreMesh.Status is { NotReady: > 0 } ? 2
         : (Evidence?.Values.SelectMany(peers => peers).Any(p => !p.Healthy && !Degraded.Contains(p.Fault)) ?? Connectivity.NotReady > 0) ? 2 : 3;
+
+    private static bool HasWarnings(Connectivity? relay) =>
+        relay?.Errors?.Values.SelectMany(clusters => clusters.Values).Any(count => count.Warnings.Count > 0) == true;
 
     /// <summary>Kinds of fault that leave the connection to the peer as it should be.</summary>
     private static readonly HashSet<string> Degraded = new(StringComparer.Ordinal)

@@ -90,6 +90,7 @@ public static class ClusterMeshText
             text.Append(CultureInfo.InvariantCulture, $"❌ {errors.Count} Errors:\n").AppendJoin("", errors);
         var warnings = all.SelectMany(a => a.Count.Warnings
             .Select(w => $"  ⚠️  {a.Node}{(a.Cluster.Length == 0 ? "" : $", cluster {a.Cluster}")}: {w}\n")).ToList();
+        warnings.AddRange((report.ApiServerProblems ?? []).Select(line => $"  ⚠️  clustermesh-apiserver: {line}\n"));
         if (warnings.Count > 0)
             text.Append(CultureInfo.InvariantCulture, $"⚠️  {warnings.Count} Warnings:\n").AppendJoin("", warnings);
     }

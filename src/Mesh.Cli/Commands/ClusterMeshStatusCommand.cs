@@ -67,9 +67,15 @@ internal static class ClusterMeshStatusCommand
         var expected = context.Cluster is { } cluster ? Expected(cluster.ClusterMeshConfig, cluster.Name) : [];
         var apiServer = context.Cluster is null ? null : await LabReady.ControlPlaneAsync(context.Cluster, cancel);
         var relayed = context.Cluster?.RelayConfig is not null;
+        var relay = relayed ? await RelayAsync(context, unknown, cancel) : null;
+        // What is said of a relayed peer stands at that peer already.
+        var complaints = context.Cluster is null ? [] : (await LabReady.ProblemsAsync(context.Cluster, cancel))
+            .Where(line => !(relay?.Clusters.Keys ?? Enumerable.Empty<string>()).Any(peer => line.StartsWith($"relay: {peer}: ", StringComparison.Ordinal)))
+            .ToList();
         return new ClusterMeshReport
         {
-            KvstoreMesh = new KvstoreMesh { Enabled = relayed, Status = relayed ? await RelayAsync(context, unknown, cancel) : null },
+            KvstoreMesh = new KvstoreMesh { Enabled = relayed, Status = relay },
+            ApiServerProblems = complaints.Count > 0 ? complaints : null,
             AccessInformation = context.Cluster is null ? null : Access(context.Cluster),
             ApiServerNotReady = apiServer,
             Connectivity = ClusterMeshEvaluation.Evaluate(
