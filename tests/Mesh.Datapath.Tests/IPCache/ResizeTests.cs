@@ -2,6 +2,7 @@ using System.Text.Json;
 using Mesh.Bpf;
 using Mesh.ControlPlane;
 using Mesh.ControlPlane.IPCache;
+using Mesh.Datapath.Loader;
 using Mesh.Datapath.Tests.Kernel;
 using Mesh.Model;
 
@@ -43,7 +44,7 @@ public sealed class ResizeTests : IDisposable
         Assert.NotEqual(old, IdOf("ipcache4"));
         Assert.Contains(IdOf("ipcache4"), MapsOfProgram());
         Assert.DoesNotContain(old, MapsOfProgram());
-        Assert.DoesNotContain(Directory.EnumerateFiles(Pin("")), path => path.EndsWith("_resized", StringComparison.Ordinal));
+        Assert.DoesNotContain(Directory.EnumerateFiles(Pins.Maps), path => path.EndsWith("_resized", StringComparison.Ordinal));
 
         // The same size again is no exchange.
         var kept = IdOf("ipcache4");
@@ -98,7 +99,9 @@ public sealed class ResizeTests : IDisposable
         datapath.Loops.IPCache.RunOnce(feed);
     });
 
-    private string Pin(string map) => Path.Combine(_files.Path, "v1", "maps", map);
+    private PinDirectory Pins => new(_files.Path);
+
+    private string Pin(string map) => Pins.Map(map);
 
     private uint[] Sizes() => [InfoOf("ipcache4").MaxEntries, InfoOf("ipcache6").MaxEntries];
 
@@ -119,8 +122,7 @@ public sealed class ResizeTests : IDisposable
     /// <summary>The maps, by id, of the program that all packets of pods come through.</summary>
     private uint[] MapsOfProgram()
     {
-        var link = Path.Combine(_files.Path, "v1", "links", "mesh_net");
-        using var attached = JsonDocument.Parse(Command.Run("bpftool", "-j", "link", "show", "pinned", link));
+        using var attached = JsonDocument.Parse(Command.Run("bpftool", "-j", "link", "show", "pinned", Pins.Link("mesh_net")));
         var program = attached.RootElement.GetProperty("prog_id").GetInt32();
         using var loaded = JsonDocument.Parse(Command.Run("bpftool", "-j", "prog", "show", "id", $"{program}"));
         return [.. loaded.RootElement.GetProperty("map_ids").EnumerateArray().Select(id => id.GetUInt32())];
