@@ -109,7 +109,8 @@ static __always_inline int from_pod(struct __sk_buff *skb, struct packet *packet
 	}
 	packet->identity = source ? identity_of(source) : forwarded_identity(packet);
 	/* The host's stack may pass on what came from outside the cluster. */
-	packet->scope = source || ipcache_lookup(flow->family, &flow->source) ? LB_SCOPE_INTERNAL : LB_SCOPE_EXTERNAL;
+	packet->scope =
+		source || ipcache_is_inside(ipcache_lookup(flow->family, &flow->source)) ? LB_SCOPE_INTERNAL : LB_SCOPE_EXTERNAL;
 	return route(skb, packet, from_host ? NULL : source);
 }
 

@@ -13,7 +13,6 @@
 #include "translate.h"
 
 #define IDENTITY_BITS_MASK 0xffffff
-#define IDENTITY_SCOPED 0xff000000 /* a number of this node only, such as that of an address range in a policy */
 #define TUNNEL_TTL 64
 
 /* Would the packet, or each segment of it, fit the tunnel once the device has added the outer header? */

@@ -66,7 +66,15 @@ static __always_inline struct ipcache_value *ipcache_lookup6(const struct mesh_a
 	return bpf_map_lookup_elem(&ipcache6_prefixes, &range);
 }
 
-/* NULL = outside the mesh. */
+#define IDENTITY_SCOPED 0xff000000 /* a number of this node only: that of an address range in a policy */
+
+/* Is it an address of the mesh, or one of which only a policy speaks? */
+static __always_inline bool ipcache_is_inside(const struct ipcache_value *known)
+{
+	return known && !(known->identity & IDENTITY_SCOPED);
+}
+
+/* NULL = outside the mesh. Outside may be an address range of a policy too: see ipcache_is_inside. */
 static __always_inline struct ipcache_value *ipcache_lookup(__u8 family, const struct mesh_addr *address)
 {
 	return family == MESH_FAMILY_IPV4 ? ipcache_lookup4(address) : ipcache_lookup6(address);

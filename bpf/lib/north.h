@@ -264,7 +264,7 @@ static __always_inline enum drop_reason choose_way(const struct flow *flow, cons
 	if (wants_dsr && node && READ_ONCE(node->flags) & NODE_TAKES_DSR) {
 		/* A client of the mesh speaks for itself only from its own node: its address must not come from ours. */
 		client = ipcache_lookup(flow->family, &flow->source);
-		if (!client || client->identity <= IDENTITY_RESERVED_MAX) {
+		if (!ipcache_is_inside(client) || client->identity <= IDENTITY_RESERVED_MAX) {
 			value->way = NAT_DSR;
 			return FORWARDED;
 		}

@@ -89,7 +89,7 @@ VERIFIED_ALONE int sender_may(__u32 family, const struct mesh_addr *address, __u
 	if (endpoint_lookup(inner->family, &inner->source))
 		return DROP_FOREIGN_SOURCE;
 	known = ipcache_lookup(inner->family, &inner->source);
-	if (!known)
+	if (!ipcache_is_inside(known))
 		return FORWARDED;
 	if (is_of_other_cluster(known, node->cluster_id))
 		return DROP_FOREIGN_SOURCE;

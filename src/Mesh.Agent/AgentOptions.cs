@@ -37,6 +37,12 @@ public sealed record AgentOptions
     /// <summary>Single addresses of each family that the kernel's ipcache can hold.</summary>
     public uint IPCacheMapMax { get; init; } = DatapathOptions.IPCacheMapMaxDefault;
 
+    /// <summary>A policy's selector that names no cluster means this one.</summary>
+    public bool PolicyDefaultLocalCluster { get; init; } = true;
+
+    /// <summary>What policies deny is counted, and passes.</summary>
+    public bool PolicyAuditMode { get; init; }
+
     /// <summary>Where /metrics is served; null = nowhere.</summary>
     public IPEndPoint? PrometheusAddress { get; init; }
 }

@@ -36,6 +36,9 @@ internal sealed class CommandLine
     private readonly Option<string> _tunnelPort = Flag("--tunnel-port", "8472", "UDP port of the VXLAN tunnel; the same in the whole mesh.");
     private readonly Option<string> _ipcacheMax = Flag("--bpf-ipcache-map-max", DefaultIPCacheMax,
         $"Addresses of each family that the ipcache maps hold, {IPCacheMapMin} to {IPCacheMapMax}; 16 to 32 bytes each while empty.");
+    private readonly Option<string> _policyLocal = Flag("--policy-default-local-cluster", "true",
+        "Whether a policy's selector that names no cluster means this one (true) or every one (false).");
+    private readonly Option<string> _policyAudit = Flag("--policy-audit-mode", "false", "true: what policies deny is counted, and passes.");
     private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
 
     private readonly List<string> _faults = [];
@@ -43,7 +46,7 @@ internal sealed class CommandLine
     private IEnumerable<Option<string>> All =>
     [
         _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _socket, _stateDir, _tunnelPort,
-        _ipcacheMax, _metrics,
+        _ipcacheMax, _policyLocal, _policyAudit, _metrics,
     ];
 
     /// <returns>Options, or an exit code when there is nothing to run (help, version, a fault).</returns>
@@ -106,8 +109,17 @@ internal sealed class CommandLine
             StateDirectory = Given(_stateDir, value(_stateDir), "a directory"),
             TunnelPort = port,
             IPCacheMapMax = ipcache,
+            PolicyDefaultLocalCluster = ReadSwitch(_policyLocal, value(_policyLocal)),
+            PolicyAuditMode = ReadSwitch(_policyAudit, value(_policyAudit)),
             PrometheusAddress = ReadEndPoint(value(_metrics)),
         };
+    }
+
+    private bool ReadSwitch(Option<string> flag, string value)
+    {
+        if (value is not ("true" or "false"))
+            Fault(flag, value, "must be true or false");
+        return value == "true";
     }
 
     private string Given(Option<string> flag, string value, string allowed)

@@ -12,11 +12,13 @@ using Mesh.ControlPlane.Identities;
 using Mesh.ControlPlane.IPCache;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.ControlPlane.Nodes;
+using Mesh.ControlPlane.Policies;
 using Mesh.ControlPlane.Restored;
 using Mesh.ControlPlane.Sources;
 using Mesh.Datapath;
 using Mesh.Kubernetes;
 using Mesh.KVStore;
+using Mesh.Policy.Engine;
 
 namespace Mesh.Agent;
 
@@ -51,7 +53,15 @@ internal sealed class NodeAgent
         var loadBalancing = new LoadBalancingWriter(state.Frontends, options.Cluster, restored.Backends);
 
         // The sources.
-        _local = new LocalSource(objects, state, nodes, identities, endpoints, loadBalancing);
+        var policies = new PolicyWriter(state, ipcache, options.Cluster, new PolicyEngineOptions
+        {
+            Cluster = options.Cluster.Name,
+            DefaultLocalCluster = options.PolicyDefaultLocalCluster,
+            Audit = options.PolicyAuditMode,
+            FirstSet = restored.NextPolicySet,
+            KnownRanges = restored.PolicyRanges,
+        }, time, log);
+        _local = new LocalSource(objects, state, nodes, identities, endpoints, loadBalancing, policies);
         var remote = new RemoteClusterSource(state, options.Cluster, restored, nodes, identities, ipcache, loadBalancing);
         var registry = new EndpointRegistry(state, endpoints, new EndpointFiles(options.StateDirectory), interfaceIndex, time);
         state.Frontends.SealInitializers();
@@ -78,6 +88,7 @@ internal sealed class NodeAgent
             LoadBalancing = loadBalancing,
             RemoteSource = remote,
             Endpoints = registry,
+            Policies = policies,
             Peers = peers,
             PeerConfig = directory,
         };
@@ -129,10 +140,13 @@ internal sealed class NodeAgent
             var node = await FirstOf(running, _view.Nodes.LocalNode);
             await FirstOf(running, _local.Synced);
             _view.Endpoints.Restore();
+            // What holds for the pods taken up, before the kernel asks.
+            _view.Policies.Turn();
             using var datapath = Datapath.Datapath.Start(DatapathOptionsOf(node), _view.State);
             _view.Datapath = datapath;
             _log($"kernel programmed: node {node.Name}, pod MTU {datapath.PodMtu}, {_view.State.Endpoints.Count} endpoints taken up");
             running.Add(datapath.RunAsync(stop.Token));
+            running.Add(_view.Policies.RunAsync(stop.Token));
             running.Add(RunPeersAsync(stop.Token));
             _view.Probe = new NodeProbe(_view.State.Nodes, NodeProbe.PingAsync, TimeProvider.System);
             running.Add(_view.Probe.RunAsync(stop.Token));
@@ -193,6 +207,7 @@ internal sealed class NodeAgent
         GatewayAddresses = [.. node.Addresses.Items.Where(address => address.Type == "CiliumInternalIP").Select(address => address.Address)
             .DistinctBy(address => address.IsV6)],
         TunnelPort = _options.TunnelPort,
+        EnforcePolicy = true,
         IPCacheMapMax = _options.IPCacheMapMax,
     };
 

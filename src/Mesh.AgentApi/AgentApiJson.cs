@@ -22,6 +22,10 @@ namespace Mesh.AgentApi;
 [JsonSerializable(typeof(DaemonConfiguration))]
 [JsonSerializable(typeof(DebugInfo))]
 [JsonSerializable(typeof(IReadOnlyList<PeerQuarantine>))]
+[JsonSerializable(typeof(PolicyTree))]
+[JsonSerializable(typeof(PolicyReport))]
+[JsonSerializable(typeof(IReadOnlyList<PolicyObjectReport>))]
+[JsonSerializable(typeof(PolicyTraceReport))]
 [JsonSerializable(typeof(string))]
 public sealed partial class AgentApiJson : JsonSerializerContext
 {

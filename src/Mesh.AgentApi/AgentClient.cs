@@ -71,6 +71,19 @@ public sealed class AgentClient : IDisposable
         await SendAsync(message, cancellation);
     }
 
+    public Task<PolicyTree> GetPolicyAsync(CancellationToken cancellation = default) =>
+        GetAsync("policy", AgentApiJson.Wire.PolicyTree, cancellation);
+
+    /// <summary>Which policies hold, for whom, and what each rule has decided.</summary>
+    public Task<PolicyReport> GetPolicyReportAsync(CancellationToken cancellation = default) =>
+        GetAsync("policy/report", AgentApiJson.Wire.PolicyReport, cancellation);
+
+    /// <param name="source">NAMESPACE/POD, CLUSTER/NAMESPACE/POD, an address, an identity's number or a reserved word.</param>
+    /// <param name="port">80/TCP.</param>
+    public Task<PolicyTraceReport> TracePolicyAsync(string source, string destination, string port, CancellationToken cancellation = default) =>
+        GetAsync($"policy/trace?src={Uri.EscapeDataString(source)}&dst={Uri.EscapeDataString(destination)}&dport={Uri.EscapeDataString(port)}",
+            AgentApiJson.Wire.PolicyTraceReport, cancellation);
+
     public Task<DebugInfo> GetDebugInfoAsync(CancellationToken cancellation = default) =>
         GetAsync("debuginfo", AgentApiJson.Wire.DebugInfo, cancellation);
 

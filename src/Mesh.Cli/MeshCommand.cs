@@ -7,6 +7,7 @@ using Mesh.Cli.Commands.Bpf;
 using Mesh.Cli.Commands.Ca;
 using Mesh.Cli.Commands.Joining;
 using Mesh.Cli.Commands.Lab;
+using Mesh.Cli.Commands.Policies;
 using Mesh.Datapath;
 using Mesh.Joining;
 using Mesh.Lab;
@@ -77,6 +78,7 @@ public static class MeshCommand
             new Command("ip", "Addresses and who they are.") { IPListCommand.Build(output) },
             new Command("identity", "Identities of all clusters.") { IdentityListCommand.Build(output) },
             new Command("endpoint", "Pods of a node.") { EndpointListCommand.Build(output) },
+            PolicyCommand.Build(output),
             BpfCommand.Build(output),
             CaCommand.Build(output),
             LabCommand.Build(output),

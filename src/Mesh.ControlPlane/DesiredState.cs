@@ -4,6 +4,7 @@ using Mesh.ControlPlane.LoadBalancing;
 using Mesh.ControlPlane.Nodes;
 using Mesh.ControlPlane.RemoteClusters;
 using Mesh.Model;
+using Mesh.Policy;
 using Mesh.StateDB;
 
 namespace Mesh.ControlPlane;
@@ -22,6 +23,9 @@ public sealed class DesiredState
 
     /// <summary>Identity number → its labels.</summary>
     public Table<uint, IdentityRow> Identities { get; } = new("identities");
+
+    /// <summary>Verdicts by rule set and peer, and which sets hold for each endpoint.</summary>
+    public Table<PolicyKey, PolicyRow> Policies { get; } = new("policies");
 
     /// <summary>One row per configured peer; its cluster-up bit in the kernel follows this table.</summary>
     public Table<string, RemoteClusterRow> RemoteClusters { get; } = new("remote-clusters");

@@ -10,6 +10,7 @@ using Mesh.Datapath.LoadBalancing;
 using Mesh.Datapath.Loader;
 using Mesh.Datapath.Maps;
 using Mesh.Datapath.Nodes;
+using Mesh.Datapath.Policies;
 using Mesh.Model;
 using Mesh.StateDB.Reconciler;
 
@@ -40,6 +41,7 @@ public sealed class Datapath : IDisposable
     private readonly ServiceStore _store;
     private readonly NodeIndexes _nodes;
     private readonly ConntrackSweeper _sweeper;
+    private readonly PolicyOperations _policies;
     private readonly PinDirectory _pins;
     private readonly DeviceSet _devices;
     private readonly int _socketHooks;
@@ -82,9 +84,12 @@ public sealed class Datapath : IDisposable
         _frontends.Adopt();
         _nodes = new NodeIndexes(nodes, _grace);
         _nodes.Adopt();
+        Policy = Own(PolicyMaps.OpenPinned(_pins.Maps));
+        _policies = Own(new PolicyOperations(Policy, _grace));
+        _policies.Adopt();
 
         var attachments = new Attachments(_pins, features);
-        var endpoints = new EndpointOperations(endpointMap, attachments, objects.PodIn, netlink);
+        var endpoints = new EndpointOperations(endpointMap, attachments, objects.PodIn, netlink, options.EnforcePolicy);
         endpoints.SetHostAddresses([.. options.GatewayAddresses, options.UnderlayAddress],
             _devices.Host, _devices.StackMac, _devices.GatewayMac);
 
@@ -96,11 +101,13 @@ public sealed class Datapath : IDisposable
 
         _reconcilers = new Reconcilers(
             new(desired.Frontends, _frontends, time: time),
-            new(desired.IPCache, new IPCacheOperations(ipcache, _nodes), time: time),
+            new(desired.IPCache, new IPCacheOperations(ipcache, _nodes, _policies.IsJudged), time: time),
             new(desired.Nodes, new NodeOperations(netlink, _devices, options.GatewayAddresses), time: time),
             new(desired.Nodes, new NodeAddressOperations(nodeAddresses, options.ClusterId), time: time),
             new(desired.Endpoints, endpoints, time: time),
-            new(desired.RemoteClusters, clusters, time: time));
+            new(desired.RemoteClusters, clusters, time: time),
+            // One batch: the words of endpoints come behind all verdicts.
+            new(desired.Policies, _policies, new ReconcilerOptions { BatchSize = int.MaxValue }, time));
         ref var state = ref _agentState[0];
         state.Abi = Abi.Word;
         state.Generation++;
@@ -129,6 +136,9 @@ public sealed class Datapath : IDisposable
     /// <summary>Where the proof of traffic is written.</summary>
     public LivenessMap Liveness { get; }
 
+    /// <summary>The maps of policy, for looking at.</summary>
+    public PolicyMaps Policy { get; }
+
     /// <summary>Largest IP packet of a pod, in bytes.</summary>
     public uint PodMtu => _devices.PodMtu;
 
@@ -140,7 +150,8 @@ public sealed class Datapath : IDisposable
         Func<CancellationToken, Task>[] loops =
         [
             _reconcilers.Frontends.RunAsync, _reconcilers.IPCache.RunAsync, _reconcilers.Nodes.RunAsync,
-            _reconcilers.NodeAddresses.RunAsync, _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync, BeatAsync, SweepAsync,
+            _reconcilers.NodeAddresses.RunAsync, _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync,
+            _reconcilers.Policies.RunAsync, BeatAsync, SweepAsync,
         ];
         // Each on a task of its own: a turn is synchronous and may take a second for a large table.
         var running = loops.Select(loop => Task.Run(() => loop(stop.Token), CancellationToken.None)).ToArray();
@@ -164,6 +175,7 @@ public sealed class Datapath : IDisposable
             StatusOf("node addresses", _reconcilers.NodeAddresses),
             StatusOf(_desired.Endpoints.Name, _reconcilers.Endpoints),
             StatusOf(_desired.RemoteClusters.Name, _reconcilers.Clusters),
+            StatusOf(_desired.Policies.Name, _reconcilers.Policies),
         ]);
 
     /// <summary>Packets forwarded and dropped, by reason and direction; reasons never met are left out.</summary>
@@ -180,6 +192,8 @@ public sealed class Datapath : IDisposable
             [_nodes.Indexes.Map] = _nodes.Indexes.Used,
             ["conntrack4"] = _sweeper.Entries4,
             ["conntrack6"] = _sweeper.Entries6,
+            [_policies.Allocator.Map] = _policies.Allocator.Used,
+            [Policy.Rows.Name] = _policies.Rows,
         };
         return
         [
@@ -196,7 +210,11 @@ public sealed class Datapath : IDisposable
     internal Reconcilers Loops => _reconcilers;
 
     /// <summary>Frees what no program can be looking at any more.</summary>
-    internal void CollectGarbage() => _grace.Collect();
+    internal void CollectGarbage()
+    {
+        _policies.Collect();
+        _grace.Collect();
+    }
 
     private static NodeConfig Configuration(DatapathOptions options, DeviceSet devices) => new()
     {
@@ -254,6 +272,7 @@ public sealed class Datapath : IDisposable
             while (await timer.WaitForNextTickAsync(cancellation))
             {
                 Beat();
+                _policies.Collect();
                 _grace.Collect();
             }
         }
@@ -305,4 +324,5 @@ internal sealed record Reconcilers(
     Reconciler<NodeName, Mesh.ControlPlane.Nodes.Node> Nodes,
     Reconciler<NodeName, Mesh.ControlPlane.Nodes.Node> NodeAddresses,
     Reconciler<ushort, Mesh.ControlPlane.Endpoints.Endpoint> Endpoints,
-    Reconciler<string, Mesh.ControlPlane.RemoteClusters.RemoteClusterRow> Clusters);
+    Reconciler<string, Mesh.ControlPlane.RemoteClusters.RemoteClusterRow> Clusters,
+    Reconciler<Mesh.Policy.PolicyKey, Mesh.Policy.PolicyRow> Policies);

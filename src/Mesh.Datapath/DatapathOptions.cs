@@ -19,6 +19,9 @@ public sealed record DatapathOptions
     /// <summary>Name of this node; for messages.</summary>
     public required string NodeName { get; init; }
 
+    /// <summary>Every packet of a pod is judged: a pod whose word in the policies table is missing lets nothing pass.</summary>
+    public bool EnforcePolicy { get; init; }
+
     /// <summary>This node's tunnel endpoint; its family is the underlay's.</summary>
     public required IpAddr UnderlayAddress { get; init; }
 

@@ -7,6 +7,7 @@ using Mesh.Datapath.Liveness;
 using Mesh.Datapath.LoadBalancing;
 using Mesh.Datapath.Loader;
 using Mesh.Datapath.Maps;
+using Mesh.Datapath.Policies;
 using Mesh.Model;
 
 namespace Mesh.Datapath;
@@ -100,6 +101,7 @@ public sealed class PinnedMaps : IDisposable
     private readonly BpfMap<EndpointKey, EndpointValue> _endpoints;
     private readonly BpfMap<uint, CounterValue> _counters;
     private readonly MmapArray<AgentStateValue> _agentState;
+    private PolicyMaps? _policy;
     private readonly MmapArray<FailoverValue> _failover;
 
     private PinnedMaps(PinDirectory pins)
@@ -147,6 +149,9 @@ public sealed class PinnedMaps : IDisposable
                 .OfType<PinnedFrontend>(),
         ];
     }
+
+    /// <summary>The maps of policy; disposed with these.</summary>
+    public PolicyMaps Policy => _policy ??= PolicyMaps.OpenPinned(_pins.Maps, readOnly: true);
 
     /// <summary>Sorted by prefix.</summary>
     public IReadOnlyList<PinnedIPCacheEntry> IPCache()
@@ -220,6 +225,7 @@ public sealed class PinnedMaps : IDisposable
 
     public void Dispose()
     {
+        _policy?.Dispose();
         _lb.Dispose();
         _ipcache.Dispose();
         _nodes.Dispose();

@@ -2,8 +2,11 @@ using Mesh.ControlPlane;
 using Mesh.ControlPlane.Endpoints;
 using Mesh.ControlPlane.IPCache;
 using Mesh.ControlPlane.Nodes;
+using Mesh.ControlPlane.Policies;
 using Mesh.Datapath.Maps;
 using Mesh.Model;
+using Mesh.Policy;
+using Mesh.Policy.Engine;
 using Mesh.StateDB;
 using Mesh.StateDB.Reconciler;
 using static Mesh.Datapath.Tests.LoadBalancing.Rows;
@@ -110,8 +113,21 @@ internal sealed class LiveNode : IDisposable
     private readonly BpfFileSystem _files = new();
     private readonly uint _cluster;
     private Datapath? _datapath;
+    private ChangeFeed<PolicyKey, PolicyRow>? _policyChanges;
 
-    internal LiveNode(uint cluster) => _cluster = cluster;
+    /// <param name="policy">Packets of the pod are judged.</param>
+    internal LiveNode(uint cluster, bool policy = false)
+    {
+        _cluster = cluster;
+        if (policy)
+            Policies = new PolicyWriter(Desired, new IPCacheWriter(Desired.IPCache), new ClusterIdentity($"cluster{cluster}", cluster),
+                new PolicyEngineOptions { Cluster = $"cluster{cluster}" }, TimeProvider.System, _ => { });
+    }
+
+    /// <summary>Null when nothing is judged.</summary>
+    internal PolicyWriter? Policies { get; }
+
+    internal Mesh.Datapath.Policies.PolicyMaps PolicyMaps => _datapath!.Policy;
 
     internal NetworkNamespace Space { get; } = new();
 
@@ -155,6 +171,8 @@ internal sealed class LiveNode : IDisposable
     internal void Restart()
     {
         _datapath?.Dispose();
+        _policyChanges?.Dispose();
+        _policyChanges = Desired.Policies.Subscribe();
         _datapath = Space.Run(() => Datapath.Start(new DatapathOptions
         {
             BpfRoot = _files.Path,
@@ -163,12 +181,14 @@ internal sealed class LiveNode : IDisposable
             NodeName = "node",
             UnderlayAddress = Underlay,
             GatewayAddresses = [IpAddr.Parse($"10.{_cluster}.0.254"), IpAddr.Parse($"fd00:{_cluster}::fe")],
+            EnforcePolicy = Policies is not null,
         }, Desired));
     }
 
     /// <summary>One turn of every loop, inside the node's namespace.</summary>
     internal void Turn() => Space.Run(() =>
     {
+        TurnPolicies();
         Once(_datapath!.Loops.Nodes, Desired.Nodes);
         Once(_datapath.Loops.IPCache, Desired.IPCache);
         Once(_datapath.Loops.Endpoints, Desired.Endpoints);
@@ -179,8 +199,19 @@ internal sealed class LiveNode : IDisposable
         Once(_datapath.Loops.Frontends, Desired.Frontends);
     });
 
+    /// <summary>What has changed of policies, down to the kernel.</summary>
+    internal void TurnPolicies()
+    {
+        Policies?.Turn();
+        _datapath!.Loops.Policies.RunOnce(_policyChanges!);
+        _datapath.CollectGarbage();
+        Assert.All(Desired.Policies.Snapshot(), pair => Assert.True(pair.Value.Status.State == RowState.Done, pair.Value.Status.Error));
+    }
+
     public void Dispose()
     {
+        _policyChanges?.Dispose();
+        Policies?.Dispose();
         _datapath?.Dispose();
         _files.Dispose();
         Pod.Dispose();

@@ -101,6 +101,9 @@ internal sealed class AgentApiServer : IAsyncDisposable
             ("GET", "endpoint") => SendAsync(context, EndpointBody.Of(_view.State), AgentApiJson.Wire.IReadOnlyListEndpoint),
             ("GET", "clustermesh/quarantine") => SendAsync(context, QuarantineBody.Of(_view), AgentApiJson.Wire.IReadOnlyListPeerQuarantine),
             ("POST", _) when Below(resource, "clustermesh/release/") is { } peer => ReleaseAsync(context, peer),
+            ("GET", "policy") => SendAsync(context, PolicyBody.Tree(_view), AgentApiJson.Wire.PolicyTree),
+            ("GET", "policy/report") => SendAsync(context, PolicyBody.Report(_view), AgentApiJson.Wire.PolicyReport),
+            ("GET", "policy/trace") => TraceAsync(context),
             ("GET", "debuginfo") => SendAsync(context, ConfigBody.Debug(_view), AgentApiJson.Wire.DebugInfo),
             ("GET", _) when Below(resource, "service/") is { } id => SendOneAsync(context, Service(id), AgentApiJson.Wire.Service),
             ("GET", _) when Below(resource, "identity/") is { } id => SendOneAsync(context, Identity(id), AgentApiJson.Wire.Identity),
@@ -150,6 +153,19 @@ internal sealed class AgentApiServer : IAsyncDisposable
     private Task RemoveAsync(HttpContext context, string reference) => _view.Endpoints.Remove(reference)
         ? SendAsync(context, "", AgentApiJson.Wire.String)
         : RefuseAsync(context, HttpStatusCode.NotFound, $"endpoint {reference} is not registered");
+
+    private async Task TraceAsync(HttpContext context)
+    {
+        string Asked(string name) => context.Request.Query[name].ToString();
+        try
+        {
+            await SendAsync(context, PolicyBody.Trace(_view, Asked("src"), Asked("dst"), Asked("dport")), AgentApiJson.Wire.PolicyTraceReport);
+        }
+        catch (FormatException e)
+        {
+            await RefuseAsync(context, HttpStatusCode.BadRequest, e.Message);
+        }
+    }
 
     private Task ReleaseAsync(HttpContext context, string peer) => QuarantineBody.Release(_view, peer)
         ? SendAsync(context, "", AgentApiJson.Wire.String)

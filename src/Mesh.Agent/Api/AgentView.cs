@@ -5,6 +5,7 @@ using Mesh.ClusterMesh.Remote;
 using Mesh.ControlPlane;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.ControlPlane.Nodes;
+using Mesh.ControlPlane.Policies;
 using Mesh.ControlPlane.Sources;
 using Mesh.Kubernetes;
 
@@ -28,6 +29,8 @@ internal sealed class AgentView
     public required RemoteClusterSource RemoteSource { get; init; }
 
     public required EndpointRegistry Endpoints { get; init; }
+
+    public required PolicyWriter Policies { get; init; }
 
     /// <summary>Null without --clustermesh-config.</summary>
     public RemoteClusters? Peers { get; init; }

@@ -5,6 +5,7 @@ using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Remote;
 using Mesh.Datapath;
 using Mesh.Datapath.Maps;
+using Mesh.Policy.Engine;
 using Mesh.StateDB;
 
 namespace Mesh.Agent.Metrics;
@@ -18,6 +19,7 @@ internal static class MetricsPage
         Peers(page, view);
         Certificates(page, view);
         Tables(page, view);
+        Policies(page, view);
         if (view.Datapath is { } datapath)
             Kernel(page, datapath);
         return page.ToString();
@@ -77,7 +79,7 @@ internal static class MetricsPage
         var tables = new[]
         {
             Count(view.State.Frontends), Count(view.State.IPCache), Count(view.State.Nodes), Count(view.State.Endpoints),
-            Count(view.State.RemoteClusters),
+            Count(view.State.RemoteClusters), Count(view.State.Policies),
         };
         Family(page, "mesh_table_rows", "gauge", "Rows of desired state.", tables.Select(table => ($"table=\"{table.Name}\"", (double)table.Rows)));
         Family(page, "mesh_table_failing_rows", "gauge", "Rows the kernel has not taken.",
@@ -85,10 +87,31 @@ internal static class MetricsPage
         Family(page, "mesh_source_problems", "gauge", "Objects and files that could not be taken over.", [("", view.Objects.Problems.Count)]);
     }
 
+    private static void Policies(StringBuilder page, AgentView view)
+    {
+        var (objects, unsupported, endpoints, rules, rows) = view.Policies.Read(engine => (engine.Policies.Count(),
+            engine.Policies.Sum(policy => policy.Unsupported.Count) + engine.Problems.Count, engine.Enforcement(),
+            engine.Policies.Sum(policy => policy.Specs.Sum(spec => spec.Rules.Count)), view.State.Policies.Count));
+        static string Enforced(EndpointEnforcement endpoint) => endpoint switch
+        {
+            { Decided: false } => "undecided",
+            { Ingress: not null, Egress: not null } => "both",
+            { Ingress: not null } => "ingress",
+            { Egress: not null } => "egress",
+            _ => "none",
+        };
+        Family(page, "cilium_policy", "gauge", "Policy objects in force.", [("", objects)]);
+        Family(page, "cilium_policy_endpoint_enforcement_status", "gauge", "Endpoints by the directions that policy governs.",
+            endpoints.GroupBy(Enforced).OrderBy(group => group.Key, StringComparer.Ordinal).Select(group => ($"enforcement=\"{group.Key}\"", (double)group.Count())));
+        Family(page, "mesh_policy_rules", "gauge", "Rules of all policy objects.", [("", rules)]);
+        Family(page, "mesh_policy_rows", "gauge", "Verdicts and words that the kernel is to hold.", [("", rows)]);
+        Family(page, "mesh_policy_problems", "gauge", "Parts of policies that are not done, or could not be.", [("", unsupported)]);
+    }
+
     private static void Kernel(StringBuilder page, Datapath.Datapath datapath)
     {
         var counters = datapath.Counters();
-        Traffic(page, "drop", "dropped, by reason", [.. counters.Where(counter => counter.Reason != DropReason.Forwarded)],
+        Traffic(page, "drop", "dropped, by reason", [.. counters.Where(counter => counter.Reason is not (DropReason.Forwarded or DropReason.PolicyAudited))],
             counter => $"{Direction(counter)},reason=\"{DropNames.Of(counter.Reason)}\"");
         Traffic(page, "forward", "forwarded", [.. counters.Where(counter => counter.Reason == DropReason.Forwarded)], Direction);
         var maps = datapath.MapUsage();

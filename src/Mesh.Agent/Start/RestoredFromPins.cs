@@ -2,6 +2,7 @@ using Mesh.ControlPlane;
 using Mesh.ControlPlane.Restored;
 using Mesh.Datapath;
 using Mesh.Model;
+using Mesh.Policy.Engine;
 
 namespace Mesh.Agent.Start;
 
@@ -26,6 +27,12 @@ internal static class RestoredFromPins
             var clusterOfNode = maps.Nodes().ToDictionary(node => node.Index, node => node.ClusterId);
             return new RestoredState
             {
+                NextPolicySet = maps.Policy.NextSet(),
+                PolicyRanges =
+                [
+                    .. maps.IPCache().Where(entry => entry.TunnelEndpoint is null && RangeIdentities.IsRange(entry.Identity))
+                        .Select(entry => KeyValuePair.Create(entry.Prefix, entry.Identity)),
+                ],
                 Backends =
                 [
                     .. (from frontend in maps.Frontends()

@@ -5,6 +5,9 @@ namespace Mesh.ControlPlane.IPCache;
 /// <summary>Where an entry comes from. A higher value wins when two sources speak of one prefix.</summary>
 public enum IPCacheSource
 {
+    /// <summary>A range that policies name, outside the mesh.</summary>
+    Policy = -2,
+
     /// <summary>Left in the kernel by an earlier run; holds until the cluster it belongs to has been heard.</summary>
     Restored = -1,
 

@@ -1,5 +1,6 @@
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Model;
+using Mesh.Policy;
 
 namespace Mesh.ControlPlane.Restored;
 
@@ -17,6 +18,12 @@ public sealed record RestoredState
     public IReadOnlyList<RestoredBackend> Backends { get; init; } = [];
 
     public IReadOnlyList<RestoredAddress> Addresses { get; init; } = [];
+
+    /// <summary>Above every number of a rule set that the kernel still holds.</summary>
+    public uint NextPolicySet { get; init; } = EndpointPolicyRow.FirstSet;
+
+    /// <summary>Address ranges of policies → the identity that the kernel shows.</summary>
+    public IReadOnlyList<KeyValuePair<IpPrefix, uint>> PolicyRanges { get; init; } = [];
 }
 
 /// <param name="Frontend">Virtual address that reached it.</param>

@@ -2,6 +2,7 @@ using Mesh.ControlPlane.Endpoints;
 using Mesh.ControlPlane.Identities;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.ControlPlane.Nodes;
+using Mesh.ControlPlane.Policies;
 using Mesh.Kubernetes;
 using Mesh.Kubernetes.Objects;
 
@@ -17,9 +18,18 @@ public sealed class LocalSource
     public const string Name = "local objects";
 
     private static readonly HashSet<ObjectKind> Kinds =
-        [ObjectKind.Service, ObjectKind.EndpointSlice, ObjectKind.CiliumNode, ObjectKind.CiliumIdentity, ObjectKind.CiliumEndpoint];
+    [
+        ObjectKind.Service, ObjectKind.EndpointSlice, ObjectKind.CiliumNode, ObjectKind.CiliumIdentity, ObjectKind.CiliumEndpoint,
+        ObjectKind.Namespace, ObjectKind.NetworkPolicy, ObjectKind.CiliumNetworkPolicy, ObjectKind.CiliumClusterwideNetworkPolicy,
+    ];
 
     private static readonly ObjectKind[] ServiceKinds = [ObjectKind.Service, ObjectKind.EndpointSlice];
+
+    private static readonly ObjectKind[] PolicyKinds =
+    [
+        ObjectKind.NetworkPolicy, ObjectKind.CiliumNetworkPolicy, ObjectKind.CiliumClusterwideNetworkPolicy, ObjectKind.Namespace,
+        ObjectKind.CiliumIdentity, ObjectKind.CiliumEndpoint,
+    ];
 
     private readonly IObjectSource _source;
     private List<ObjectEvent>? _heldServices = [];
@@ -28,10 +38,12 @@ public sealed class LocalSource
     private readonly IdentitiesWriter _identities;
     private readonly EndpointsWriter _endpoints;
     private readonly LoadBalancingWriter _loadBalancing;
+    private readonly PolicyWriter? _policies;
     private readonly TaskCompletionSource _synced = new(TaskCreationOptions.RunContinuationsAsynchronously);
 
+    /// <param name="policies">Null for a node without policy.</param>
     public LocalSource(IObjectSource source, DesiredState state, NodesWriter nodes, IdentitiesWriter identities,
-        EndpointsWriter endpoints, LoadBalancingWriter loadBalancing)
+        EndpointsWriter endpoints, LoadBalancingWriter loadBalancing, PolicyWriter? policies = null)
     {
         _source = source;
         _state = state;
@@ -39,6 +51,7 @@ public sealed class LocalSource
         _identities = identities;
         _endpoints = endpoints;
         _loadBalancing = loadBalancing;
+        _policies = policies;
         state.Frontends.AddInitializer(Name);
         state.IPCache.AddInitializer(Name);
         state.Nodes.AddInitializer(Name);
@@ -78,6 +91,7 @@ public sealed class LocalSource
         _endpoints.ApplyLocal(batch);
         if (moved)
             _endpoints.LocalNodeChanged();
+        _policies?.ApplyLocal(batch);
         if (_heldServices is null)
             _loadBalancing.ApplyLocal(batch);
         else
@@ -91,6 +105,8 @@ public sealed class LocalSource
     /// <summary>A table of which something was never readable goes on waiting for us: nothing of it is pruned.</summary>
     private void SayWhatIsDone(ObjectEvent synced)
     {
+        if (synced.IsComplete(PolicyKinds))
+            _state.Policies.InitializerDone(Name);
         if (synced.IsComplete(ServiceKinds))
             _state.Frontends.InitializerDone(Name);
         if (synced.IsComplete(ObjectKind.CiliumNode, ObjectKind.CiliumEndpoint, ObjectKind.CiliumIdentity))

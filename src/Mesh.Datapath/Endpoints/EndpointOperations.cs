@@ -22,9 +22,13 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
     private readonly BpfProgram _podIn;
     private readonly Rtnetlink _netlink;
     private readonly HashSet<int> _attached = [];
+    private readonly EndpointFlags _flags;
 
-    internal EndpointOperations(BpfMap<EndpointKey, EndpointValue> map, Attachments attachments, BpfProgram podIn, Rtnetlink netlink)
+    /// <param name="enforcePolicy">Packets of pods are judged by policy.</param>
+    internal EndpointOperations(
+        BpfMap<EndpointKey, EndpointValue> map, Attachments attachments, BpfProgram podIn, Rtnetlink netlink, bool enforcePolicy)
     {
+        _flags = enforcePolicy ? EndpointFlags.Policy : EndpointFlags.None;
         _map = map;
         _attachments = attachments;
         _podIn = podIn;
@@ -114,6 +118,7 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
                 Mac = MacAddress.From(row.PodMac),
                 Id = row.Id,
                 HostMac = MacAddress.From(row.HostMac),
+                Flags = _flags,
             });
         // Once per device and start: exchanging a program waits for a grace period.
         if (!_attached.Contains(row.InterfaceIndex))

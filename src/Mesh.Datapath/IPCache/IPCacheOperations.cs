@@ -17,9 +17,13 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
 {
     private readonly IPCacheMaps _maps;
     private readonly NodeIndexes _nodes;
+    private readonly Func<uint, bool>? _isJudged;
 
-    internal IPCacheOperations(IPCacheMaps maps, NodeIndexes nodes)
+    /// <param name="isJudged">Whether the verdicts about an address range's identity are in the kernel: before, none of its addresses
+    /// may show it. Null = always.</param>
+    internal IPCacheOperations(IPCacheMaps maps, NodeIndexes nodes, Func<uint, bool>? isJudged = null)
     {
+        _isJudged = isJudged;
         _maps = maps;
         _nodes = nodes;
     }
@@ -89,11 +93,12 @@ internal sealed class IPCacheOperations : IOperations<IpPrefix, IPCacheEntry>
         return removed;
     }
 
-    private IPCacheValue ValueOf(IPCacheEntry row) => new()
+    private IPCacheValue ValueOf(IPCacheEntry row)
     {
-        Identity = row.Identity,
-        Node = NodeOf(row),
-    };
+        if (row.Source == IPCacheSource.Policy && _isJudged?.Invoke(row.Identity) == false)
+            throw new DatapathException("waits for the verdicts about its identity");
+        return new IPCacheValue { Identity = row.Identity, Node = NodeOf(row) };
+    }
 
     private uint NodeOf(IPCacheEntry row) => row.TunnelEndpoint is { } endpoint ? _nodes.IndexOf(endpoint, row.ClusterId) : 0;
 
