@@ -8,6 +8,7 @@
 #include "lib/encap.h"
 #include "lib/endpoint.h"
 #include "lib/ipcache.h"
+#include "lib/uplink.h"
 
 /* The host's stack gave us the packet, so giving it back would be a loop. */
 static __always_inline int leave_mesh(struct __sk_buff *skb, struct packet *packet, const struct translation *to, bool from_host)
@@ -61,6 +62,12 @@ static __always_inline int route(struct __sk_buff *skb, struct packet *packet, c
 	if (endpoint) {
 		reason = to.wanted ? apply_translation(skb, packet, &to) : FORWARDED;
 		return reason ? drop(skb, reason, COUNTER_EGRESS) : deliver(skb, packet, endpoint, COUNTER_EGRESS);
+	}
+	if (pod && !to.wanted && packet->ports_known && (!known || known->identity <= IDENTITY_RESERVED_MAX)) {
+		int verdict = leave_as_answer(skb, packet);
+
+		if (verdict != TC_ACT_UNSPEC)
+			return verdict;
 	}
 	if (!known || !known->node)
 		return leave_mesh(skb, packet, &to, !pod);

@@ -14,7 +14,7 @@ mount -t bpf bpf "$scratch/pins"
 # headers, uplink 4; then addresses and port ranges, of NodePorts 30000 to 32767 last.
 printf '\1\0\0\0\2\0\0\0\3\0\0\0\20\0\0\0\4\0\0\0\252\5\0\0\2\0\0\0\0\1\30\41\1\0\0\0\4\0\0\0' > "$scratch/config"
 printf '\254\36\0\1\0\0\0\0\0\0\0\0\0\0\0\0\375\0\0\0\0\0\0\0\0\0\0\0\0\0\0\1' >> "$scratch/config"
-printf '\375\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2\12\1\0\1\254\36\0\1\0\4\377\177\0\200\110\356\60\165\377\177' >> "$scratch/config"
+printf '\375\0\0\0\0\0\0\0\0\0\0\0\0\0\0\2\12\1\0\1\254\36\0\1\0\4\377\177\0\200\110\356\60\165\377\177\2\0\0\0\0\11\0\0' >> "$scratch/config"
 
 printf '%-14s %12s %12s\n' program instructions jited_bytes
 for object in "$objects"/*.bpf.o "$objects"/tests/*.bpf.o; do

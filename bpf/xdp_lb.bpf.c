@@ -168,7 +168,7 @@ int xdp_lb(struct xdp_md *ctx)
 	struct ethhdr *eth = xdp_at(ctx, 0, sizeof(*eth));
 	struct north_scratch *memory = scratch();
 
-	if (!eth || !memory)
+	if (!eth || !memory || is_to_other_station(eth, ctx->ingress_ifindex))
 		return XDP_PASS;
 	memory->frame = (struct frame){};
 	if (eth->h_proto == bpf_htons(ETH_P_IP)) {

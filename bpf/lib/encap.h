@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: GPL-2.0 */
 /*
- * Into the tunnel: the VXLAN device in collect-metadata mode builds the outer header from the key set here. The VNI is the
- * sender's identity. (A header built by hand, chosen by a field of node_config, will take the place of set_tunnel_key.)
+ * Into the tunnel. The VNI is the sender's identity. Where the agent has resolved the next hop, the outer headers are written here
+ * and the frame goes straight to the uplink; else, and for what must be cut into fragments, the VXLAN device writes them from the
+ * key set here. The frames are the same either way but for the IPv4 identification, which a packet that is never cut does not need.
  */
 #ifndef MESH_LIB_ENCAP_H
 #define MESH_LIB_ENCAP_H
@@ -11,9 +12,9 @@
 #include "node.h"
 #include "policy.h"
 #include "translate.h"
+#include "vxlan.h"
 
 #define IDENTITY_BITS_MASK 0xffffff
-#define TUNNEL_TTL 64
 
 /* Would the packet, or each segment of it, fit the tunnel once the device has added the outer header? */
 static __always_inline bool fits_tunnel(const struct __sk_buff *skb, const struct packet *packet)
@@ -30,13 +31,108 @@ static __always_inline __u32 identity_on_the_wire(__u32 identity)
 	return identity == IDENTITY_HOST ? IDENTITY_REMOTE_NODE : identity;
 }
 
-static __always_inline long set_tunnel_key(struct __sk_buff *skb, const struct node *node, __u32 identity)
+/* Can the outer packet do without being cut? */
+static __always_inline bool is_whole(const struct __sk_buff *skb, const struct packet *packet)
+{
+	__u32 length = skb->gso_size ? packet->segment_headers + skb->gso_size : packet->length;
+
+	return !config.pod_mtu || length <= config.pod_mtu;
+}
+
+static __always_inline __u8 traffic_class(struct __sk_buff *skb, __u8 family)
+{
+	__u8 bytes[2] = {};
+
+	bpf_skb_load_bytes(skb, ETH_HLEN, bytes, sizeof(bytes));
+	return family == MESH_FAMILY_IPV4 ? bytes[1] : bytes[0] << 4 | bytes[1] >> 4;
+}
+
+static __always_inline bool write_vxlan(struct __sk_buff *skb, __u32 at, const struct ethhdr *inner, __u32 payload, __be16 port,
+					__u32 identity)
+{
+	struct vxlan_frame frame = {
+		.udp = { .source = port, .dest = bpf_htons(config.tunnel_port), .len = bpf_htons(payload) },
+		.vxlan = { .flags = bpf_htonl(VXLAN_FLAGS), .vni = bpf_htonl(identity << 8) },
+		.eth = *inner,
+	};
+
+	return !bpf_skb_store_bytes(skb, at, &frame, sizeof(frame), 0);
+}
+
+static __always_inline bool write_outer4(struct __sk_buff *skb, const struct node *node, __u32 payload, __u8 class)
+{
+	struct iphdr ip = {
+		.version = 4,
+		.ihl = 5,
+		.tos = outer_congestion(class),
+		.tot_len = bpf_htons(sizeof(ip) + payload),
+		.frag_off = bpf_htons(IPV4_DONT_FRAGMENT),
+		.ttl = TUNNEL_TTL,
+		.protocol = IPPROTO_UDP,
+		.saddr = config.underlay.v4,
+		.daddr = node->tunnel_endpoint.v4,
+	};
+
+	ip.check = fold(bpf_csum_diff(NULL, 0, (__be32 *)&ip, sizeof(ip), 0));
+	return !bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0);
+}
+
+static __always_inline bool write_outer6(struct __sk_buff *skb, const struct node *node, __u32 payload, __u8 class)
+{
+	struct ipv6hdr ip = { .payload_len = bpf_htons(payload), .nexthdr = IPPROTO_UDP, .hop_limit = TUNNEL_TTL };
+
+	*(__be32 *)&ip = bpf_htonl(6 << 28 | outer_congestion(class) << 20);
+	for (int i = 0; i < 4; i++) {
+		ip.saddr.in6_u.u6_addr32[i] = config.underlay.v6[i];
+		ip.daddr.in6_u.u6_addr32[i] = node->tunnel_endpoint.v6[i];
+	}
+	return !bpf_skb_store_bytes(skb, ETH_HLEN, &ip, sizeof(ip), 0);
+}
+
+enum built {
+	NOT_BUILT, /* the packet is as it was: the device may do it */
+	BUILT,
+	BUILT_BADLY,
+};
+
+VERIFIED_ALONE int build_headers(struct __sk_buff *skb, const struct packet *packet, __u32 index, __u32 identity)
+{
+	bool v6 = config.underlay_family == MESH_FAMILY_IPV6;
+	__u32 room = v6 ? ROOM6 : ROOM4, payload = skb->len + sizeof(struct udphdr) + sizeof(struct vxlan_header);
+	struct node *node = bpf_map_lookup_elem(&nodes, &index);
+	struct ethhdr inner, outer;
+	__u64 flags;
+	__be16 port;
+	__u8 class;
+
+	if (!packet || !node || !(config.flags & CONFIG_BUILT_HEADERS) || !READ_ONCE(node->interface_index) ||
+	    node->family != config.underlay_family || !is_whole(skb, packet) || payload + sizeof(struct iphdr) > 0xffff ||
+	    bpf_skb_load_bytes(skb, 0, &inner, sizeof(inner)))
+		return NOT_BUILT;
+	port = outer_source_port(bpf_get_hash_recalc(skb));
+	class = traffic_class(skb, packet->flow.family);
+	flags = BPF_F_ADJ_ROOM_FIXED_GSO | BPF_F_ADJ_ROOM_ENCAP_L4_UDP | BPF_F_ADJ_ROOM_ENCAP_L2(sizeof(inner)) |
+		BPF_F_ADJ_ROOM_ENCAP_L2_ETH | (v6 ? BPF_F_ADJ_ROOM_ENCAP_L3_IPV6 : BPF_F_ADJ_ROOM_ENCAP_L3_IPV4);
+	if (bpf_skb_adjust_room(skb, room, BPF_ADJ_ROOM_MAC, flags))
+		return NOT_BUILT;
+	__builtin_memcpy(outer.h_dest, node->next_hop_mac, ETH_ALEN);
+	__builtin_memcpy(outer.h_source, node->source_mac, ETH_ALEN);
+	outer.h_proto = v6 ? bpf_htons(ETH_P_IPV6) : bpf_htons(ETH_P_IP);
+	if (bpf_skb_store_bytes(skb, 0, &outer, sizeof(outer), 0) ||
+	    !write_vxlan(skb, ETH_HLEN + room - sizeof(struct vxlan_frame), &inner, payload, port, identity) ||
+	    (v6 ? !write_outer6(skb, node, payload, class) : !write_outer4(skb, node, payload, class)))
+		return BUILT_BADLY;
+	return BUILT;
+}
+
+static __always_inline long set_tunnel_key(struct __sk_buff *skb, const struct packet *packet, const struct node *node,
+					   __u32 identity)
 {
 	struct bpf_tunnel_key key = {
 		.tunnel_id = identity_on_the_wire(identity),
 		.tunnel_ttl = TUNNEL_TTL,
 	};
-	__u64 flags = BPF_F_ZERO_CSUM_TX;
+	__u64 flags = BPF_F_ZERO_CSUM_TX | (is_whole(skb, packet) ? BPF_F_DONT_FRAGMENT : 0);
 
 	if (node->family == MESH_FAMILY_IPV6) {
 		flags |= BPF_F_TUNINFO_IPV6;
@@ -45,6 +141,21 @@ static __always_inline long set_tunnel_key(struct __sk_buff *skb, const struct n
 		key.remote_ipv4 = bpf_ntohl(node->tunnel_endpoint.v4);
 	}
 	return bpf_skb_set_tunnel_key(skb, &key, sizeof(key), flags);
+}
+
+/* The packet as it is, to the node. */
+static __always_inline int wrap(struct __sk_buff *skb, struct packet *packet, const struct node *node, __u32 index, __u32 identity,
+				__u32 direction)
+{
+	switch (build_headers(skb, packet, index, identity_on_the_wire(identity))) {
+	case BUILT:
+		return forward(skb, direction, bpf_redirect(READ_ONCE(node->interface_index), 0));
+	case BUILT_BADLY:
+		return drop(skb, DROP_ENCAPSULATION, direction);
+	}
+	if (!config.tunnel_interface || set_tunnel_key(skb, packet, node, identity))
+		return drop(skb, DROP_ENCAPSULATION, direction);
+	return forward(skb, direction, bpf_redirect(config.tunnel_interface, 0));
 }
 
 /* To the node with this index: translate, wrap, send. */
@@ -65,9 +176,7 @@ static __always_inline int encapsulate(struct __sk_buff *skb, struct packet *pac
 		if (reason)
 			return drop(skb, reason, COUNTER_EGRESS);
 	}
-	if (set_tunnel_key(skb, node, identity))
-		return drop(skb, DROP_ENCAPSULATION, COUNTER_EGRESS);
-	return forward(skb, COUNTER_EGRESS, bpf_redirect(config.tunnel_interface, 0));
+	return wrap(skb, packet, node, index, identity, COUNTER_EGRESS);
 }
 
 #endif

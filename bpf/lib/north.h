@@ -59,6 +59,7 @@ struct north_scratch {
 	struct north north;
 	struct nat_value value;
 	struct nat_search search;
+	struct lb_client client;
 	struct next_hop hop;
 	struct bpf_fib_lookup route;
 };
@@ -112,6 +113,20 @@ static __always_inline bool is_own(const struct flow *flow, bool gateway)
 	return same_address(&own, &flow->destination);
 }
 
+/* A frame on the uplink that a switch has only flooded? Promiscuous devices see such. */
+static __always_inline bool is_to_other_station(const struct ethhdr *eth, __u32 interface)
+{
+	__u8 different = 0, given = 0;
+
+	if (interface != config.uplink_interface)
+		return false;
+	for (int i = 0; i < ETH_ALEN; i++) {
+		different |= eth->h_dest[i] ^ config.uplink_mac[i];
+		given |= config.uplink_mac[i];
+	}
+	return given && different;
+}
+
 /* A VXLAN packet to this node? */
 static __always_inline bool is_for_tunnel(const struct flow *flow)
 {
@@ -145,30 +160,27 @@ static __always_inline void north_set(struct north *north, const struct flow *fl
 	north->carry = value->way == NAT_DSR && (flow->protocol != IPPROTO_TCP || opens_connection(tcp_flags));
 }
 
-/* The flow of the answers to what leaves. */
-static __always_inline struct flow north_answers(const struct north *north, const struct flow *flow)
+/* The flow of the answers to what leaves. Written in place, as below: a value that is returned takes room on the stack first. */
+static __always_inline void north_answers(struct flow *answers, const struct north *north, const struct flow *flow)
 {
-	return (struct flow){
-		.source = north->destination,
-		.destination = north->source,
-		.source_port = north->destination_port,
-		.destination_port = north->source_port,
-		.family = flow->family,
-		.protocol = flow->protocol,
-	};
+	answers->source = north->destination;
+	answers->destination = north->source;
+	answers->source_port = north->destination_port;
+	answers->destination_port = north->source_port;
+	answers->family = flow->family;
+	answers->protocol = flow->protocol;
 }
 
-static __always_inline struct nat_value north_reverse(const struct flow *flow, const struct nat_value *forward)
+static __always_inline void north_reverse(struct nat_value *reverse, const struct flow *flow, const struct nat_value *forward)
 {
-	return (struct nat_value){
-		.address = flow->source,
-		.virtual_address = flow->destination,
-		.port = flow->source_port,
-		.virtual_port = flow->destination_port,
-		.way = forward->way,
-		.state = forward->state,
-		.last_seen = forward->last_seen,
-	};
+	__builtin_memset(reverse, 0, sizeof(*reverse));
+	reverse->address = flow->source;
+	reverse->virtual_address = flow->destination;
+	reverse->port = flow->source_port;
+	reverse->virtual_port = flow->destination_port;
+	reverse->way = forward->way;
+	reverse->state = forward->state;
+	reverse->last_seen = forward->last_seen;
 }
 
 /* The other entry of a flow learns what this one has learned; a reverse entry that the LRU has taken is made anew. */
@@ -179,13 +191,13 @@ VERIFIED_ALONE int tell_reverse(const struct flow *flow, const struct north *nor
 
 	if (!flow || !north || !forward || !memory || forward->way == NAT_DSR)
 		return 0;
-	memory->answers = north_answers(north, flow);
+	north_answers(&memory->answers, north, flow);
 	reverse = nat_entry(&memory->answers, NAT_REVERSE);
 	if (reverse) {
 		nat_touch(reverse, forward->state, forward->last_seen);
 		return 0;
 	}
-	memory->search.value = north_reverse(flow, forward);
+	north_reverse(&memory->search.value, flow, forward);
 	nat_store(&memory->answers, NAT_REVERSE, &memory->search.value, BPF_NOEXIST);
 	return 0;
 }
@@ -197,14 +209,12 @@ VERIFIED_ALONE int tell_forward(const struct flow *answer, const struct nat_valu
 
 	if (!answer || !reverse || !memory)
 		return 0;
-	memory->answers = (struct flow){
-		.source = reverse->address,
-		.destination = reverse->virtual_address,
-		.source_port = reverse->port,
-		.destination_port = reverse->virtual_port,
-		.family = answer->family,
-		.protocol = answer->protocol,
-	};
+	memory->answers.source = reverse->address;
+	memory->answers.destination = reverse->virtual_address;
+	memory->answers.source_port = reverse->port;
+	memory->answers.destination_port = reverse->virtual_port;
+	memory->answers.family = answer->family;
+	memory->answers.protocol = answer->protocol;
 	forward = nat_entry(&memory->answers, NAT_FORWARD);
 	if (forward)
 		nat_touch(forward, reverse->state, reverse->last_seen);
@@ -237,15 +247,19 @@ VERIFIED_ALONE int north_answer(const struct flow *flow, __u32 tcp_flags, struct
 }
 
 /* Where the backend is decides the way. FORWARDED, or why there is none. */
-static __always_inline enum drop_reason choose_way(const struct flow *flow, const struct mesh_addr *backend, bool wants_dsr,
-						   struct nat_value *value)
+VERIFIED_ALONE int choose_way(const struct flow *flow, __u32 wants_dsr, struct nat_value *value)
 {
-	struct endpoint *here = endpoint_lookup(flow->family, backend);
+	const struct mesh_addr *backend;
 	struct ipcache_value *there, *client;
+	struct endpoint *here;
 	struct mesh_addr source;
 	struct node *node;
 	__u32 index;
 
+	if (!flow || !value)
+		return DROP_TRANSLATION;
+	backend = &value->address;
+	here = endpoint_lookup(flow->family, backend);
 	value->way = NAT_LOCAL;
 	if (here)
 		return FORWARDED;
@@ -284,8 +298,8 @@ static long probe_port(__u32 i, void *nothing)
 static __always_inline enum drop_reason take_port(const struct flow *flow, const struct north *north, struct nat_value *forward,
 						  struct nat_search *search)
 {
-	search->answer = north_answers(north, flow);
-	search->value = north_reverse(flow, forward);
+	north_answers(&search->answer, north, flow);
+	north_reverse(&search->value, flow, forward);
 	search->hash = flow_hash(flow);
 	search->now = forward->last_seen;
 	search->only_own = flow->protocol == IPPROTO_SCTP;
@@ -297,26 +311,42 @@ static __always_inline enum drop_reason take_port(const struct flow *flow, const
 	return FORWARDED;
 }
 
-/* What holds for the service as a whole, or NULL for one without backends or properties. */
-static __always_inline struct lb_service_info *lb_service_info(__u32 service)
-{
-	struct lb_service *committed = bpf_map_lookup_elem(&lb_services, &service);
-	__u32 number = committed ? READ_ONCE(committed->block) : 0;
-	struct lb_block *block = number ? bpf_map_lookup_elem(&lb_arena, &number) : NULL;
-
-	return block ? &block->info : NULL;
-}
-
 /* May the flow go on to the backend that it has? As flow_stays() in translate.h. */
-static __always_inline bool north_stays(const struct flow *flow, __u32 tcp_flags, const struct nat_value *value)
+static __always_inline bool north_stays(const struct flow *flow, __u32 service, __u32 tcp_flags, struct nat_value *value)
 {
+	__u32 slot;
+
 	if (flow->protocol == IPPROTO_TCP) {
 		if (!opens_connection(tcp_flags))
 			return true;
 		if (value->state & (NAT_RESET | NAT_FIN_CLIENT | NAT_FIN_BACKEND))
 			return false;
 	}
-	return lb_still_lives(value->backend, &value->address, value->port, LB_BACKEND_DRAINING);
+	if (lb_still_lives(value->backend, &value->address, value->port, LB_BACKEND_DRAINING))
+		return true;
+	slot = lb_find_backend(service, &value->address, value->port, LB_BACKEND_DRAINING);
+	if (slot)
+		value->backend = slot;
+	return slot != 0;
+}
+
+/*
+ * The answers of a local backend are told by its address and the client's. A client that talks to it by two virtual addresses from
+ * one port would get the answers of one as those of the other.
+ */
+VERIFIED_ALONE int take_answers(const struct flow *flow, const struct north *north, const struct nat_value *forward)
+{
+	struct north_scratch *memory = scratch();
+	struct nat_value *taken;
+
+	if (!flow || !north || !forward || !memory)
+		return DROP_NAT_NOT_STORED;
+	north_answers(&memory->answers, north, flow);
+	north_reverse(&memory->search.value, flow, forward);
+	taken = nat_lookup(&memory->answers, NAT_REVERSE, forward->last_seen);
+	if (taken && !nat_closed(taken) && !nat_same_client(taken, &memory->search.value))
+		return DROP_PORT_COLLISION;
+	return nat_store(&memory->answers, NAT_REVERSE, &memory->search.value, BPF_ANY) ? FORWARDED : DROP_NAT_NOT_STORED;
 }
 
 /* A new flow: backend, way, source port, both entries. */
@@ -327,30 +357,32 @@ VERIFIED_ALONE int north_begin(const struct flow *flow, __u32 service, __u32 tcp
 	struct lb_backend *backend;
 	enum drop_reason reason;
 	struct nat_value *value;
-	__u32 hash, slot;
+	__u32 slot;
 
 	if (!flow || !north || !memory)
 		return DROP_TRANSLATION;
-	info = lb_service_info(service);
+	info = lb_info(lb_committed(service));
 	if (info && info->kind == LB_KIND_CLUSTER_IP)
 		return FORWARDED; /* not for outside */
-	hash = info && info->algorithm == LB_ALGORITHM_RANDOM ? bpf_get_prandom_u32() : flow_hash(flow);
-	slot = lb_select(service, hash);
+	memory->client.id = flow->source;
+	memory->client.family = flow->family;
+	if (!lb_source_allowed(service, flow->family, &memory->client.id))
+		return DROP_NOT_IN_SOURCE_RANGE;
+	slot = lb_choose(service, flow_hash(flow), &memory->client);
 	backend = slot ? lb_backend(slot) : NULL;
 	if (!backend || backend->family != flow->family)
 		return DROP_NO_SERVICE_BACKEND;
 	if (flow->protocol == IPPROTO_SCTP && backend->port != flow->destination_port)
-		return DROP_TRANSLATION; /* its CRC covers the port */
+		return DROP_SCTP_PORT; /* its CRC covers the port */
 	value = &memory->value;
-	*value = (struct nat_value){
-		.address = backend->address,
-		.port = backend->port,
-		.source_port = flow->source_port,
-		.backend = slot,
-		.last_seen = nat_now(),
-		.state = flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0,
-	};
-	reason = choose_way(flow, &value->address, info && info->forwarding == LB_FORWARD_DSR, value);
+	__builtin_memset(value, 0, sizeof(*value));
+	value->address = backend->address;
+	value->port = backend->port;
+	value->source_port = flow->source_port;
+	value->backend = slot;
+	value->last_seen = nat_now();
+	value->state = flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0;
+	reason = choose_way(flow, info && info->forwarding == LB_FORWARD_DSR, value);
 	if (reason)
 		return reason;
 	north_set(north, flow, value, tcp_flags);
@@ -360,8 +392,12 @@ VERIFIED_ALONE int north_begin(const struct flow *flow, __u32 service, __u32 tcp
 		if (reason)
 			return reason;
 		north->source_port = value->source_port;
-	} else {
-		tell_reverse(flow, north, value);
+	} else if (value->way == NAT_LOCAL) {
+		reason = take_answers(flow, north, value);
+		if (reason) {
+			north->what = NORTH_PASS;
+			return reason;
+		}
 	}
 	return nat_store(flow, NAT_FORWARD, value, BPF_ANY) ? FORWARDED : DROP_NAT_NOT_STORED;
 }
@@ -379,7 +415,7 @@ VERIFIED_ALONE int north_arrives(const struct flow *flow, __u32 tcp_flags, struc
 	if (!service)
 		return FORWARDED;
 	value = nat_lookup(flow, NAT_FORWARD, now);
-	if (!value || !north_stays(flow, tcp_flags, value))
+	if (!value || !north_stays(flow, service, tcp_flags, value))
 		return north_begin(flow, service, tcp_flags, north);
 	north_set(north, flow, value, tcp_flags);
 	if (nat_touch(value, flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0, now))

@@ -18,9 +18,6 @@
 #include "node.h"
 #include "parse.h"
 
-#define IDENTITY_HOST 1
-#define IDENTITY_WORLD 2
-#define IDENTITY_REMOTE_NODE 6 /* what another node sees in our host */
 #define IDENTITY_RESERVED_MAX 255
 
 /* tunnel_senders: underlay address → index into nodes. */

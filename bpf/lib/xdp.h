@@ -9,17 +9,10 @@
 
 #include "metrics.h"
 #include "north.h"
+#include "vxlan.h"
 
 #define FAMILY_INET 2
 #define FAMILY_INET6 10
-#define VXLAN_FLAGS 0x08000000 /* the VNI is valid; nothing else is said */
-#define VXLAN_TTL 64
-
-struct vxlan_header {
-	__be32 flags;
-	__be32 vni; /* the highest 24 bits */
-};
-
 /* What is put before an inner frame: Ethernet, IP, UDP and VXLAN headers. */
 #define OUTER4 (ETH_HLEN + sizeof(struct iphdr) + sizeof(struct udphdr) + sizeof(struct vxlan_header))
 #define OUTER6 (ETH_HLEN + sizeof(struct ipv6hdr) + sizeof(struct udphdr) + sizeof(struct vxlan_header))
@@ -253,16 +246,6 @@ static __always_inline bool xdp_set_macs(struct xdp_md *ctx, const struct next_h
 	return true;
 }
 
-static __always_inline __be16 outer_source_port(__u32 hash)
-{
-	return bpf_htons(config.source_port_min + scale(hash, config.source_port_max - config.source_port_min));
-}
-
-static __always_inline __u8 outer_congestion(__u8 traffic_class)
-{
-	return (traffic_class & 3) == 3 ? 2 : traffic_class & 3; /* what is marked inside is only able to be marked outside */
-}
-
 static __always_inline bool xdp_write_vxlan(struct xdp_md *ctx, const __u32 at, __u32 payload, __u32 hash)
 {
 	struct udphdr *udp = xdp_at(ctx, at, sizeof(struct udphdr) + sizeof(struct vxlan_header));
@@ -293,7 +276,7 @@ static __always_inline bool xdp_write_outer4(struct xdp_md *ctx, const struct no
 	ip->tot_len = bpf_htons(sizeof(*ip) + payload);
 	ip->id = 0;
 	ip->frag_off = bpf_htons(IPV4_DONT_FRAGMENT);
-	ip->ttl = VXLAN_TTL;
+	ip->ttl = TUNNEL_TTL;
 	ip->protocol = IPPROTO_UDP;
 	ip->check = 0;
 	ip->saddr = config.underlay.v4;
@@ -315,7 +298,7 @@ static __always_inline bool xdp_write_outer6(struct xdp_md *ctx, const struct no
 	*(__be32 *)ip = bpf_htonl(6 << 28 | outer_congestion(traffic_class) << 20);
 	ip->payload_len = bpf_htons(payload);
 	ip->nexthdr = IPPROTO_UDP;
-	ip->hop_limit = VXLAN_TTL;
+	ip->hop_limit = TUNNEL_TTL;
 #pragma unroll
 	for (int i = 0; i < 4; i++) {
 		ip->saddr.in6_u.u6_addr32[i] = config.underlay.v6[i];

@@ -63,6 +63,13 @@ public sealed unsafe class BpfProgram : IDisposable
             return TestRun(packet, repeat, new Span<byte>(pointer, sizeof(SkBuff)));
     }
 
+    /// <summary>As above, for an XDP program, as if the frame had arrived on this device.</summary>
+    public TestRunResult TestRunXdp(ReadOnlySpan<byte> packet, uint interfaceIndex, int repeat = 1)
+    {
+        var context = new XdpBuff { DataEnd = (uint)packet.Length, IngressInterfaceIndex = interfaceIndex };
+        return TestRun(packet, repeat, new Span<byte>(&context, sizeof(XdpBuff)));
+    }
+
     public void Dispose() => Fd.Dispose();
 }
 

@@ -36,3 +36,26 @@ public struct SkBuff
         private uint _word;
     }
 }
+
+/// <summary>struct xdp_md, the context of XDP programs. A test run wants <see cref="DataEnd"/> to be the length of the frame, and a
+/// device of the caller's namespace.</summary>
+[StructLayout(LayoutKind.Sequential)]
+public struct XdpBuff
+{
+    public uint Data;
+    public uint DataEnd;
+    public uint DataMeta;
+    public uint IngressInterfaceIndex;
+    public uint ReceiveQueue;
+    public uint EgressInterfaceIndex;
+}
+
+/// <summary>enum xdp_action.</summary>
+public static class XdpAction
+{
+    public const int Aborted = 0;
+    public const int Drop = 1;
+    public const int Pass = 2;
+    public const int Transmit = 3;
+    public const int Redirect = 4;
+}

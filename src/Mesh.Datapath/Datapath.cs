@@ -11,6 +11,7 @@ using Mesh.Datapath.Loader;
 using Mesh.Datapath.Maps;
 using Mesh.Datapath.Nodes;
 using Mesh.Datapath.Policies;
+using Mesh.Datapath.Uplinks;
 using Mesh.Model;
 using Mesh.StateDB.Reconciler;
 
@@ -42,6 +43,8 @@ public sealed class Datapath : IDisposable
     private readonly NodeIndexes _nodes;
     private readonly ConntrackSweeper _sweeper;
     private readonly PolicyOperations _policies;
+    private readonly NodePaths _paths;
+    private readonly IReadOnlyList<UplinkStatus> _uplinks;
     private readonly PinDirectory _pins;
     private readonly DeviceSet _devices;
     private readonly int _socketHooks;
@@ -64,7 +67,9 @@ public sealed class Datapath : IDisposable
         _devices = new NodeDevices(netlink)
             .Ensure(options.UnderlayAddress, options.UnderlayMtu, options.TunnelPort, options.GatewayAddresses);
 
-        var objects = Own(DatapathObjects.Load(_pins, Configuration(options, _devices), options.IPCacheMapMax));
+        var uplink = new Uplink(options.Uplink, netlink, options.UnderlayAddress);
+
+        var objects = Own(DatapathObjects.Load(_pins, uplink.Describe(Configuration(options, _devices), options), options.IPCacheMapMax));
         _agentState = Own(BpfMaps.OpenPinnedArray<AgentStateValue>(_pins.Map("agent_state")));
         _counters = Own(BpfMaps.OpenPinned<uint, CounterValue>(_pins.Map("counters"), readOnly: true));
         var lb = Own(LbMaps.OpenPinned(_pins.Maps));
@@ -82,11 +87,13 @@ public sealed class Datapath : IDisposable
         Liveness = new LivenessMap(lb.Clusters, nodes);
         _frontends = new FrontendOperations(lb, _store, clusters, new SourceRanges(lb, _grace));
         _frontends.Adopt();
-        _nodes = new NodeIndexes(nodes, _grace);
+        var senders = Own(BpfMaps.OpenPinned<EndpointKey, NodeIndexValue>(_pins.Map("tunnel_senders")));
+        _nodes = new NodeIndexes(nodes, _grace, senders) { WhenComplete = () => Volatile.Write(ref _agentState[0].SendersKnown, 1) };
         _nodes.Adopt();
         Policy = Own(PolicyMaps.OpenPinned(_pins.Maps));
         _policies = Own(new PolicyOperations(Policy, _grace));
         _policies.Adopt();
+        _paths = Own(new NodePaths(_nodes, netlink, new NetlinkEvents(), options.UnderlayAddress));
 
         var attachments = new Attachments(_pins, features);
         var endpoints = new EndpointOperations(endpointMap, attachments, objects.PodIn, netlink, options.EnforcePolicy);
@@ -97,6 +104,7 @@ public sealed class Datapath : IDisposable
         endpoints.Adopt();
         attachments.ToInterface("mesh_net", objects.PodIn, _devices.Host);
         attachments.ToInterface("mesh_vxlan", objects.VxlanIn, _devices.Tunnel);
+        _uplinks = uplink.Attach(attachments, objects);
         _socketHooks = AttachSocketHooks(attachments, objects, options.CgroupPath);
 
         _reconcilers = new Reconcilers(
@@ -152,6 +160,7 @@ public sealed class Datapath : IDisposable
             _reconcilers.Frontends.RunAsync, _reconcilers.IPCache.RunAsync, _reconcilers.Nodes.RunAsync,
             _reconcilers.NodeAddresses.RunAsync, _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync,
             _reconcilers.Policies.RunAsync, BeatAsync, SweepAsync,
+            _paths.RunAsync,
         ];
         // Each on a task of its own: a turn is synchronous and may take a second for a large table.
         var running = loops.Select(loop => Task.Run(() => loop(stop.Token), CancellationToken.None)).ToArray();
@@ -168,6 +177,8 @@ public sealed class Datapath : IDisposable
         _frontends.Count,
         _nodes.Count,
         _grace.Pending,
+        _uplinks,
+        _paths.Resolved,
         [
             StatusOf(_desired.Frontends.Name, _reconcilers.Frontends),
             StatusOf(_desired.IPCache.Name, _reconcilers.IPCache),

@@ -1,3 +1,4 @@
+using Mesh.Datapath.Uplinks;
 using Mesh.Model;
 
 namespace Mesh.Datapath;
@@ -43,4 +44,6 @@ public sealed record DatapathOptions
 
     /// <summary>Bytes; null = that of the device with the underlay address.</summary>
     public uint? UnderlayMtu { get; init; }
+
+    public UplinkOptions Uplink { get; init; } = new();
 }

@@ -1,6 +1,7 @@
 using Mesh.Bpf;
 using Mesh.Datapath.Loader;
 using Mesh.Datapath.Maps;
+using Mesh.Datapath.Uplinks;
 using Mesh.StateDB.Reconciler;
 
 namespace Mesh.Datapath;
@@ -53,6 +54,8 @@ public sealed record ReconcilerStatus(string Table, int Failing, long Failures, 
 /// <param name="Generation">Agent starts since the maps were made; 1 for the first.</param>
 /// <param name="SocketHooks">Number of attached cgroup programs; 0 = socket load-balancing is off.</param>
 /// <param name="Links">"tcx" or "clsact".</param>
+/// <param name="Uplinks">Devices that clients outside come in by; empty when none was found.</param>
+/// <param name="ResolvedNodes">Nodes whose outer frames our programs write themselves.</param>
 public sealed record DatapathStatus(
     ulong Generation,
     int SocketHooks,
@@ -61,4 +64,6 @@ public sealed record DatapathStatus(
     int Services,
     int Nodes,
     int GracePeriodPending,
+    IReadOnlyList<UplinkStatus> Uplinks,
+    int ResolvedNodes,
     IReadOnlyList<ReconcilerStatus> Reconcilers);

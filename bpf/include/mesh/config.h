@@ -28,6 +28,8 @@ struct node_config {
 	__u16	source_port_max;
 	__u16	node_port_first;	/* range of NodePorts, host byte order; 0 and 0 = none */
 	__u16	node_port_last;
+	__u8	uplink_mac[6];		/* frames on the uplink to another address are not ours; zero = do not ask */
+	__u16	pad;
 };
 
 #define CONFIG_BUILT_HEADERS	0x01	/* VXLAN headers are written and removed by our programs, the device is the fallback */

@@ -15,6 +15,11 @@ internal sealed record LinkInfo(
 /// <summary>An address of a device.</summary>
 internal readonly record struct DeviceAddress(int InterfaceIndex, IpAddr Address, byte Length);
 
+/// <summary>The first step towards an address.</summary>
+/// <param name="Gateway">Null when the address itself is on the device's network.</param>
+/// <param name="Source">That the kernel would take for packets that have none yet.</param>
+internal readonly record struct RouteHop(int InterfaceIndex, IpAddr? Gateway, IpAddr? Source);
+
 /// <summary>The few rtnetlink requests that the node's devices need, each idempotent where the kernel allows. Numbers are those of
 /// linux/if_link.h, if_addr.h, rtnetlink.h and neighbour.h.</summary>
 internal sealed class Rtnetlink : IDisposable
@@ -160,7 +165,53 @@ internal sealed class Rtnetlink : IDisposable
         _socket.Request(request, $"neighbour {address}");
     }
 
+    /// <summary>Where packets to an address would leave now, without a source of their own; null when nowhere.</summary>
+    internal RouteHop? RouteTo(IpAddr destination)
+    {
+        RouteHop? hop = null;
+        const int unreachable = 101, noRoute = 113, forbidden = 13, invalid = 22;
+        var request = new NetlinkMessage(26, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck)
+            .U8(RouteFamily(destination)).U8((byte)destination.Bits).U8(0).U8(0).U8(0).U8(0).U8(0).U8(0).U32(0).Attribute(1, destination);
+        _socket.Request(request, $"route to {destination}", (_, payload) =>
+        {
+            var attributes = new NetlinkAttributes(payload[12..]);
+            if (payload[7] == TypeUnicast && attributes.U32(4) is { } index)
+                hop = new RouteHop((int)index, AddressOf(attributes.Get(5)), AddressOf(attributes.Get(7)));
+        }, unreachable, noRoute, forbidden, invalid, ESRCH);
+        return hop;
+    }
+
+    /// <summary>Neighbours that packets may be sent to at once, by device and address.</summary>
+    internal IReadOnlyDictionary<(int InterfaceIndex, IpAddr Address), MacAddress> Neighbours()
+    {
+        const ushort usable = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80; // reachable, stale, delay, probe, noarp, permanent
+        var neighbours = new Dictionary<(int, IpAddr), MacAddress>();
+        var request = new NetlinkMessage(30, NetlinkSocket.FlagRequest | NetlinkSocket.FlagDump).U32(0).U32(0).U32(0);
+        _socket.Request(request, "list neighbours", (_, payload) =>
+        {
+            var attributes = new NetlinkAttributes(payload[12..]);
+            if ((BinaryPrimitives.ReadUInt16LittleEndian(payload[8..]) & usable) != 0 && AddressOf(attributes.Get(1)) is { } address
+                && attributes.Get(2) is { Length: 6 } mac)
+                neighbours[(BinaryPrimitives.ReadInt32LittleEndian(payload[4..]), address)] = MacAddress.From(mac);
+        });
+        return neighbours;
+    }
+
+    /// <summary>Asks the kernel to find a neighbour, and to keep it found.</summary>
+    internal void KeepNeighbour(int index, IpAddr address)
+    {
+        const byte use = 1;
+        const ushort extendedFlags = 15;
+        const uint managed = 1;
+        const int EBUSY = 16;
+        var request = new NetlinkMessage(28, Creating).U32(RouteFamily(address)).U32((uint)index).U16(0).U8(use).U8(0)
+            .Attribute(1, address).AttributeU32(extendedFlags, managed);
+        _socket.Request(request, $"neighbour {address}", null, EBUSY, ENODEV, EEXIST);
+    }
+
     public void Dispose() => _socket.Dispose();
+
+    private static IpAddr? AddressOf(ReadOnlySpan<byte> bytes) => bytes.Length is 4 or 16 ? IpAddr.FromBytes(bytes) : null;
 
     private static byte RouteFamily(IpAddr address) => address.IsV6 ? (byte)10 : (byte)2;
 

@@ -1,3 +1,5 @@
+using System.Globalization;
+
 namespace Mesh.Datapath.Devices;
 
 /// <summary>Kernel settings of the calling thread's network namespace, under /proc/sys/net. Written only when they differ, so that a
@@ -34,6 +36,21 @@ internal static class Sysctl
 
     /// <summary>A pod's device: see <see cref="PrepareNode"/>; devices made before the node was prepared keep the old default.</summary>
     internal static void PreparePodDevice(string device) => Set($"ipv4/conf/{device}/rp_filter", "0");
+
+    /// <summary>The ports that the stack hands out, both ends included.</summary>
+    internal static (int Low, int High) LocalPorts()
+    {
+        const string path = $"{Root}/ipv4/ip_local_port_range";
+        try
+        {
+            var words = File.ReadAllText(path).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);
+            return (int.Parse(words[0], CultureInfo.InvariantCulture), int.Parse(words[1], CultureInfo.InvariantCulture));
+        }
+        catch (Exception exception) when (exception is IOException or UnauthorizedAccessException or FormatException)
+        {
+            throw new DatapathException($"cannot read {path}: {exception.Message}", exception);
+        }
+    }
 
     private static void Set(string key, string value)
     {

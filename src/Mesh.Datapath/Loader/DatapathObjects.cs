@@ -9,7 +9,7 @@ namespace Mesh.Datapath.Loader;
 /// </summary>
 internal sealed class DatapathObjects : IDisposable
 {
-    private static readonly string[] Names = ["socket.bpf.o", "pod_in.bpf.o", "vxlan_in.bpf.o", "xdp_lb.bpf.o"];
+    private static readonly string[] Names = ["socket.bpf.o", "pod_in.bpf.o", "vxlan_in.bpf.o", "uplink_in.bpf.o", "xdp_lb.bpf.o"];
 
     private readonly List<BpfProgram> _programs = [];
 
@@ -26,6 +26,13 @@ internal sealed class DatapathObjects : IDisposable
 
     /// <summary>On mesh_vxlan.</summary>
     internal BpfProgram VxlanIn => Named("vxlan_in");
+
+    /// <summary>On the uplinks, both ways, and before the first where the driver allows.</summary>
+    internal BpfProgram UplinkIn => Named("uplink_in");
+
+    internal BpfProgram UplinkOut => Named("uplink_out");
+
+    internal BpfProgram XdpLb => Named("xdp_lb");
 
     /// <exception cref="InvalidDataException">Layouts differ between C and C#.</exception>
     /// <exception cref="VerifierException">The kernel refused a program.</exception>

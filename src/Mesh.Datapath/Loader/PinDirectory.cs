@@ -74,6 +74,32 @@ internal sealed class Attachments
         Attach(link, program, () => BpfLink.AttachTcx(program, interfaceIndex), info => info.InterfaceIndex == interfaceIndex);
     }
 
+    /// <summary>As <see cref="ToInterface"/>, on the way out. Only by a link: without tcx it is not attached.</summary>
+    internal void ToEgress(string link, BpfProgram program, int interfaceIndex)
+    {
+        if (_features.Tcx)
+            Attach(link, program, () => BpfLink.AttachTcx(program, interfaceIndex, BpfAttachType.TcxEgress),
+                info => info.InterfaceIndex == interfaceIndex);
+    }
+
+    /// <summary>To the driver's own hook.</summary>
+    /// <returns>Why the driver would not have it; null when it is attached.</returns>
+    internal string? TryToXdp(string link, BpfProgram program, int interfaceIndex)
+    {
+        try
+        {
+            Attach(link, program, () => BpfLink.AttachXdp(program, interfaceIndex), info => info.InterfaceIndex == interfaceIndex);
+            return null;
+        }
+        catch (BpfException refused)
+        {
+            return refused.Message;
+        }
+    }
+
+    /// <summary>"tcx" or "clsact".</summary>
+    internal string Kind => _features.Tcx ? "tcx" : "clsact";
+
     internal void ToCgroup(string link, BpfProgram program, string cgroupPath)
     {
         var inode = CgroupInode.Of(cgroupPath);

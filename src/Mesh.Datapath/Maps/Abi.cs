@@ -321,6 +321,8 @@ public static unsafe partial class Abi
                 At("nat_port_max", ref config, ref config.NatPortMax), At("source_port_min", ref config, ref config.SourcePortMin),
                 At("source_port_max", ref config, ref config.SourcePortMax),
                 At("node_port_first", ref config, ref config.NodePortFirst), At("node_port_last", ref config, ref config.NodePortLast),
+                At("source_port_max", ref config, ref config.SourcePortMax), At("uplink_mac", ref config, ref config.UplinkMac),
+                At("pad", ref config, ref config.Pad),
             ]),
             new("agent_state", (uint)sizeof(AgentStateValue),
             [

@@ -42,6 +42,9 @@ public struct NodeConfig
     /// <summary>Range of NodePorts; 0 and 0 = none.</summary>
     public ushort NodePortFirst;
     public ushort NodePortLast;
+    /// <summary>Frames on the uplink to another address are not ours; zero = do not ask.</summary>
+    public MacAddress UplinkMac;
+    public ushort Pad;
 }
 
 /// <summary>CONFIG_*.</summary>

@@ -15,12 +15,16 @@ internal sealed class NodeIndexes
     private readonly Lock _lock = new();
     private readonly MmapArray<NodeValue> _nodes;
     private readonly GracePeriod _grace;
+    private readonly BpfMap<EndpointKey, NodeIndexValue>? _senders;
     private readonly RangeAllocator _indexes;
     private readonly Dictionary<IpAddr, uint> _byEndpoint = [];
     private readonly HashSet<uint> _duplicates = [];
+    private readonly HashSet<IpAddr> _takesDsr = [];
 
-    internal NodeIndexes(MmapArray<NodeValue> nodes, GracePeriod grace)
+    /// <param name="senders">tunnel_senders; null where nobody asks who sends.</param>
+    internal NodeIndexes(MmapArray<NodeValue> nodes, GracePeriod grace, BpfMap<EndpointKey, NodeIndexValue>? senders = null)
     {
+        _senders = senders;
         _nodes = nodes;
         _grace = grace;
         _indexes = new RangeAllocator("nodes", 1, nodes.Info.MaxEntries,
@@ -51,7 +55,61 @@ internal sealed class NodeIndexes
                     if (!_byEndpoint.TryAdd(endpoint, index))
                         _duplicates.Add(index);
             }
+            MendSenders();
         }
+    }
+
+    /// <summary>Set once every node that may send has an index: called when a prune has seen the whole table.</summary>
+    internal Action? WhenComplete { get; set; }
+
+    internal IReadOnlyList<KeyValuePair<IpAddr, uint>> All()
+    {
+        lock (_lock)
+            return [.. _byEndpoint];
+    }
+
+    /// <summary>Writes a next hop if it is another than the map has. Programs that read in between see none, and ask the stack.</summary>
+    internal void SetPath(uint index, NodePath path)
+    {
+        lock (_lock)
+        {
+            ref var node = ref _nodes[index];
+            if (node.Family == Family.None || (node.InterfaceIndex == path.Interface && node.NextHopMac.Value == path.NextHop.Value
+                && node.SourceMac.Value == path.Source.Value))
+                return;
+            Volatile.Write(ref node.InterfaceIndex, 0);
+            if (path.Interface == 0)
+                return;
+            node.NextHopMac = path.NextHop;
+            node.SourceMac = path.Source;
+            Volatile.Write(ref node.InterfaceIndex, path.Interface);
+        }
+    }
+
+    /// <summary>Says whether a node understands the virtual address in a packet. Nothing happens when no index leads to it.</summary>
+    internal void SetTakesDsr(IpAddr endpoint, bool takes)
+    {
+        lock (_lock)
+        {
+            if (takes)
+                _takesDsr.Add(endpoint);
+            else
+                _takesDsr.Remove(endpoint);
+            if (_byEndpoint.TryGetValue(endpoint, out var index))
+                _nodes[index].Flags = FlagsOf(endpoint);
+        }
+    }
+
+    private NodeFlags FlagsOf(IpAddr endpoint) => _takesDsr.Contains(endpoint) ? NodeFlags.TakesDsr : NodeFlags.None;
+
+    /// <summary>The senders are those with an index, no more and no fewer.</summary>
+    private void MendSenders()
+    {
+        if (_senders is null)
+            return;
+        foreach (var (endpoint, index) in _byEndpoint)
+            _senders.Set(EndpointKey.From(endpoint), new NodeIndexValue { Index = index });
+        _senders.RemoveBatch([.. _senders.Dump().Where(entry => !_byEndpoint.ContainsValue(entry.Value.Index)).Select(entry => entry.Key)]);
     }
 
     /// <summary>The index of a node, written to the map when it is new.</summary>
@@ -72,9 +130,10 @@ internal sealed class NodeIndexes
                 };
             }
             ref var node = ref _nodes[fresh];
-            node = new NodeValue { TunnelEndpoint = MeshAddress.From(endpoint), ClusterId = (ushort)clusterId };
+            node = new NodeValue { TunnelEndpoint = MeshAddress.From(endpoint), ClusterId = (ushort)clusterId, Flags = FlagsOf(endpoint) };
             // Last: a slot with a family is one that adoption takes for whole.
             Volatile.Write(ref node.Family, Family.Of(endpoint));
+            _senders?.Set(EndpointKey.From(endpoint), new NodeIndexValue { Index = fresh });
             _byEndpoint[endpoint] = fresh;
             return fresh;
         }
@@ -88,6 +147,7 @@ internal sealed class NodeIndexes
             foreach (var (endpoint, index) in _byEndpoint.Where(pair => !used.Contains(pair.Value)).ToList())
             {
                 _byEndpoint.Remove(endpoint);
+                _senders?.Remove(EndpointKey.From(endpoint));
                 _grace.Retire(_indexes, index, 1);
             }
             foreach (var index in _duplicates.Where(index => !used.Contains(index)).ToList())
@@ -95,6 +155,7 @@ internal sealed class NodeIndexes
                 _duplicates.Remove(index);
                 _grace.Retire(_indexes, index, 1);
             }
+            WhenComplete?.Invoke();
         }
     }
 }

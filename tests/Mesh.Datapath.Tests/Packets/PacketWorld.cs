@@ -275,6 +275,9 @@ public sealed class PacketWorld : IDisposable
 /// <summary>What a program did with a frame. <paramref name="Reason"/> is what it counted.</summary>
 internal sealed record Outcome(int Verdict, DropReason Reason, byte[] Packet)
 {
+    /// <summary>False when the program let the frame go on uncounted.</summary>
+    public bool Counted { get; init; } = true;
+
     public void Dropped(DropReason reason) => Assert.Equal((PacketWorld.Shot, reason), (Verdict, Reason));
 
     public void PassedUp(Frame expected) => Is(PacketWorld.Ok, expected.Build());

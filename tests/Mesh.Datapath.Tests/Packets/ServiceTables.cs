@@ -100,6 +100,8 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
         return id;
     }
 
+    public uint IdOf(string address, int port, byte protocol) => _frontends[(IpAddr.Parse(address), (ushort)port, protocol)];
+
     public void SetState(string backend, byte state)
     {
         var address = MeshAddress.From(IpAddr.Parse(backend));
