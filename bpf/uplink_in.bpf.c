@@ -56,7 +56,8 @@ VERIFIED_ALONE int from_tunnel(struct __sk_buff *skb, struct packet *packet)
 
 	if (!packet)
 		return TC_ACT_UNSPEC;
-	if (packet->l4 + sizeof(header) > ETH_HLEN + packet->length || bpf_skb_load_bytes(skb, packet->l4, &header, sizeof(header)))
+	if (packet->l4 + sizeof(header) > ETH_HLEN + packet->length ||
+	    bpf_skb_load_bytes(skb, packet->l4, &header, sizeof(header)))
 		return drop(skb, DROP_TUNNEL_HEADER, COUNTER_INGRESS);
 	if (header.udp.check)
 		return TC_ACT_UNSPEC;
@@ -178,7 +179,8 @@ int uplink_out(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (packet.fragment == FRAGMENT_LATER)
 		fragment_recall(&packet);
-	if (!packet.ports_known || !north_answer(&packet.flow, packet.tcp_flags, &memory->north) || memory->north.way != NAT_LOCAL)
+	if (!packet.ports_known || !north_answer(&packet.flow, packet.tcp_flags, &memory->north) ||
+	    memory->north.way != NAT_LOCAL)
 		return TC_ACT_UNSPEC;
 	reason = apply_north(skb, &packet, &memory->north);
 	if (reason)

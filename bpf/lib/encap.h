@@ -144,8 +144,8 @@ static __always_inline long set_tunnel_key(struct __sk_buff *skb, const struct p
 }
 
 /* The packet as it is, to the node. */
-static __always_inline int wrap(struct __sk_buff *skb, struct packet *packet, const struct node *node, __u32 index, __u32 identity,
-				__u32 direction)
+static __always_inline int wrap(struct __sk_buff *skb, struct packet *packet, const struct node *node, __u32 index,
+				__u32 identity, __u32 direction)
 {
 	switch (build_headers(skb, packet, index, identity_on_the_wire(identity))) {
 	case BUILT:

@@ -171,7 +171,8 @@ VERIFIED_ALONE int put_virtual_address(struct __sk_buff *skb, struct packet *pac
 }
 
 /* Remembers what the client talks to, so that its answers leave from there. */
-static __always_inline enum drop_reason remember_virtual(const struct packet *packet, const struct mesh_addr *address, __be16 port)
+static __always_inline enum drop_reason remember_virtual(const struct packet *packet, const struct mesh_addr *address,
+							 __be16 port)
 {
 	struct north_scratch *memory = scratch();
 
