@@ -67,6 +67,21 @@ static __always_inline bool is_of_other_cluster(const struct ipcache_value *know
 	return node && node->family != MESH_FAMILY_NONE && node->cluster_id != cluster;
 }
 
+/* Has the ipcache an entry for this very address? What it says of a range may be less true of one of its addresses. */
+static __always_inline bool is_single(__u8 family, const struct mesh_addr *address)
+{
+	if (family == MESH_FAMILY_IPV4) {
+		struct ipcache4_key key = { .address = address->v4 };
+
+		return bpf_map_lookup_elem(&ipcache4, &key);
+	} else {
+		struct ipcache6_key key = {};
+
+		__builtin_memcpy(key.address, address, 16);
+		return bpf_map_lookup_elem(&ipcache6, &key);
+	}
+}
+
 /* FORWARDED, or why the packet is refused. address: outer source; identity: of the VNI. */
 VERIFIED_ALONE int sender_may(__u32 family, const struct mesh_addr *address, __u32 identity, const struct flow *inner)
 {
@@ -90,7 +105,8 @@ VERIFIED_ALONE int sender_may(__u32 family, const struct mesh_addr *address, __u
 		return FORWARDED;
 	if (is_of_other_cluster(known, node->cluster_id))
 		return DROP_FOREIGN_SOURCE;
-	if (identity && identity <= IDENTITY_RESERVED_MAX && known->identity > IDENTITY_RESERVED_MAX)
+	if (identity && identity <= IDENTITY_RESERVED_MAX && known->identity > IDENTITY_RESERVED_MAX &&
+	    is_single(inner->family, &inner->source))
 		return DROP_FOREIGN_IDENTITY; /* a pod that claims to be a node, or the world */
 	return FORWARDED;
 }

@@ -63,7 +63,7 @@ public sealed class DatapathTests : IDisposable
         Assert.Contains("fd00:1::fe/128", addresses);
         Assert.Contains("169.254.77.1 lladdr", neighbours);
         Assert.Contains("PERMANENT", neighbours);
-        Assert.Equal(["mesh_net", "mesh_vxlan"], Links());
+        Assert.Equal(["mesh_net", "mesh_vxlan", "uplink_in_eth0", "uplink_out_eth0"], Links());
 
         _space.Run(() =>
         {

@@ -159,7 +159,9 @@ internal sealed class LiveNode : IDisposable
             foreach (var address in (string[])[$"10.{id}.0.0/24", $"10.{id}.0.1", $"10.{id}.0.254", $"fd00:{id}::/64", $"fd00:{id}::1"])
             {
                 var prefix = IpPrefix.Parse(address);
-                var row = new IPCacheEntry(prefix, id << 16 | 1, node == this ? null : node.Underlay, 0,
+                // The gateway is the node itself: no pod.
+                var identity = address.EndsWith(".254", StringComparison.Ordinal) ? NumericIdentity.RemoteNode : id << 16 | 1;
+                var row = new IPCacheEntry(prefix, identity, node == this ? null : node.Underlay, 0,
                     IPCacheSource.ClusterMesh, name.Cluster, id, "", "");
                 Desired.IPCache.Write(table => table.Upsert(prefix, row));
             }
