@@ -29,6 +29,12 @@ struct {
 	__type(value, struct node_index);
 } tunnel_senders SEC(".maps");
 
+/* A number of a cluster: neither reserved nor of this node only. */
+static __always_inline bool is_pod_identity(__u32 identity)
+{
+	return identity > IDENTITY_RESERVED_MAX && !(identity & IDENTITY_SCOPED);
+}
+
 static __always_inline bool all_senders_known(void)
 {
 	__u32 zero = 0;
@@ -61,7 +67,7 @@ static __always_inline bool is_of_other_cluster(const struct ipcache_value *know
 	__u32 index = known->node;
 	struct node *node;
 
-	if (known->identity > IDENTITY_RESERVED_MAX)
+	if (is_pod_identity(known->identity))
 		return known->identity >> config.identity_cluster_shift != cluster;
 	node = index ? bpf_map_lookup_elem(&nodes, &index) : NULL;
 	return node && node->family != MESH_FAMILY_NONE && node->cluster_id != cluster;
@@ -105,7 +111,7 @@ VERIFIED_ALONE int sender_may(__u32 family, const struct mesh_addr *address, __u
 		return FORWARDED;
 	if (is_of_other_cluster(known, node->cluster_id))
 		return DROP_FOREIGN_SOURCE;
-	if (identity && identity <= IDENTITY_RESERVED_MAX && known->identity > IDENTITY_RESERVED_MAX &&
+	if (identity && identity <= IDENTITY_RESERVED_MAX && is_pod_identity(known->identity) &&
 	    is_single(inner->family, &inner->source))
 		return DROP_FOREIGN_IDENTITY; /* a pod that claims to be a node, or the world */
 	return FORWARDED;
