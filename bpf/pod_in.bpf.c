@@ -63,7 +63,7 @@ static __always_inline int route(struct __sk_buff *skb, struct packet *packet, c
 		reason = to.wanted ? apply_translation(skb, packet, &to) : FORWARDED;
 		return reason ? drop(skb, reason, COUNTER_EGRESS) : deliver(skb, packet, endpoint, COUNTER_EGRESS);
 	}
-	if (pod && !to.wanted && packet->ports_known && (!known || known->identity <= IDENTITY_RESERVED_MAX)) {
+	if (pod && !to.wanted && packet->ports_known && (!known || !is_pod_identity(known->identity))) {
 		int verdict = leave_as_answer(skb, packet);
 
 		if (verdict != TC_ACT_UNSPEC)

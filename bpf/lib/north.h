@@ -278,7 +278,7 @@ VERIFIED_ALONE int choose_way(const struct flow *flow, __u32 wants_dsr, struct n
 	if (wants_dsr && node && READ_ONCE(node->flags) & NODE_TAKES_DSR) {
 		/* A client of the mesh speaks for itself only from its own node: its address must not come from ours. */
 		client = ipcache_lookup(flow->family, &flow->source);
-		if (!ipcache_is_inside(client) || client->identity <= IDENTITY_RESERVED_MAX) {
+		if (!client || !is_pod_identity(client->identity)) {
 			value->way = NAT_DSR;
 			return FORWARDED;
 		}
