@@ -59,7 +59,8 @@ public class RelayTests
         await File.WriteAllTextAsync(Path.Combine(peers, "kyoto"), $"endpoints:\n- http://127.0.0.1:{EtcdServer.FreePort()}\n", Cancellation);
         var api = $"127.0.0.1:{EtcdServer.FreePort()}";
         await using var program = RunningProgram.Start(tokyo.Arguments("--kvstoremesh-config", peers, "--kvstoremesh-api-addr", api));
-        await Deadline.Until(async () => (await StatusAsync(api)).StartsWith("KVStoreMesh:\t1/2 remote clusters ready", StringComparison.Ordinal), "osaka mirrored");
+        await Deadline.Until(
+            async () => (await StatusAsync(api)).StartsWith("KVStoreMesh:\t1/2 remote clusters ready", StringComparison.Ordinal), "osaka mirrored");
 
         var removed = Stopwatch.StartNew();
         File.Delete(Path.Combine(peers, "osaka"));

@@ -109,7 +109,7 @@ public sealed class LiveMesh : IAsyncLifetime
                 var status = await Client.GetStatusAsync();
                 if (wanted(status))
                     return (status, clock.Elapsed);
-                last = status.Mesh?.Peers is [{ } peer, ..] ? $"{peer} {string.Join("; ", (status.Mesh.Faults ?? []).Select(fault => fault.ToString()))}" : $"{status}";
+                last = $"{(status.Mesh?.Peers is [var peer, ..] ? peer : null)} {string.Join("; ", (status.Mesh?.Faults ?? []).Select(fault => $"{fault}"))}";
             }
             catch (AgentException e)
             {

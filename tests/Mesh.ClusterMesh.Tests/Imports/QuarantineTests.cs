@@ -17,7 +17,8 @@ public sealed class QuarantineTests : RemoteClusterStory
         """;
 
     private const string Second = """
-        {"Name":"n2","Cluster":"falcon","IPAddresses":[{"Type":"InternalIP","IP":"192.0.2.2"}],"IPv4AllocCIDR":{"IP":"10.7.2.0","Mask":"////AA=="},"ClusterID":7}
+        {"Name":"n2","Cluster":"falcon","IPAddresses":[{"Type":"InternalIP","IP":"192.0.2.2"}],
+         "IPv4AllocCIDR":{"IP":"10.7.2.0","Mask":"////AA=="},"ClusterID":7}
         """;
 
     private const string Web = """
