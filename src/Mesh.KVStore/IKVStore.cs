@@ -47,7 +47,20 @@ public interface IKVStore : IAsyncDisposable
 
     /// <summary>What `status` prints: whether the store answers, and its cluster ID.</summary>
     KVStoreStatus Status { get; }
+
+    /// <summary>The part of <see cref="Status"/> that is asked for all the time.</summary>
+    KVStoreHealth Health
+    {
+        get
+        {
+            var status = Status;
+            return new(status.Connected, status.ClusterId, status.Error, status.ProofAge);
+        }
+    }
 }
+
+/// <summary>See the fields of the same names of <see cref="KVStoreStatus"/>.</summary>
+public readonly record struct KVStoreHealth(bool Connected, ulong ClusterId, string? Error, TimeSpan? ProofAge);
 
 /// <summary>What fits into one transaction. etcd's own bounds are 128 operations (--max-txn-ops) and 1.5 MiB
 /// (--max-request-bytes).</summary>
@@ -76,7 +89,12 @@ public enum WatchBatchKind
 
 /// <summary>Events of one kind, in order. Events is empty for ListStart and ListEnd; a deleted key has an empty value.</summary>
 /// <param name="Revision">Store revision the batch brings the reader to.</param>
-public readonly record struct WatchBatch(WatchBatchKind Kind, IReadOnlyList<KeyValue> Events, long Revision);
+public readonly record struct WatchBatch(WatchBatchKind Kind, IReadOnlyList<KeyValue> Events, long Revision)
+{
+    /// <summary>Of ListEnd: the list comes from another history than what was read before, whatever the revisions say: the store was
+    /// wiped, put back or exchanged.</summary>
+    public bool OtherHistory { get; init; }
+}
 
 /// <param name="Connected">The last call or stream succeeded.</param>
 /// <param name="ClusterId">etcd's own cluster ID from the response header; 0 until the first answer.</param>

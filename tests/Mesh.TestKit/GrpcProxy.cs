@@ -28,6 +28,7 @@ public sealed class GrpcProxy : IAsyncDisposable
     private readonly Uri _server;
     private long _dropped;
     private long _ranges;
+    private long _watches;
 
     private GrpcProxy(Uri server, WebApplication web, bool asDoor, SslClientAuthenticationOptions? tls)
     {
@@ -50,6 +51,9 @@ public sealed class GrpcProxy : IAsyncDisposable
 
     /// <summary>KV.Range calls seen.</summary>
     public long Ranges => Volatile.Read(ref _ranges);
+
+    /// <summary>Watch streams seen.</summary>
+    public long Watches => Volatile.Read(ref _watches);
 
     /// <param name="tls">How to prove to an https server who reads; null for an http one.</param>
     public static async Task<GrpcProxy> StartAsync(string server, bool asDoor, SslClientAuthenticationOptions? tls = null)
@@ -82,6 +86,8 @@ public sealed class GrpcProxy : IAsyncDisposable
     {
         if (context.Request.Path == "/etcdserverpb.KV/Range")
             Interlocked.Increment(ref _ranges);
+        else if (context.Request.Path == "/etcdserverpb.Watch/Watch")
+            Interlocked.Increment(ref _watches);
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(_server, context.Request.Path))
         {
             Version = HttpVersion.Version20,

@@ -60,6 +60,8 @@ internal sealed class EtcdClient : IDisposable
         IsDoor = Current.IsDoor,
     };
 
+    public KVStoreHealth Health => new(_error is null, (ulong)Volatile.Read(ref _clusterId), _error, null);
+
     public Backoff NewBackoff() => new(TimeSpan.FromMilliseconds(25), TimeSpan.FromSeconds(1.6), Time, Random);
 
     /// <summary>Makes the call with retries.</summary>

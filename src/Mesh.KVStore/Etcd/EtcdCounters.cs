@@ -14,6 +14,9 @@ internal sealed class EtcdCounters
 
     public string? RelistReason { get; set; }
 
+    public IReadOnlyList<WatchStatus> Watches =>
+        [.. _watches.Keys.Select(watch => watch.Status).OrderBy(watch => watch.Prefix, StringComparer.Ordinal)];
+
     public void Rejected() => Interlocked.Increment(ref _rejected);
 
     public void Resumed() => Interlocked.Increment(ref _resumptions);
@@ -36,6 +39,5 @@ internal sealed class EtcdCounters
         LastRelistReason = RelistReason,
         Audits = Volatile.Read(ref _audits),
         Repairs = Volatile.Read(ref _repairs),
-        Watches = [.. _watches.Keys.Select(watch => watch.Status).OrderBy(watch => watch.Prefix, StringComparer.Ordinal)],
     };
 }

@@ -13,9 +13,6 @@ namespace Mesh.KVStore;
 /// </summary>
 internal sealed class EtcdEndpoint : IDisposable
 {
-    /// <summary>etcd closes connections whose pings come more often than every 5 s.</summary>
-    private static readonly TimeSpan PingDelay = TimeSpan.FromSeconds(6);
-    private static readonly TimeSpan PingTimeout = TimeSpan.FromSeconds(3);
     private static readonly TimeSpan ConnectTimeout = TimeSpan.FromSeconds(3);
 
     /// <summary>
@@ -23,9 +20,6 @@ internal sealed class EtcdEndpoint : IDisposable
     /// for all lets none of them finish, and all begin again. So each gets this more for every other that is under way.
     /// </summary>
     private static readonly TimeSpan PatiencePerHandshake = TimeSpan.FromMilliseconds(60);
-
-    /// <summary>How much the server may send on one stream before we have read it.</summary>
-    private const int StreamWindowBytes = 4 * 1024 * 1024;
 
     private const int LargestRequestBytes = 256 * 1024 * 1024;
 
@@ -93,18 +87,8 @@ internal sealed class EtcdEndpoint : IDisposable
 
     private GrpcChannel NewChannel(int? receiveLimit)
     {
-        var handler = new SocketsHttpHandler
-        {
-            KeepAlivePingDelay = PingDelay,
-            KeepAlivePingTimeout = PingTimeout,
-            KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
-            PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan,
-            EnableMultipleHttp2Connections = false,
-            InitialHttp2StreamWindowSize = StreamWindowBytes,
-            UseProxy = false,
-            ConnectCallback = DialAsync,
-        };
-        return GrpcChannel.ForAddress(Address, new GrpcChannelOptions
+        var handler = new SharedHttp(new Uri(Address), DialAsync);
+        return GrpcChannel.ForAddress(handler.Address, new GrpcChannelOptions
         {
             HttpHandler = handler,
             DisposeHttpClient = true,
@@ -113,12 +97,13 @@ internal sealed class EtcdEndpoint : IDisposable
         });
     }
 
-    private async ValueTask<Stream> DialAsync(SocketsHttpConnectionContext context, CancellationToken cancellation)
+    private async ValueTask<Stream> DialAsync(CancellationToken cancellation)
     {
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         patience.CancelAfter(ConnectTimeout);
         var socket = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
-        var (host, port) = (context.DnsEndPoint.Host, context.DnsEndPoint.Port);
+        var address = new Uri(Address);
+        var (host, port) = (address.IdnHost, address.Port);
         var step = StoreFault.Dns;
         try
         {

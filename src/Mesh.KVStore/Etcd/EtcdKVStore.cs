@@ -37,13 +37,15 @@ public sealed class EtcdKVStore : IKVStore
     /// leases' keepalives and leaves this store as it is.</summary>
     public EtcdKVStore Behind(WriteFence fence) => new(this, fence);
 
-    public KVStoreStatus Status
+    public KVStoreStatus Status => StatusWith(_counters.Watches);
+
+    public KVStoreHealth Health => _client.Health with { ProofAge = Volatile.Read(ref _liveness)?.ProofAge };
+
+    /// <summary>For a reader that shares the store: with its own watches.</summary>
+    internal KVStoreStatus StatusWith(IReadOnlyList<WatchStatus> watches)
     {
-        get
-        {
-            var status = _counters.AddTo(_client.Status);
-            return Volatile.Read(ref _liveness) is { } liveness ? liveness.AddTo(status) : status;
-        }
+        var status = _counters.AddTo(_client.Status) with { Watches = watches };
+        return Volatile.Read(ref _liveness) is { } liveness ? liveness.AddTo(status) : status;
     }
 
     public async Task<KeyValue?> GetAsync(string key, CancellationToken cancellation)
@@ -86,6 +88,17 @@ public sealed class EtcdKVStore : IKVStore
     {
         KeepProving(prefix);
         return new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue).RunAsync(cancellation);
+    }
+
+    /// <summary>One list at one revision, as a watch begins with it; without its end when that revision was compacted meanwhile.</summary>
+    internal IAsyncEnumerable<WatchBatch> ListOnceAsync(string prefix, CancellationToken cancellation) =>
+        new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue).ListAsync(cancellation);
+
+    /// <summary>A watch whose lists have names without values.</summary>
+    internal EtcdPrefixWatch NamesWatch(string prefix)
+    {
+        KeepProving(prefix);
+        return new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue, namesOnly: true);
     }
 
     /// <summary>From the first watch on, somebody relies on the store being alive.</summary>

@@ -17,11 +17,16 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(4);
 
     /// <summary>However many stores share the pace: frozen is told within fifteen seconds.</summary>
-    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(11);
+
+    /// <summary>Where the questions are that far apart, only one in so many is also for the store's own complaints.</summary>
+    private const int AlarmEvery = 4;
     private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(3);
 
     private readonly RangeRequest _request = new() { Key = ByteString.CopyFromUtf8(key), CountOnly = true };
     private bool _statusAllowed = true;
+    private int _questions;
+    private TimeSpan _wait;
     private long _proof;
     private volatile Finding _finding = new(StoreFault.None, null, null, null);
 
@@ -29,13 +34,15 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
     /// <param name="Alarm">What the store says is wrong with itself.</param>
     private sealed record Finding(StoreFault Fault, string? Problem, string? Alarm, TimeSpan? ClockSkew);
 
+    /// <summary>Null before the first.</summary>
+    public TimeSpan? ProofAge => Volatile.Read(ref _proof) is var proof and not 0 ? client.Time.GetElapsedTime(proof) : null;
+
     public KVStoreStatus AddTo(KVStoreStatus status)
     {
         var finding = _finding;
-        var proof = Volatile.Read(ref _proof);
         return status with
         {
-            ProofAge = proof == 0 ? null : client.Time.GetElapsedTime(proof),
+            ProofAge = ProofAge,
             ProofProblem = finding.Problem,
             Fault = status.Fault != StoreFault.None ? status.Fault
                 : finding.Fault != StoreFault.None ? finding.Fault
@@ -54,7 +61,8 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
             // While it is disconnected the watches themselves try, and say why it fails.
             if (client.Status.Connected)
                 await AskAsync(client.Current, cancellation).ConfigureAwait(false);
-            await Task.Delay(AuditPace.OfLiveness.Book(Interval, Longest), client.Time, cancellation).ConfigureAwait(false);
+            _wait = AuditPace.OfLiveness.Book(Interval, Longest);
+            await Task.Delay(_wait, client.Time, cancellation).ConfigureAwait(false);
         }
     }
 
@@ -70,7 +78,7 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
             var skew = Skew(await call.ResponseHeadersAsync.ConfigureAwait(false), sent);
             Volatile.Write(ref _proof, client.Time.GetTimestamp());
             _finding = new Finding(StoreFault.None, null, _finding.Alarm, skew ?? _finding.ClockSkew);
-            if (_statusAllowed)
+            if (_statusAllowed && (_wait < 2 * Interval || _questions++ % AlarmEvery == 0))
                 _finding = _finding with { Alarm = await AlarmAsync(endpoint, headers, cancellation).ConfigureAwait(false) };
         }
         catch (Exception e) when (e is not OperationCanceledException)

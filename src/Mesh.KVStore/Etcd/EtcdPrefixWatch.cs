@@ -13,7 +13,8 @@ namespace Mesh.KVStore;
 /// went back, a history that does not hold what we read in it, an audit that found a difference) the list begins again.
 /// </summary>
 /// <param name="maxFailures">Consecutive failures after which it gives up.</param>
-internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, string prefix, int maxFailures)
+/// <param name="namesOnly">Lists bring keys without their values.</param>
+internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, string prefix, int maxFailures, bool namesOnly = false)
 {
     /// <summary>A stream that lived this long was healthy: the next reconnection starts with the shortest wait.</summary>
     private static readonly TimeSpan HealthyAfter = TimeSpan.FromSeconds(2);
@@ -27,7 +28,10 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
     private WatchPosition _position = new(client.Random);
     private (long From, TimeSpan Wait)? _nextAudit;
     private int _failures;
+    private bool _otherHistory;
     private int _pageSize = client.Options.PageSize;
+
+    public WatchStatus Status => _state.Status;
 
     public async IAsyncEnumerable<WatchBatch> RunAsync([EnumeratorCancellation] CancellationToken cancellation)
     {
@@ -77,7 +81,8 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                 yield return batch;
             from = next;
         }
-        yield return new WatchBatch(WatchBatchKind.ListEnd, [], _position.Next - 1);
+        yield return new WatchBatch(WatchBatchKind.ListEnd, [], _position.Next - 1) { OtherHistory = _otherHistory };
+        _otherHistory = false;
     }
 
     /// <summary>Fetches one page, for as long as it takes. Sets Lost when the pinned revision cannot be read any more.</summary>
@@ -93,6 +98,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                     RangeEnd = _range.End,
                     Limit = _pageSize,
                     Revision = _position.Next - 1,
+                    KeysOnly = namesOnly,
                 };
                 var page = await client.OnceAsync(client.Current, client.Options.ListDeadline,
                     (endpoint, options) => endpoint.KV.RangeAsync(request, options), cancellation).ConfigureAwait(false);
@@ -100,10 +106,10 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                 if (_position.Next == 1)
                     _position.Begin(page.Header);
                 else if (!_position.Accepts(page.Header, out var reason))
-                    return Relist<(WatchBatch, ByteString?)>(reason, (default, null));
+                    return RelistOther<(WatchBatch, ByteString?)>(reason, (default, null));
                 Healthy();
                 var items = Decode(page.Kvs);
-                _position.List(page.Kvs);
+                _position.List(page.Kvs, namesOnly);
                 var next = page.More && page.Kvs.Count > 0 ? PrefixRange.After(page.Kvs[^1].Key) : null;
                 return (new WatchBatch(WatchBatchKind.Put, items, _position.Next - 1), next);
             }
@@ -136,7 +142,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
             if (stream.Created.Canceled)
                 OnCanceled(stream.Created);
             else if (!_position.Accepts(stream.Created.Header, out var reason))
-                Relist(reason);
+                RelistOther(reason);
             else
                 await ProveContinuityAsync(endpoint, cancellation).ConfigureAwait(false);
             if (_position.Lost)
@@ -193,7 +199,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                     return null;
                 }
                 if (!_position.Accepts(response.Header, out var reason))
-                    return Relist<IReadOnlyList<WatchBatch>?>(reason, null);
+                    return RelistOther<IReadOnlyList<WatchBatch>?>(reason, null);
                 Healthy();
                 if (response.Events.Count == 0)
                 {
@@ -239,7 +245,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                 .ConfigureAwait(false);
             if (count.Count != _position.Count)
             {
-                Relist($"the store holds {count.Count} keys at revision {revision}, we read {_position.Count}: another history");
+                RelistOther($"the store holds {count.Count} keys at revision {revision}, we read {_position.Count}: another history");
                 return;
             }
             if (_position.Anchor is not { } anchor)
@@ -249,9 +255,9 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
             var same = there.Kvs.Count == 0
                 ? anchor.Version == 0
                 : there.Kvs[0].ModRevision == anchor.ModRevision && there.Kvs[0].CreateRevision == anchor.CreateRevision &&
-                  there.Kvs[0].Value.Equals(anchor.Value);
+                  (_position.AnchorIsName || there.Kvs[0].Value.Equals(anchor.Value));
             if (!same)
-                Relist($"the store does not hold at revision {revision} what we read there: another history");
+                RelistOther($"the store does not hold at revision {revision} what we read there: another history");
         }
         catch (RpcException e) when (e.StatusCode == StatusCode.OutOfRange)
         {
@@ -302,7 +308,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                     MinModRevision = _position.AuditedTo + 1,
                 }, cancellation).ConfigureAwait(false);
             if (!_position.Accepts(answer.Header, out var reason))
-                Relist(reason);
+                RelistOther(reason);
             else
                 _position.BeginAudit(answer.Header.Revision, answer.Count, answer.Kvs, client.Time.GetTimestamp());
             if (!_position.Lost && _position.Difference() is null)
@@ -358,9 +364,15 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         counters.RelistReason = $"{prefix}: {reason}";
     }
 
-    private T Relist<T>(string reason, T result)
+    private void RelistOther(string reason)
     {
+        _otherHistory = true;
         Relist(reason);
+    }
+
+    private T RelistOther<T>(string reason, T result)
+    {
+        RelistOther(reason);
         return result;
     }
 

@@ -35,6 +35,9 @@ internal sealed class WatchPosition(Random random)
     /// <summary>The key read last; its version is 0 when that was a delete.</summary>
     public Mvccpb.KeyValue? Anchor { get; private set; }
 
+    /// <summary>The value of <see cref="Anchor"/> is not known.</summary>
+    public bool AnchorIsName { get; private set; }
+
     /// <summary>A stream has stood, or failed to open, since this list.</summary>
     public bool Resuming { get; set; }
 
@@ -60,8 +63,10 @@ internal sealed class WatchPosition(Random random)
     }
 
     /// <summary>Takes a page of the list.</summary>
-    public void List(IReadOnlyList<Mvccpb.KeyValue> page)
+    /// <param name="namesOnly">Without values.</param>
+    public void List(IReadOnlyList<Mvccpb.KeyValue> page, bool namesOnly = false)
     {
+        AnchorIsName = namesOnly;
         foreach (var item in page)
             _held.Add(item.Key);
         if (page.Count > 0)
@@ -94,6 +99,7 @@ internal sealed class WatchPosition(Random random)
                 _held.Add(item.Kv.Key);
             _changes[item.Kv.Key] = item.Kv.ModRevision;
             Anchor = item.Kv;
+            AnchorIsName = false;
         }
         if (fresh.Count > 0)
             Next = fresh[^1].Kv.ModRevision + 1;
