@@ -23,6 +23,7 @@ public sealed class ClusterRelay
     private readonly Random _random;
     private readonly Action<string> _log;
     private readonly long _born;
+    private readonly Ticker _ticker;
     private readonly Lock _gate = new();
     private readonly Dictionary<string, Peer> _peers = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, RelayedPeer> _relayed = new(StringComparer.Ordinal);
@@ -41,6 +42,7 @@ public sealed class ClusterRelay
         (_options, _directory, _open, _mirror, _time, _random) = (options, directory, open, mirror, time, random);
         _log = line => log($"relay: {line}");
         _born = time.GetTimestamp();
+        _ticker = RelayedPeer.NewTicker(time);
     }
 
     /// <summary>One per configured peer, sorted by name; also those whose file has an impossible name. From any thread.</summary>
@@ -83,7 +85,7 @@ public sealed class ClusterRelay
             return true;
         if (!_directory.Listed.IsCompletedSuccessfully)
             return age > _options.PerClusterReadyTimeout;
-        return _directory.Listed.Result.All(name => !_relayed.TryGetValue(name, out var peer) || peer.Status.Ready
+        return _directory.Listed.Result.All(name => !_relayed.TryGetValue(name, out var peer) || peer.Ready
             || (age > _options.PerClusterReadyTimeout && !peer.WasConnected));
     }
 
@@ -166,7 +168,7 @@ public sealed class ClusterRelay
             while (true)
             {
                 var wanted = await changes.ReadAsync(cancellation);
-                var peer = _relayed.GetOrAdd(name, _ => new RelayedPeer(name, _options, _mirror, _time, _random, _log));
+                var peer = _relayed.GetOrAdd(name, _ => new RelayedPeer(name, _options, _mirror, _time, _ticker, _random, _log));
                 if (wanted is not null)
                 {
                     await RunUntilChangedAsync(peer, wanted, changes, cancellation);

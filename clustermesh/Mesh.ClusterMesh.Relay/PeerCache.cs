@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using Mesh.ClusterMesh.Door;
 using Mesh.ClusterMesh.Imports;
 using Mesh.KVStore;
@@ -18,7 +19,7 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
 
     private readonly List<MirrorChange> _pending = [];
     private readonly Dictionary<RelayedResource, MirrorListing> _listings = [];
-    private readonly HashSet<RelayedResource> _synced = [];
+    private volatile ImmutableHashSet<RelayedResource> _synced = [];
     private ImportQuotas _quotas = new();
     private RelayedResource _pendingOf;
     private int _pendingDeletions;
@@ -38,13 +39,20 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     /// <summary>Resources of which the source lacks more than may go at once.</summary>
     public Dictionary<RelayedResource, MissingKeys> Missing { get; } = [];
 
+    /// <summary>From any thread.</summary>
+    public bool IsMissingAny => Missing.Count > 0;
+
     public long Refused { get; private set; }
 
     public string? LastRefusal { get; private set; }
 
-    public long Bytes => _bytes;
+    public long Bytes => Volatile.Read(ref _bytes);
 
+    /// <summary>From any thread.</summary>
     public IReadOnlySet<RelayedResource> Synced => _synced;
+
+    /// <summary>Keys of each resource. From any thread.</summary>
+    public IReadOnlyDictionary<RelayedResource, int> Counts => RelayKeys.All.ToDictionary(resource => resource, Count);
 
     /// <summary>Something was refused for lack of room and there is room again: the source must be listed anew.</summary>
     public bool WantsRelist => _full && _keys < _quotas.Keys * 0.9 && _bytes < _quotas.Bytes * 0.9;
@@ -71,7 +79,7 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     /// <summary>The peer was removed; its keys are gone.</summary>
     public void Forget()
     {
-        _synced.Clear();
+        _synced = [];
         Missing.Clear();
         (_keys, _bytes, _full) = (0, 0, false);
     }
@@ -169,7 +177,7 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         var name = RelayKeys.Canary(cluster, cached: true, resource);
         if (mirror.Get(name) is null || _renews)
             SetOwn(name, canary);
-        _synced.Add(resource);
+        _synced = _synced.Add(resource);
     }
 
     /// <summary>Whether a list of the resource is under way.</summary>

@@ -18,7 +18,7 @@ internal sealed class PeerConnection
 {
     private const int InboxBatches = 256;
     private const int EventsPerTurn = 1024;
-    private static readonly TimeSpan TickInterval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan ConfigPause = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Settle = TimeSpan.FromMilliseconds(300);
 
     private readonly string _cluster;
@@ -30,7 +30,9 @@ internal sealed class PeerConnection
     private readonly Withdrawals _withdrawals;
     private readonly PeerCache _cache;
     private readonly TimeProvider _time;
+    private readonly Ticker _ticker;
     private readonly Action _publishStatus;
+    private readonly Func<bool> _statusIsOld;
     private readonly bool _cached;
     private readonly HashSet<RelayedResource> _followed = [];
     private readonly HashSet<RelayedResource> _listed = [];
@@ -46,6 +48,7 @@ internal sealed class PeerConnection
         new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
 
     private long _lastHeartbeat;
+    private volatile string? _doubt;
     private bool _judging;
     private double _allowance;
     private long _allowanceAt;
@@ -62,10 +65,13 @@ internal sealed class PeerConnection
 
     private readonly record struct Message(Topic Topic, RelayedResource Resource, WatchBatch Batch, ClusterConfig? Config);
 
+    /// <param name="publishStatus">Called after each turn, from the loop.</param>
+    /// <param name="statusIsOld">Whether it should be called although nothing happened; from any thread, and cheap.</param>
     public PeerConnection(string cluster, IKVStore store, ClusterConfig config, RelayOptions options, ImportPolicy limits, PeerCache cache,
-        TimeProvider time, Action publishStatus)
+        TimeProvider time, Ticker ticker, Action publishStatus, Func<bool> statusIsOld)
     {
-        (_cluster, _store, _config, _options, _cache, _time, _publishStatus) = (cluster, store, config, options, cache, time, publishStatus);
+        (_cluster, _store, _config, _options, _cache, _time) = (cluster, store, config, options, cache, time);
+        (_ticker, _publishStatus, _statusIsOld) = (ticker, publishStatus, statusIsOld);
         _quotas = limits.Quotas;
         _breaker = limits.Breaker;
         _withdrawals = new Withdrawals(_breaker, time);
@@ -76,14 +82,17 @@ internal sealed class PeerConnection
 
     public long Withheld { get; private set; }
 
-    /// <summary>What is withheld and why, for people; null when nothing is.</summary>
-    public string? Doubt
+    /// <summary>What is withheld and why, for people; null when nothing is. As of the last turn, from any thread.</summary>
+    public string? Doubt => _doubt;
+
+    private string? DoubtNow
     {
         get
         {
-            var doubted = _doubted.Concat(_cache.Missing.Keys).Distinct().ToList();
-            return doubted.Count == 0 ? null
-                : $"deletions of {string.Join(", ", doubted)} are withheld: the source lost them without its owner's doing, as far as can be told";
+            if (_doubted.Count == 0 && _cache.Missing.Count == 0)
+                return null;
+            return $"deletions of {string.Join(", ", _doubted.Union(_cache.Missing.Keys))} are withheld: "
+                + "the source lost them without its owner's doing, as far as can be told";
         }
     }
 
@@ -102,10 +111,11 @@ internal sealed class PeerConnection
         _lastHeartbeat = _allowanceAt = _time.GetTimestamp();
         _allowance = 2.0 * _quotas.EventsPerSecond;
         _cache.Begin(_quotas);
+        _doubt = DoubtNow;
         await AnnounceAsync(stop.Token);
+        using var ticking = _ticker.Each(Tick);
         try
         {
-            _readers.Add(TickAsync(stop.Token));
             _readers.Add(RereadConfigAsync(stop.Token));
             _readers.Add(ReadAsync(Topic.Heartbeat, default, Keys.Heartbeat, stop.Token));
             if (HasCanaries)
@@ -163,6 +173,7 @@ internal sealed class PeerConnection
                 await _cache.CommitAsync(CancellationToken.None);
             }
             Events += changes;
+            _doubt = DoubtNow;
             _publishStatus();
             if (_cache.WantsRelist)
                 throw new RelayConnectionException("there is room again for what was refused: reading the cluster anew", planned: true);
@@ -194,7 +205,7 @@ internal sealed class PeerConnection
                 break;
             case Topic.Heartbeat when message.Batch.Kind == WatchBatchKind.Put:
                 // The time of arrival counts: the peer's clock is its own affair.
-                _lastHeartbeat = _time.GetTimestamp();
+                Volatile.Write(ref _lastHeartbeat, _time.GetTimestamp());
                 _cache.HeartbeatRevision = message.Batch.Events[^1].ModRevision;
                 break;
             case Topic.Canary:
@@ -368,9 +379,18 @@ internal sealed class PeerConnection
         }
     }
 
+    /// <summary>Wakes the loop only if it has something to do or to tell. In a full inbox it finds that out by itself.</summary>
+    private void Tick()
+    {
+        if (Silence > _options.HeartbeatTimeout || _cache.IsMissingAny || _statusIsOld())
+            _inbox.Writer.TryWrite(new Message(Topic.Tick, default, default, null));
+    }
+
+    private TimeSpan Silence => _time.GetElapsedTime(Volatile.Read(ref _lastHeartbeat));
+
     private void CheckHeartbeat()
     {
-        var silence = _time.GetElapsedTime(_lastHeartbeat);
+        var silence = Silence;
         if (silence > _options.HeartbeatTimeout)
             throw new RelayConnectionException(
                 $"quorum check failed: {(int)silence.TotalMinutes}m{silence.Seconds}s since last heartbeat update has been received")
@@ -403,20 +423,6 @@ internal sealed class PeerConnection
         }
     }
 
-    private async Task TickAsync(CancellationToken cancellation)
-    {
-        try
-        {
-            using var timer = new PeriodicTimer(TickInterval, _time);
-            while (await timer.WaitForNextTickAsync(cancellation))
-                await _inbox.Writer.WriteAsync(new Message(Topic.Tick, default, default, null), cancellation);
-        }
-        catch (Exception e)
-        {
-            _inbox.Writer.TryComplete(e);
-        }
-    }
-
     private async Task RereadConfigAsync(CancellationToken cancellation)
     {
         try
@@ -432,10 +438,10 @@ internal sealed class PeerConnection
                 }
                 cancellation.ThrowIfCancellationRequested();
                 // Without connection, or without the key, the configuration last read stands.
-                if (_store.Status.Connected && await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation) is { } found
+                if (_store.Health.Connected && await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation) is { } found
                     && ClusterConfigCodec.TryDecode(found.Value.Span, out var config, out _))
                     await _inbox.Writer.WriteAsync(new Message(Topic.Config, default, default, config), cancellation);
-                await Task.Delay(TickInterval, _time, cancellation);
+                await Task.Delay(ConfigPause, _time, cancellation);
             }
         }
         catch (Exception e)

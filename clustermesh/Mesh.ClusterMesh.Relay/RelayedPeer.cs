@@ -1,3 +1,4 @@
+using System.Threading.Channels;
 using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Door;
 using Mesh.ClusterMesh.Imports;
@@ -23,17 +24,23 @@ internal sealed class RelayedPeer
     private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(15);
 
+    /// <summary>What a store says besides its health, of certificates above all, is looked at this often.</summary>
+    private const int TicksPerLook = 5;
+
     private readonly string _name;
     private readonly RelayOptions _options;
     private readonly MirrorView _mirror;
     private readonly PeerCache _cache;
     private readonly TimeProvider _time;
     private readonly Random _random;
+    private readonly Ticker _ticker;
     private readonly Action<string> _log;
+    private readonly Channel<bool> _toTell = Channel.CreateBounded<bool>(
+        new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
 
-    private IKVStore? _store;
+    private volatile IKVStore? _store;
     private ClusterConfig? _config;
-    private PeerConnection? _connection;
+    private volatile PeerConnection? _connection;
     private long _eventsBefore;
     private long _withheldBefore;
     private bool _wasConnected;
@@ -44,16 +51,27 @@ internal sealed class RelayedPeer
     private string? _importsProblem;
     private string? _problem;
     private volatile RelayedClusterStatus _status;
+    private volatile string? _publishedError;
+    private volatile bool _publishedConnected;
+    private volatile bool _troubled;
+    private int _ticks;
 
-    public RelayedPeer(string name, RelayOptions options, MirrorView mirror, TimeProvider time, Random random, Action<string> log)
+    /// <param name="ticker">Shared by all peers; see <see cref="NewTicker"/>.</param>
+    public RelayedPeer(
+        string name, RelayOptions options, MirrorView mirror, TimeProvider time, Ticker ticker, Random random, Action<string> log)
     {
-        (_name, _options, _mirror, _time, _random, _log) = (name, options, mirror, time, random, log);
+        (_name, _options, _mirror, _time, _ticker, _random, _log) = (name, options, mirror, time, ticker, random, log);
         _cache = new PeerCache(name, mirror);
         _status = new RelayedClusterStatus { Name = name, Status = WaitingForConnection };
     }
 
-    /// <summary>From any thread.</summary>
-    public RelayedClusterStatus Status => _status;
+    public static Ticker NewTicker(TimeProvider time) => new(StatusInterval, time);
+
+    /// <summary>With what the cache holds at this moment. From any thread.</summary>
+    public RelayedClusterStatus Status => _status with { Synced = _cache.Synced, Counts = _cache.Counts, Bytes = _cache.Bytes };
+
+    /// <summary>See the same field of <see cref="Status"/>.</summary>
+    public bool Ready => _status.Ready;
 
     /// <summary>It has answered at least once.</summary>
     public bool WasConnected => _wasConnected;
@@ -83,10 +101,11 @@ internal sealed class RelayedPeer
         // From before our time: when the peer was last seen by whoever wrote it.
         var since = _mirror.Get(key) is { } left ? SourceTrouble.Decode(left.Span).Since : null;
         var told = (PeerFault?)null;
+        _troubled = _mirror.Get(key) is not null;
+        using var ticking = _ticker.Each(Tick);
         try
         {
-            using var timer = new PeriodicTimer(StatusInterval, _time);
-            while (await timer.WaitForNextTickAsync(cancellation))
+            while (await _toTell.Reader.ReadAsync(cancellation))
             {
                 var trouble = Trouble();
                 // Seen twice: a reconnection that succeeds at once is nobody's trouble.
@@ -101,6 +120,7 @@ internal sealed class RelayedPeer
                     since = null;
                 }
                 before = trouble;
+                _troubled = trouble is not null;
             }
         }
         catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
@@ -108,6 +128,17 @@ internal sealed class RelayedPeer
             // Nobody to tell for: the peer goes, or the relay does.
         }
     }
+
+    /// <summary>Nothing is to be told as long as there was no trouble and is none.</summary>
+    private void Tick()
+    {
+        if (_troubled || IsTroubled)
+            _toTell.Writer.TryWrite(true);
+    }
+
+    /// <summary>Whether <see cref="Trouble"/> has anything to say, cheaply.</summary>
+    private bool IsTroubled => _store?.Health is { Connected: true, ProofAge: { } age } && age > LongestSilence
+        || _status is not { Connected: true, ConfigRetrieved: true } || _connection?.Doubt is not null;
 
     private SourceTrouble? Trouble()
     {
@@ -231,7 +262,7 @@ internal sealed class RelayedPeer
                 _fault = PeerFault.None;
                 connected();
                 _connection = new PeerConnection(
-                    _name, store, config, _options, peer.Imports ?? ImportPolicy.Default, _cache, _time, Publish);
+                    _name, store, config, _options, peer.Imports ?? ImportPolicy.Default, _cache, _time, _ticker, Publish, StatusIsOld);
                 Publish();
                 await _connection.RunAsync(cancellation);
             }
@@ -297,10 +328,18 @@ internal sealed class RelayedPeer
         return capped * (0.8 + (0.4 * _random.NextDouble()));
     }
 
+    private bool StatusIsOld()
+    {
+        if (_store?.Health is not { } health)
+            return false;
+        return health.Connected != _publishedConnected || !ReferenceEquals(health.Error, _publishedError) || ++_ticks % TicksPerLook == 0;
+    }
+
     private void Publish()
     {
         var store = _store?.Status;
         var connected = store?.Connected == true;
+        (_publishedConnected, _publishedError) = (connected, store?.Error);
         var config = _config;
         var before = _status;
         if (connected && config is not null)
@@ -316,9 +355,6 @@ internal sealed class RelayedPeer
             SyncedCanaries = config?.Capabilities?.SyncedCanaries ?? false,
             Cached = config?.Capabilities?.Cached ?? false,
             ServiceExportsEnabled = config?.Capabilities?.ServiceExportsEnabled,
-            Synced = _cache.Synced.ToHashSet(),
-            Counts = RelayKeys.All.ToDictionary(resource => resource, _cache.Count),
-            Bytes = _cache.Bytes,
             Failures = _failures,
             LastFailure = _lastFailure,
             ConnectedUntil = connected && config is not null ? null : _lastConnected,
@@ -337,7 +373,7 @@ internal sealed class RelayedPeer
         if (status.Tls?.Problem != before.Tls?.Problem)
             _log($"{_name}: {(status.Tls?.Problem is { } broken ? $"error: {broken}" : "the certificate files are in order again")}");
         if (status.Ready != before.Ready || (!status.Ready && status.Status != before.Status))
-            _log($"{_name}: {(status.Ready ? $"ready, {status.Counts.Values.Sum()} keys mirrored" : status.Status)}");
+            _log($"{_name}: {(status.Ready ? $"ready, {_cache.Counts.Values.Sum()} keys mirrored" : status.Status)}");
     }
 
     private string StatusText(KVStoreStatus? store, bool connected)

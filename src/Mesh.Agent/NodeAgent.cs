@@ -6,6 +6,7 @@ using Mesh.Agent.Start;
 using Mesh.Bpf;
 using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Remote;
+using Mesh.ClusterMesh.Wire;
 using Mesh.ControlPlane;
 using Mesh.ControlPlane.Endpoints;
 using Mesh.ControlPlane.Identities;
@@ -107,6 +108,9 @@ internal sealed class NodeAgent
         {
             await using var objects = new ManifestDirectory(options.ManifestDirectory, TimeProvider.System, log);
             var restored = RestoredFromPins.Read(options.BpfRoot, options.Cluster);
+            // Peers behind one relay share a connection and its watches.
+            var sharing = new EtcdSharing(Keys.Wider);
+            IKVStore Open(PeerConfig peer) => sharing.Open(EtcdConfigFile.Parse(peer.Text) with { MaxMessageBytes = PeerMessageBytes });
             var agent = new NodeAgent(options, objects, restored, Open, Interfaces.IndexOf, TimeProvider.System, log);
             await agent.ServeAsync(stop);
             return 0;
@@ -210,6 +214,4 @@ internal sealed class NodeAgent
         EnforcePolicy = true,
         IPCacheMapMax = _options.IPCacheMapMax,
     };
-
-    private static EtcdKVStore Open(PeerConfig peer) => new(EtcdConfigFile.Parse(peer.Text) with { MaxMessageBytes = PeerMessageBytes });
 }

@@ -42,8 +42,15 @@ internal static class Peers
 
         public EtcdKVStore StoreOf(int peer) => Stores[peer % Stores.Length];
 
+        /// <summary>Each with credentials of its own, as different clusters give them: who reads two with the same ones at one address
+        /// may take them for one server.</summary>
         public KeyValuePair<string, string>[] Files(int peers) => [.. Enumerable.Range(0, peers).Select(peer =>
-            KeyValuePair.Create(ClusterOf(peer).Name, ClientFile.Of(Etcds[peer % Etcds.Length].Options)))];
+        {
+            var (name, options) = (ClusterOf(peer).Name, Etcds[peer % Etcds.Length].Options);
+            var certificate = Path.Combine(Etcds[0].WorkDirectory, $"{name}.crt");
+            File.Copy(options.CertFile!, certificate, overwrite: true);
+            return KeyValuePair.Create(name, ClientFile.Of(options with { CertFile = certificate }));
+        })];
     }
 
     public static async Task RunAsync(Report report, Settings settings, CancellationToken cancellation)

@@ -258,8 +258,9 @@ public sealed class NothingIsLostTests : IAsyncLifetime
         await _store.WriteAsync(
             [new(Keys.ClusterConfig("falcon"), ClusterConfigCodec.Encode(ClusterConfig.SafeProfile(7, 255)), lease),
                 .. Enum.GetValues<ClusterMesh.Remote.RemoteResource>().Select(resource => On(Keys.Canary("falcon", resource)))], Cancellation);
-        await _relay.UntilReadyAsync("falcon");
-        await _relay.UntilAsync(() => _relay.Mirror.Count("cilium/cache/ip/v1/falcon/") == 50, "all mirrored");
+        // Read anew behind the new canaries: what is not there any more is withheld, and the addresses are beyond doubt.
+        await _relay.UntilAsync(() => _relay.Mirror.Count("cilium/cache/ip/v1/falcon/") == 50 && _relay.Status("falcon") is
+            { ConfigRetrieved: true, Status: var text } && text.Contains("Nodes are withheld", StringComparison.Ordinal), "all mirrored");
         await _etcd.EtcdctlAsync("lease", "revoke", lease.Id.ToString("x", null));
         await _relay.UntilAsync(() => _relay.Status("falcon").Withheld >= 50, "the deletions are withheld");
         Assert.Equal(50, _relay.Mirror.Count("cilium/cache/ip/v1/falcon/"));

@@ -5,6 +5,7 @@ using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Door;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Tests.Remote;
+using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 using Mesh.Model;
 using Mesh.Pki;
@@ -198,13 +199,14 @@ internal sealed class RelayUnderTest : IAsyncDisposable
 /// <summary>An agent's side: all peers of a directory into one sink.</summary>
 internal sealed class Agent : IAsyncDisposable
 {
+    private readonly EtcdSharing _sharing = new(Keys.Wider);
     private readonly CancellationTokenSource _stop = new();
     private readonly Task _running;
 
     public Agent(string directory)
     {
         Clusters = new RemoteClusters(RelayUnderTest.AgentOptions,
-            new ConfigDirectory(directory, RelayUnderTest.Cluster, TimeProvider.System), RelayUnderTest.Open, Sink,
+            new ConfigDirectory(directory, RelayUnderTest.Cluster, TimeProvider.System), peer => _sharing.Open(EtcdConfigFile.Parse(peer.Text)), Sink,
             TimeProvider.System, Random.Shared);
         _running = Clusters.RunAsync(_stop.Token);
     }

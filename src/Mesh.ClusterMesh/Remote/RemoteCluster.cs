@@ -19,6 +19,9 @@ public sealed class RemoteCluster
     private const string NotConnected = "not able to connect to any etcd endpoints";
     private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(1);
 
+    /// <summary>What a store says besides its health, of certificates above all, is looked at this often.</summary>
+    private const int TicksPerLook = 5;
+
     private readonly RemoteClusterOptions _options;
     private readonly ClusterIdReservations _reservations;
     private readonly IRemoteClusterSink _sink;
@@ -44,6 +47,10 @@ public sealed class RemoteCluster
     private volatile Func<RemoteResource, string>? _prefixes;
     private readonly HeartbeatClock _heartbeat = new();
     private volatile RemoteClusterStatus _status;
+    private readonly Ticker _ticker;
+    private volatile string? _publishedError;
+    private volatile bool _publishedConnected;
+    private int _ticks;
 
     /// <param name="name">The cluster's name, valid by <see cref="Model.ClusterName"/>.</param>
     /// <param name="reservations">Shared by all peers of this process.</param>
@@ -54,22 +61,25 @@ public sealed class RemoteCluster
         IRemoteClusterSink sink,
         TimeProvider time,
         Random random)
-        : this(name, options, reservations, new Pins(), sink, time, random)
+        : this(name, options, reservations, new Pins(), NewTicker(time), sink, time, random)
     {
     }
 
     /// <param name="pins">The ranges of all peers of this process.</param>
+    /// <param name="ticker">Shared by all peers of this process.</param>
     internal RemoteCluster(
         string name,
         RemoteClusterOptions options,
         ClusterIdReservations reservations,
         Pins pins,
+        Ticker ticker,
         IRemoteClusterSink sink,
         TimeProvider time,
         Random random)
     {
         Name = name;
         _pins = pins;
+        _ticker = ticker;
         _policy = options.DefaultImports;
         _options = options;
         _reservations = reservations;
@@ -81,6 +91,8 @@ public sealed class RemoteCluster
     }
 
     public string Name { get; }
+
+    internal static Ticker NewTicker(TimeProvider time) => new(StatusInterval, time);
 
     /// <summary>With the health of this very moment. Readable from any thread.</summary>
     public RemoteClusterStatus Status
@@ -194,7 +206,7 @@ public sealed class RemoteCluster
                 _prefixes = layout.Prefix;
                 connected();
                 Publish();
-                var connection = new RemoteConnection(Name, store, config, _options, _records, _policy, _pins, _sink, _time, Publish)
+                var connection = new RemoteConnection(Name, store, config, _options, _records, _policy, _pins, _sink, _time, _ticker, Publish, StatusIsOld)
                 {
                     Clock = _heartbeat,
                 };
@@ -298,10 +310,18 @@ public sealed class RemoteCluster
         return capped * (0.8 + 0.4 * _random.NextDouble());
     }
 
+    private bool StatusIsOld()
+    {
+        if (_store?.Health is not { } health)
+            return false;
+        return health.Connected != _publishedConnected || !ReferenceEquals(health.Error, _publishedError) || ++_ticks % TicksPerLook == 0;
+    }
+
     private void Publish()
     {
         var store = _store?.Status;
         var connected = store?.Connected == true;
+        (_publishedConnected, _publishedError) = (connected, store?.Error);
         var synced = Enum.GetValues<RemoteResource>().All(_records.IsSynced);
         if (connected && _config is not null)
             _lastConnected = _time.GetUtcNow() - (store!.ProofAge ?? TimeSpan.Zero);

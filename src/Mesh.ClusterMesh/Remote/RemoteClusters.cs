@@ -21,6 +21,7 @@ public sealed class RemoteClusters
     private readonly Random _random;
     private readonly ClusterIdReservations _reservations = new();
     private readonly Pins _pins = new();
+    private readonly Ticker _ticker;
     private readonly Dictionary<string, Peer> _peers = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, RemoteClusterStatus> _invalid = new(StringComparer.Ordinal);
     private readonly ConcurrentDictionary<string, RemoteCluster> _clusters = new(StringComparer.Ordinal);
@@ -46,6 +47,7 @@ public sealed class RemoteClusters
         _sink = sink;
         _time = time;
         _random = random;
+        _ticker = RemoteCluster.NewTicker(time);
     }
 
     /// <summary>One per configured peer, sorted by name; also those whose file has an impossible name. From any thread.</summary>
@@ -123,7 +125,7 @@ public sealed class RemoteClusters
                     cluster = null;
                     continue;
                 }
-                cluster ??= new RemoteCluster(name, _options, _reservations, _pins, _sink, _time, _random);
+                cluster ??= new RemoteCluster(name, _options, _reservations, _pins, _ticker, _sink, _time, _random);
                 cluster.Use(wanted.Imports ?? _options.DefaultImports, wanted.ImportsProblem);
                 _clusters[name] = cluster;
                 await RunUntilChangedAsync(cluster, wanted, changes, cancellation);

@@ -26,7 +26,7 @@ internal sealed class RemoteConnection
     /// <summary>Held keys up to this many are looked up one by one; more are found in a list.</summary>
     private const int LookedUpSingly = 32;
 
-    private static readonly TimeSpan TickInterval = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan ConfigPause = TimeSpan.FromSeconds(1);
 
     private readonly string _cluster;
     private readonly IKVStore _store;
@@ -35,7 +35,9 @@ internal sealed class RemoteConnection
     private readonly RemoteRecords _records;
     private readonly IRemoteClusterSink _sink;
     private readonly TimeProvider _time;
+    private readonly Ticker _ticker;
     private readonly Action _publishStatus;
+    private readonly Func<bool> _statusIsOld;
     private readonly Layout _layout;
     private readonly RecordValidator _validator;
     private readonly ImportSession _session;
@@ -81,6 +83,7 @@ internal sealed class RemoteConnection
     }
 
     /// <param name="publishStatus">Called after each turn, from the loop.</param>
+    /// <param name="statusIsOld">Whether it should be called although nothing happened; from any thread, and cheap.</param>
     public RemoteConnection(
         string cluster,
         IKVStore store,
@@ -91,7 +94,9 @@ internal sealed class RemoteConnection
         Pins pins,
         IRemoteClusterSink sink,
         TimeProvider time,
-        Action publishStatus)
+        Ticker ticker,
+        Action publishStatus,
+        Func<bool> statusIsOld)
     {
         _cluster = cluster;
         _store = store;
@@ -100,11 +105,13 @@ internal sealed class RemoteConnection
         _records = records;
         _sink = sink;
         _time = time;
+        _ticker = ticker;
         _publishStatus = publishStatus;
+        _statusIsOld = statusIsOld;
         _layout = config.Capabilities?.Cached == true ? Layout.Cache(cluster) : Layout.State(cluster);
         _validator = new RecordValidator(cluster, config, options.Numbering);
         var judge = new ImportJudge(cluster, policy, options.OwnGround, () => pins.Ranges, records.NodeAddresses);
-        _session = new ImportSession(_layout, _validator, judge, policy, () => store.Status.ClusterId);
+        _session = new ImportSession(_layout, _validator, judge, policy, () => store.Health.ClusterId);
         var quotas = policy.Quotas;
         _changesAllowed = new EventAllowance(quotas.EventsPerSecond, quotas.EventsPerSecond, time);
         // A first list comes at full speed; a peer that makes us list again and again does not.
@@ -130,9 +137,9 @@ internal sealed class RemoteConnection
         await using var timer = _time.CreateTimer(
             _ => _inbox.Writer.TryWrite(new Message(Topic.Tick)), null, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan);
         _inspectionTimer = timer;
+        using var ticking = _ticker.Each(Tick);
         try
         {
-            _readers.Add(TickAsync(stop.Token));
             _readers.Add(RereadConfigAsync(stop.Token));
             Follow(Topic.Heartbeat, default, Keys.Heartbeat, stop.Token);
             if (HasCanaries)
@@ -192,7 +199,7 @@ internal sealed class RemoteConnection
                 break;
             case Topic.Heartbeat when message.Batch.Kind == WatchBatchKind.Put:
                 // The time of arrival counts: the peer's clock is its own affair, but worth knowing.
-                _lastHeartbeat = _time.GetTimestamp();
+                Volatile.Write(ref _lastHeartbeat, _time.GetTimestamp());
                 foreach (var beat in message.Batch.Events)
                     Clock?.Beat(beat.Value.Span, !_heartbeatListed, _time.GetUtcNow());
                 break;
@@ -338,12 +345,21 @@ internal sealed class RemoteConnection
             var (items, _) = await _store.ListAsync(prefix, cancellation);
             there.UnionWith(items.Select(item => item.Key[prefix.Length..]).Where(held.Contains));
         }
-        return new Inspection(resource, _store.Status.ClusterId, config, canary, HasCanaries, there);
+        return new Inspection(resource, _store.Health.ClusterId, config, canary, HasCanaries, there);
     }
+
+    /// <summary>Wakes the loop only if it has something to do or to tell. In a full inbox it finds that out by itself.</summary>
+    private void Tick()
+    {
+        if (Silence > _options.HeartbeatTimeout || _statusIsOld())
+            _inbox.Writer.TryWrite(new Message(Topic.Tick));
+    }
+
+    private TimeSpan Silence => _time.GetElapsedTime(Volatile.Read(ref _lastHeartbeat));
 
     private void CheckHeartbeat()
     {
-        var silence = _time.GetElapsedTime(_lastHeartbeat);
+        var silence = Silence;
         if (silence > _options.HeartbeatTimeout)
             throw new RemoteConnectionException(
                 $"quorum check failed: {(int)silence.TotalMinutes}m{silence.Seconds}s since last heartbeat update has been received");
@@ -400,20 +416,6 @@ internal sealed class RemoteConnection
         return room;
     }
 
-    private async Task TickAsync(CancellationToken cancellation)
-    {
-        try
-        {
-            using var timer = new PeriodicTimer(TickInterval, _time);
-            while (await timer.WaitForNextTickAsync(cancellation))
-                await _inbox.Writer.WriteAsync(new Message(Topic.Tick), cancellation);
-        }
-        catch (Exception e)
-        {
-            _inbox.Writer.TryComplete(e);
-        }
-    }
-
     /// <summary>The range watch that etcd offers is not granted to peers on this key, so it is read: every minute, and when a
     /// rewritten canary or a foreign cluster ID gives reason to.</summary>
     private async Task RereadConfigAsync(CancellationToken cancellation)
@@ -431,10 +433,10 @@ internal sealed class RemoteConnection
                 }
                 cancellation.ThrowIfCancellationRequested();
                 // Without connection, or without the key, the configuration last read stands.
-                if (_store.Status.Connected && await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation) is { } found
+                if (_store.Health.Connected && await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation) is { } found
                     && ClusterConfigCodec.TryDecode(found.Value.Span, out var config, out _))
                     await _inbox.Writer.WriteAsync(new Message(Topic.Config, Config: config), cancellation);
-                await Task.Delay(TickInterval, _time, cancellation);
+                await Task.Delay(ConfigPause, _time, cancellation);
             }
         }
         catch (Exception e)

@@ -233,30 +233,30 @@ internal sealed partial class RemoteRecords
         }
     }
 
-    private void EndList(RemoteResource resource, long revision, KeyValue? canary, ImportSession session, RemoteChanges changes)
+    private void EndList(RemoteResource resource, in WatchBatch end, KeyValue? canary, ImportSession session, RemoteChanges changes)
     {
         _listing[(int)resource] = false;
         Quarantine.EndList(resource);
         switch (resource)
         {
-            case RemoteResource.Nodes: EndList(_nodes, revision, canary, session, changes); break;
-            case RemoteResource.Services: EndList(_services, revision, canary, session, changes); break;
-            case RemoteResource.IpEntries: EndList(_ipEntries, revision, canary, session, changes); break;
-            case RemoteResource.Identities: EndList(_identities, revision, canary, session, changes); break;
+            case RemoteResource.Nodes: EndList(_nodes, end, canary, session, changes); break;
+            case RemoteResource.Services: EndList(_services, end, canary, session, changes); break;
+            case RemoteResource.IpEntries: EndList(_ipEntries, end, canary, session, changes); break;
+            case RemoteResource.Identities: EndList(_identities, end, canary, session, changes); break;
         }
     }
 
     /// <summary>What a complete list leaves out is withdrawn, by the proof the list itself gives.</summary>
-    private void EndList<TKey, TRecord>(ResourceRecords<TKey, TRecord> records, long revision, KeyValue? canary, ImportSession session,
+    private void EndList<TKey, TRecord>(ResourceRecords<TKey, TRecord> records, in WatchBatch end, KeyValue? canary, ImportSession session,
         RemoteChanges changes)
         where TKey : notnull
         where TRecord : class
     {
         records.CanaryLost = false;
         var policy = session.Policy.Breaker;
-        var storeId = _storeId;
+        var (storeId, revision) = (_storeId, end.Revision);
         // A record older than the one in force proves that the store was put back, even when its revisions have caught up since.
-        var sameHistory = records.StoreId == storeId && revision >= records.LastRevision && records.Backwards == 0;
+        var sameHistory = records.StoreId == storeId && revision >= records.LastRevision && records.Backwards == 0 && !end.OtherHistory;
         var writtenAnew = canary is { } present && records.Canary is { } before
             && (sameHistory ? present.ModRevision > records.LastRevision : !Same(before, present));
         var since = sameHistory ? records.LastRevision + 1 : 1;

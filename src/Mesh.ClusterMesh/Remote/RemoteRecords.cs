@@ -87,7 +87,7 @@ internal sealed partial class RemoteRecords
                 Delete(resource, batch.Events, session, changes);
                 break;
             case WatchBatchKind.ListEnd:
-                EndList(resource, batch.Revision, canary, session, changes);
+                EndList(resource, batch, canary, session, changes);
                 _synced.Add(resource);
                 changes.Synced.Add(resource);
                 break;

@@ -21,10 +21,29 @@ public static class Keys
 
     internal const string SyncedRoot = "cilium/synced/";
 
+    private const string CacheRoot = "cilium/cache/";
+
     public static string ClusterConfig(string cluster) => ClusterConfigPrefix + Segment(cluster);
 
     /// <summary>Where the canaries of a cluster are watched.</summary>
     public static string SyncedPrefix(string cluster) => $"{SyncedRoot}{Segment(cluster)}/";
+
+    /// <summary>
+    /// What readers of several clusters at one place may watch instead, once for all: a cache has its clusters side by side. Null for
+    /// prefixes that have no siblings: a cluster's own state.
+    /// </summary>
+    public static string? Wider(string prefix)
+    {
+        if (prefix == Heartbeat)
+            return Heartbeat;
+        if (prefix.StartsWith(SyncedRoot, StringComparison.Ordinal))
+            return SyncedRoot;
+        // cilium/cache/RESOURCE/v1/CLUSTER/…
+        if (!prefix.StartsWith(CacheRoot, StringComparison.Ordinal))
+            return null;
+        var version = prefix.IndexOf("/v1/", CacheRoot.Length, StringComparison.Ordinal);
+        return version < 0 ? null : prefix[..(version + "/v1/".Length)];
+    }
 
     /// <summary>Ours: where a relay says why its copy of the cluster is not proved at present; absent while it is. It lies beside the
     /// canaries, which every reader of the copy watches, and which Cilium's readers pass over when they do not know them.</summary>
