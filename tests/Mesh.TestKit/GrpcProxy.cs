@@ -17,7 +17,8 @@ namespace Mesh.TestKit;
 /// <summary>
 /// A wire that understands gRPC, before an etcd or a door: hands every call on and every answer back, but for the watch responses
 /// that a test wants lost.
-/// Its own side speaks no TLS; to the server it is whatever client the test makes it. Lost means what etcd's own defects mean by it: no error, no gap in the stream, later events go on.
+/// Its own side speaks no TLS; to the server it is whatever client the test makes it. Lost
+/// means what etcd's own defects mean by it: no error, no gap in the stream, later events go on.
 /// </summary>
 public sealed class GrpcProxy : IAsyncDisposable
 {
