@@ -574,14 +574,20 @@ static __always_inline __u32 lb_choose_affine(__u32 id, __u32 seconds, const str
 VERIFIED_ALONE __u32 lb_choose(__u32 id, __u32 hash, struct lb_client *client)
 {
 	struct lb_service service = lb_committed(id);
+	struct lb_service_info *info = NULL;
+	struct lb_backend *backend;
+	__u32 slot;
 
-	if (service.flags & LB_SERVICE_SESSION_AFFINITY && client) {
-		struct lb_service_info *info = lb_info(service);
-
-		if (info && info->affinity_seconds)
-			return lb_choose_affine(id, info->affinity_seconds, client);
-	}
-	return lb_select(id, service.flags & LB_SERVICE_RANDOM ? bpf_get_prandom_u32() : hash);
+	if (service.flags & LB_SERVICE_SESSION_AFFINITY && client)
+		info = lb_info(service);
+	if (info && info->affinity_seconds)
+		slot = lb_choose_affine(id, info->affinity_seconds, client);
+	else
+		slot = lb_select(id, service.flags & LB_SERVICE_RANDOM ? bpf_get_prandom_u32() : hash);
+	backend = slot ? lb_backend(slot) : NULL;
+	if (backend)
+		count_choice(READ_ONCE(backend->cluster_id));
+	return slot;
 }
 
 #endif

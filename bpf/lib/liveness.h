@@ -35,6 +35,22 @@ struct {
 	__type(value, struct failover);
 } failover SEC(".maps");
 
+/* cluster_choices: cluster → new flows given to its backends, a copy for each CPU. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, CLUSTERS_MAX);
+	__type(key, __u32);
+	__type(value, __u64);
+} cluster_choices SEC(".maps");
+
+static __always_inline void count_choice(__u32 cluster)
+{
+	__u64 *choices = bpf_map_lookup_elem(&cluster_choices, &cluster);
+
+	if (choices)
+		++*choices;
+}
+
 static __always_inline struct failover *failover_state(void)
 {
 	__u32 zero = 0;
@@ -147,6 +163,50 @@ static __always_inline bool lb_backend_is_lost(__u32 slot, const struct lb_backe
 
 	return cluster_is_lost(READ_ONCE(backend->cluster_id)) ||
 	       (health && node_is_down(READ_ONCE(backend->node) ?: READ_ONCE(health->node)));
+}
+
+/* Of a connection attempt. */
+enum lb_outcome {
+	LB_REFUSED,
+	LB_UNANSWERED,
+};
+
+/*
+ * A connection attempt to the backend in this slot failed: no new flow for a time that doubles with every failure in a row. Not when
+ * its node or cluster is lost anyway: that is judged elsewhere, and its backends must not have to be proved one by one afterwards.
+ */
+static __always_inline void lb_eject(__u32 slot, const struct lb_backend *backend, enum lb_outcome outcome)
+{
+	struct lb_backend_health *health = lb_health(slot);
+	struct failover *state = failover_state();
+	__u32 doublings, until;
+	__u64 number;
+
+	if (!health || !state || lb_backend_is_lost(slot, backend))
+		return;
+	__sync_fetch_and_add(outcome == LB_REFUSED ? &state->refused : &state->unanswered, 1);
+	if (health_is_ejected(health))
+		return;
+	doublings = health->failures < LB_EJECTION_DOUBLINGS ? health->failures : LB_EJECTION_DOUBLINGS;
+	if (health->failures < 255)
+		health->failures++;
+	until = now_ms() + (LB_EJECTION_MS << doublings);
+	health->ejected_until_ms = until ?: 1;
+	number = __sync_fetch_and_add(&state->ejections, 1);
+	state->recent[number % LB_EJECTIONS_RECENT] = slot;
+}
+
+/* A connection to the backend in this slot was answered. */
+static __always_inline void lb_prove(__u32 slot)
+{
+	struct lb_backend_health *health = lb_health(slot);
+
+	if (!health || !health->failures)
+		return;
+	if (health_is_ejected(health))
+		COUNT_FAILOVER(recovered);
+	health->ejected_until_ms = 0;
+	health->failures = 0;
 }
 
 #endif

@@ -152,8 +152,11 @@ internal sealed class NodeAgent
             running.Add(datapath.RunAsync(stop.Token));
             running.Add(_view.Policies.RunAsync(stop.Token));
             running.Add(RunPeersAsync(stop.Token));
-            _view.Probe = new NodeProbe(_view.State.Nodes, NodeProbe.PingAsync, TimeProvider.System);
-            running.Add(_view.Probe.RunAsync(stop.Token));
+            _view.Liveness = new LivenessStage(_view.State, datapath, node, TimeProvider.System, _log);
+            running.Add(_view.Liveness.RunAsync(stop.Token));
+            _view.Ejections = new EjectionStage(datapath.Backends, datapath.Sockets, EjectionStage.AnswersAsync, _view.Liveness.Suspect,
+                TimeProvider.System, _log);
+            running.Add(_view.Ejections.RunAsync(stop.Token));
             running.Add(BurstMemory.ReturnAsync(_view.State.IPCache, TimeProvider.System, stop.Token));
             await await Task.WhenAny(running);
             if (!cancellation.IsCancellationRequested)

@@ -39,6 +39,9 @@ public sealed record MeshStatus
     /// <summary>The peers with the evidence for what is said of them.</summary>
     [JsonPropertyName("peers")] public IReadOnlyList<PeerStatus>? Peers { get; init; }
 
+    /// <summary>What traffic has proved of clusters and nodes; null while the kernel is not programmed.</summary>
+    [JsonPropertyName("liveness")] public LivenessStatus? Liveness { get; init; }
+
     /// <summary>Packets dropped by the datapath since its maps were made, by reason.</summary>
     [JsonPropertyName("drops")] public IReadOnlyDictionary<string, long>? Drops { get; init; }
 }

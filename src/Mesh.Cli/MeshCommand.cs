@@ -5,6 +5,7 @@ using Mesh.Bpf;
 using Mesh.Cli.Commands;
 using Mesh.Cli.Commands.Bpf;
 using Mesh.Cli.Commands.Ca;
+using Mesh.Cli.Commands.Drill;
 using Mesh.Cli.Commands.Joining;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Cli.Commands.Policies;
@@ -81,6 +82,7 @@ public static class MeshCommand
             PolicyCommand.Build(output),
             BpfCommand.Build(output),
             CaCommand.Build(output),
+            DrillCommand.Build(output),
             LabCommand.Build(output),
             DemoCommand.Build(output),
             VersionCommand.Build(output),

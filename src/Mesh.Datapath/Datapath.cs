@@ -45,6 +45,8 @@ public sealed class Datapath : IDisposable
     private readonly PolicyOperations _policies;
     private readonly NodePaths _paths;
     private readonly IReadOnlyList<UplinkStatus> _uplinks;
+    private readonly MmapArray<FailoverValue> _failover;
+    private readonly BackendNodes _backendNodes;
     private readonly PinDirectory _pins;
     private readonly DeviceSet _devices;
     private readonly int _socketHooks;
@@ -85,6 +87,8 @@ public sealed class Datapath : IDisposable
         _store = new ServiceStore(lb, _grace);
         var clusters = new ClusterLiveness(lb.Clusters, options.ClusterId);
         Liveness = new LivenessMap(lb.Clusters, nodes);
+        _failover = Own(BpfMaps.OpenPinnedArray<FailoverValue>(_pins.Map("failover")));
+        Backends = new BackendHealth(lb, _failover);
         _frontends = new FrontendOperations(lb, _store, clusters, new SourceRanges(lb, _grace));
         _frontends.Adopt();
         var senders = Own(BpfMaps.OpenPinned<EndpointKey, NodeIndexValue>(_pins.Map("tunnel_senders")));
@@ -94,6 +98,7 @@ public sealed class Datapath : IDisposable
         _policies = Own(new PolicyOperations(Policy, _grace));
         _policies.Adopt();
         _paths = Own(new NodePaths(_nodes, netlink, new NetlinkEvents(), options.UnderlayAddress));
+        _backendNodes = new BackendNodes(desired, lb, _store.Slots, _nodes);
 
         var attachments = new Attachments(_pins, features);
         var endpoints = new EndpointOperations(endpointMap, attachments, objects.PodIn, netlink, options.EnforcePolicy);
@@ -105,6 +110,7 @@ public sealed class Datapath : IDisposable
         attachments.ToInterface("mesh_net", objects.PodIn, _devices.Host);
         attachments.ToInterface("mesh_vxlan", objects.VxlanIn, _devices.Tunnel);
         _uplinks = uplink.Attach(attachments, objects);
+        Sockets = Own(new SocketCloser(objects.ClosingPrograms));
         _socketHooks = AttachSocketHooks(attachments, objects, options.CgroupPath);
 
         _reconcilers = new Reconcilers(
@@ -147,6 +153,12 @@ public sealed class Datapath : IDisposable
     /// <summary>The maps of policy, for looking at.</summary>
     public PolicyMaps Policy { get; }
 
+    /// <summary>Backends that connections have found dead.</summary>
+    public BackendHealth Backends { get; }
+
+    /// <summary>Closes what is connected to lost backends.</summary>
+    public SocketCloser Sockets { get; }
+
     /// <summary>Largest IP packet of a pod, in bytes.</summary>
     public uint PodMtu => _devices.PodMtu;
 
@@ -161,6 +173,7 @@ public sealed class Datapath : IDisposable
             _reconcilers.NodeAddresses.RunAsync, _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync,
             _reconcilers.Policies.RunAsync, BeatAsync, SweepAsync,
             _paths.RunAsync,
+            stopping => _backendNodes.RunAsync(_time, stopping),
         ];
         // Each on a task of its own: a turn is synchronous and may take a second for a large table.
         var running = loops.Select(loop => Task.Run(() => loop(stop.Token), CancellationToken.None)).ToArray();
@@ -191,6 +204,12 @@ public sealed class Datapath : IDisposable
 
     /// <summary>Packets forwarded and dropped, by reason and direction; reasons never met are left out.</summary>
     public IReadOnlyList<PacketCounter> Counters() => PacketCounter.Read(_counters);
+
+    /// <summary>What has been done about lost clusters, nodes and backends since the maps were made.</summary>
+    public FailoverCounters Failover() => FailoverCounters.Read(_failover);
+
+    /// <summary>Index of the node with this tunnel endpoint; 0 when the datapath does not know it.</summary>
+    public uint NodeIndex(IpAddr tunnelEndpoint) => _nodes.Find(tunnelEndpoint);
 
     /// <summary>How full the maps are that this process hands out.</summary>
     public IReadOnlyList<MapUsage> MapUsage()

@@ -103,6 +103,7 @@ public sealed class PinnedMaps : IDisposable
     private readonly MmapArray<AgentStateValue> _agentState;
     private PolicyMaps? _policy;
     private readonly MmapArray<FailoverValue> _failover;
+    private readonly BpfMap<uint, ulong> _choices;
 
     private PinnedMaps(PinDirectory pins)
     {
@@ -115,6 +116,7 @@ public sealed class PinnedMaps : IDisposable
         _endpoints = BpfMaps.OpenPinned<EndpointKey, EndpointValue>(pins.Map("endpoints"), readOnly: true);
         _counters = BpfMaps.OpenPinned<uint, CounterValue>(pins.Map("counters"), readOnly: true);
         _failover = BpfMaps.OpenPinnedArray<FailoverValue>(pins.Map("failover"), readOnly: true);
+        _choices = BpfMaps.OpenPinned<uint, ulong>(pins.Map("cluster_choices"), readOnly: true);
     }
 
     /// <param name="bpfRoot">The agent's --bpf-root.</param>
@@ -205,6 +207,13 @@ public sealed class PinnedMaps : IDisposable
 
     public FailoverCounters Failover() => FailoverCounters.Read(_failover);
 
+    /// <summary>New flows given to each cluster since the maps were made; clusters that got none are left out.</summary>
+    public IReadOnlyDictionary<uint, ulong> Choices() => Choices(_choices);
+
+    internal static IReadOnlyDictionary<uint, ulong> Choices(BpfMap<uint, ulong> map) => Enumerable.Range(0, LbLimits.Clusters)
+        .Select(id => (Id: (uint)id, Count: (map.GetPerCpu((uint)id) ?? []).Aggregate(0ul, (sum, copy) => sum + copy)))
+        .Where(cluster => cluster.Count > 0).ToDictionary(cluster => cluster.Id, cluster => cluster.Count);
+
     /// <summary>Clusters that are configured.</summary>
     public IReadOnlyList<uint> ClustersUp() => [.. Enumerable.Range(0, LbLimits.Clusters).Select(id => (uint)id).Where(IsUp)];
 
@@ -233,6 +242,7 @@ public sealed class PinnedMaps : IDisposable
         _counters.Dispose();
         _agentState.Dispose();
         _failover.Dispose();
+        _choices.Dispose();
     }
 
     private bool IsUp(uint cluster) => ClusterBits.Has(ref _lb.Clusters[0].Up, cluster);

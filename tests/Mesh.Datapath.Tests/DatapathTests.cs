@@ -199,7 +199,7 @@ public sealed class DatapathTests : IDisposable
             _space.Run(() =>
             {
                 using var datapath = Datapath.Start(Options with { CgroupPath = cgroup }, _desired);
-                Assert.Equal(8, datapath.Status().SocketHooks);
+                Assert.Equal(9, datapath.Status().SocketHooks);
             });
             var attached = Command.Run("bpftool", "cgroup", "show", cgroup);
             Assert.Contains("connect4", attached);

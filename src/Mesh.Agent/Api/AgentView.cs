@@ -39,7 +39,10 @@ internal sealed class AgentView
     public ConfigDirectory? PeerConfig { get; init; }
 
     /// <summary>Null while the kernel is not programmed.</summary>
-    public NodeProbe? Probe { get; set; }
+    public LivenessStage? Liveness { get; set; }
+
+    /// <summary>Null while the kernel is not programmed.</summary>
+    public EjectionStage? Ejections { get; set; }
 
     public FrontendIds FrontendIds { get; } = new();
 

@@ -9,7 +9,7 @@ internal static class PeerBody
     public static PeerStatus Of(RemoteClusterStatus peer, AgentView view)
     {
         var health = peer.Health;
-        var (probed, silent) = view.Probe?.Of(peer.Name) ?? (0, []);
+        var (probed, silent) = view.Liveness?.Of(peer.Name) ?? (0, []);
         var (fault, cause) = Weigh(health, probed, silent);
         return new PeerStatus
         {

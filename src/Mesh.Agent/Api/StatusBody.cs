@@ -140,6 +140,7 @@ internal static class StatusBody
             .Select(peer => new PeerRejections { Name = peer.Name, Rejected = peer.Rejected, Last = peer.LastRejection })),
             Certificates = OrNull(peers.Where(peer => peer.Tls is not null).Select(Certificates)),
             Unconfirmed = OrNull(view.RemoteSource.Unconfirmed.Select(id => (long)id)),
+            Liveness = LivenessBody.Of(view),
             Drops = view.Datapath is { } datapath ? Drops(datapath) : null,
         };
 

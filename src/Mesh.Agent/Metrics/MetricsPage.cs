@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Text;
 using Mesh.Agent.Api;
+using Mesh.AgentApi;
 using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Remote;
 using Mesh.Datapath;
@@ -22,6 +23,8 @@ internal static class MetricsPage
         Policies(page, view);
         if (view.Datapath is { } datapath)
             Kernel(page, datapath);
+        if (LivenessBody.Of(view) is { } liveness)
+            Liveness(page, liveness);
         return page.ToString();
     }
 
@@ -125,6 +128,34 @@ internal static class MetricsPage
             reconcilers.Select(one => ($"table=\"{one.Table}\"", (double)one.Failures)));
         Family(page, "mesh_reconciler_pruned_total", "counter", "Leftovers removed from the kernel.",
             reconcilers.Select(one => ($"table=\"{one.Table}\"", (double)one.Pruned)));
+    }
+
+    private static void Liveness(StringBuilder page, LivenessStatus liveness)
+    {
+        var clusters = liveness.Clusters ?? [];
+        void PerCluster(string name, string type, string help, Func<ClusterLiveness, double> value) =>
+            Family(page, $"mesh_liveness_cluster_{name}", type, help, clusters.Select(one => ($"target_cluster=\"{one.Name}\"", value(one))));
+        PerCluster("in", "gauge", "1 while traffic does not prove the cluster lost.", one => one.State == "out" ? 0 : 1);
+        PerCluster("share", "gauge", "Share of its new flows that it takes, 0 to 1.", one => one.State is "out" or "drill" ? 0 : one.Share / 100.0);
+        PerCluster("transitions_total", "counter", "Times the cluster went out or came in.", one => one.Transitions);
+        var nodes = liveness.Nodes ?? [];
+        Family(page, "mesh_liveness_node_in", "gauge", "1 while traffic does not prove the node lost.",
+            nodes.Select(one => ($"node=\"{one.Name}\"", one.State == "out" ? 0.0 : 1.0)));
+        Family(page, "mesh_liveness_node_round_trip_seconds", "gauge", "Time of an answer through the tunnel.",
+            nodes.Where(one => one.Answered > 0).Select(one => ($"node=\"{one.Name}\"", one.RoundTrip / 1000)));
+        Family(page, "mesh_liveness_late_turns_total", "counter", "Times the prober came too late to judge.", [("", liveness.LateTurns)]);
+        Family(page, "mesh_liveness_self_suspicions_total", "counter", "Times everybody was silent and the node blamed itself.",
+            [("", liveness.SelfSuspicions)]);
+        Family(page, "mesh_liveness_real_time", "gauge", "1 when the prober has real-time priority.", [("", liveness.RealTimeProblem is null ? 1 : 0)]);
+        var counts = liveness.Failover!;
+        Family(page, "mesh_failover_panics_total", "counter", "Choices of a backend not known to live, because none was.", [("", counts.Panics)]);
+        Family(page, "mesh_failover_connections_failed_total", "counter", "Connection attempts to a backend that failed.",
+            [("reason=\"refused\"", counts.Refused), ("reason=\"unanswered\"", counts.Unanswered)]);
+        Family(page, "mesh_failover_ejections_total", "counter", "Backends ejected after a failed connection.", [("", counts.Ejections)]);
+        Family(page, "mesh_failover_readmissions_total", "counter", "Ejected backends that answered again.", [("", counts.Recovered)]);
+        Family(page, "mesh_failover_ejected_backends", "gauge", "Backends ejected now.", [("", liveness.Ejected?.Count ?? 0)]);
+        Family(page, "mesh_failover_repicked_flows_total", "counter", "Established flows given another backend.", [("", counts.Repicked)]);
+        Family(page, "mesh_failover_closed_sockets_total", "counter", "Sockets closed because their backend was lost.", [("", counts.SocketsClosed)]);
     }
 
     private static string Direction(PacketCounter counter) => $"direction=\"{counter.Direction.ToString().ToUpperInvariant()}\"";

@@ -9,6 +9,7 @@ internal static unsafe partial class Syscalls
     internal const int ENOENT = 2;
     internal const int E2BIG = 7;
     internal const int EBADF = 9;
+    internal const int EAGAIN = 11;
     internal const int EEXIST = 17;
     internal const int ENODEV = 19;
     internal const int EINVAL = 22;
@@ -41,6 +42,9 @@ internal static unsafe partial class Syscalls
 
     [LibraryImport("libc", EntryPoint = "close", SetLastError = true)]
     internal static partial int Close(int fd);
+
+    [LibraryImport("libc", EntryPoint = "read", SetLastError = true)]
+    internal static partial nint Read(int fd, byte* buffer, nuint size);
 
     [LibraryImport("libc", EntryPoint = "fcntl", SetLastError = true)]
     private static partial int Fcntl(int fd, int command, int argument);
@@ -130,6 +134,13 @@ internal static unsafe partial class Syscalls
     }
 
     [StructLayout(LayoutKind.Sequential)]
+    internal struct IteratorCreateAttribute
+    {
+        internal uint LinkFd;
+        internal uint Flags;
+    }
+
+    [StructLayout(LayoutKind.Sequential)]
     internal struct LinkUpdateAttribute
     {
         internal uint LinkFd;
@@ -195,5 +206,6 @@ internal enum BpfCommand
     MapDeleteBatch = 27,
     LinkCreate = 28,
     LinkUpdate = 29,
+    IteratorCreate = 33,
     LinkDetach = 34,
 }

@@ -24,7 +24,7 @@ internal static class StatusText
             table.Row("Hubble:", hubble.State);
         if (status.Encryption is { } encryption)
             table.Row("Encryption:", encryption.Mode);
-        table.Row("Cluster health:", "", "Probe disabled");
+        table.Row("Cluster health:", "", LivenessText.Summary(status.Mesh?.Liveness));
         return table + Own(status.Mesh, now, allClusters);
     }
 
@@ -110,6 +110,8 @@ internal static class StatusText
             foreach (var line in lines[1..])
                 table.Line($"   {line}");
         }
+        foreach (var line in LivenessText.Lines(mesh.Liveness, allClusters))
+            table.Line(line);
         Problems(table, "Objects not taken over:", mesh.SourceProblems, now);
         Problems(table, "Peer files not taken over:", mesh.ConfigProblems, now);
         foreach (var peer in (mesh.Rejections ?? []).Where(p => p.Rejected > 0 && (allClusters || IsRefused(p.Name))))

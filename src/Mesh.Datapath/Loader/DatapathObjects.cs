@@ -9,7 +9,8 @@ namespace Mesh.Datapath.Loader;
 /// </summary>
 internal sealed class DatapathObjects : IDisposable
 {
-    private static readonly string[] Names = ["socket.bpf.o", "pod_in.bpf.o", "vxlan_in.bpf.o", "uplink_in.bpf.o", "xdp_lb.bpf.o"];
+    private static readonly string[] Names =
+        ["socket.bpf.o", "pod_in.bpf.o", "vxlan_in.bpf.o", "uplink_in.bpf.o", "xdp_lb.bpf.o", "outcome.bpf.o", "close.bpf.o"];
 
     private readonly List<BpfProgram> _programs = [];
 
@@ -19,7 +20,11 @@ internal sealed class DatapathObjects : IDisposable
 
     /// <summary>Programs of the cgroup hooks.</summary>
     internal IEnumerable<BpfProgram> SocketPrograms =>
-        _programs.Where(program => program.Section.StartsWith("cgroup/", StringComparison.Ordinal));
+        _programs.Where(program => program.Section.StartsWith("cgroup/", StringComparison.Ordinal) || program.Section == "sockops");
+
+    /// <summary>Iterators that close sockets whose backend is lost.</summary>
+    internal IEnumerable<BpfProgram> ClosingPrograms =>
+        _programs.Where(program => program.Section.StartsWith("iter/", StringComparison.Ordinal));
 
     /// <summary>On mesh_net and on every pod's device.</summary>
     internal BpfProgram PodIn => Named("pod_in");

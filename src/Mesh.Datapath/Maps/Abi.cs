@@ -165,6 +165,7 @@ public static unsafe partial class Abi
                 At("panics", ref failover, ref failover.Panics), At("refused", ref failover, ref failover.Refused),
                 At("unanswered", ref failover, ref failover.Unanswered), At("recovered", ref failover, ref failover.Recovered),
                 At("repicked", ref failover, ref failover.Repicked), At("sockets_closed", ref failover, ref failover.SocketsClosed),
+                At("syn_timeout_ms", ref failover, ref failover.SynTimeoutMs), At("pad", ref failover, ref failover.Pad),
                 At("ejections", ref failover, ref failover.Ejections), At("recent", ref failover, ref failover.Recent),
             ]),
         ];

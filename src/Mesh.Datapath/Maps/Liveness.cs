@@ -82,6 +82,11 @@ public struct FailoverValue
     public ulong Repicked;
     public ulong SocketsClosed;
 
+    /// <summary>The first question of a connection to a backend is repeated, and counts as unanswered, after this; 0 = the kernel's
+    /// 1000.</summary>
+    public uint SynTimeoutMs;
+    public uint Pad;
+
     /// <summary>Ejections so far; the next one's place in <see cref="Recent"/> is this, modulo its length.</summary>
     public ulong Ejections;
     public RecentEjections Recent;

@@ -112,6 +112,13 @@ internal sealed class NodeIndexes
         _senders.RemoveBatch([.. _senders.Dump().Where(entry => !_byEndpoint.ContainsValue(entry.Value.Index)).Select(entry => entry.Key)]);
     }
 
+    /// <summary>The index of a node; 0 when it has none.</summary>
+    internal uint Find(IpAddr endpoint)
+    {
+        lock (_lock)
+            return _byEndpoint.GetValueOrDefault(endpoint);
+    }
+
     /// <summary>The index of a node, written to the map when it is new.</summary>
     /// <exception cref="DatapathException">The nodes map is full.</exception>
     internal uint IndexOf(IpAddr endpoint, uint clusterId)

@@ -1,7 +1,8 @@
-using System.Net;
 using Mesh.Agent.Api;
 using Mesh.Agent.Probes;
 using Mesh.AgentApi;
+using Mesh.Liveness;
+using Mesh.Model;
 using Mesh.TestKit;
 using Xunit;
 
@@ -65,11 +66,18 @@ public sealed class PeerFaultTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task An_echo_is_asked_for_and_heard()
+    public void Nodes_that_have_not_answered_for_seconds_are_silent()
     {
-        Assert.True(await NodeProbe.PingAsync(IPAddress.Loopback, TimeSpan.FromSeconds(10), default));
-        // Documentation addresses, which nobody has.
-        Assert.False(await NodeProbe.PingAsync(IPAddress.Parse("2001:db8::1"), TimeSpan.FromSeconds(0.2), default));
+        static NodeReport Node(string name, double? sinceAnswer, long sent) => new(new NodeName("nara", name), 2, 1, TargetRole.Representative,
+            true, false, true, default, sinceAnswer is { } age ? TimeSpan.FromSeconds(age) : null, sent, sinceAnswer is null ? 0 : 1);
+        var report = LivenessReport.Empty with
+        {
+            Nodes = [Node("well", 0.1, 100), Node("gone", 4, 100), Node("never", null, 100), Node("new", null, 2)],
+        };
+        var (probed, silent) = LivenessStage.Of(report, "nara");
+        Assert.Equal(3, probed);
+        Assert.Equal(["gone", "never"], silent);
+        Assert.Equal(0, LivenessStage.Of(report, "osaka").Probed);
     }
 
     [Fact]

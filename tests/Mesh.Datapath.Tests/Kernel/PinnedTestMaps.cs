@@ -27,6 +27,7 @@ internal sealed class PinnedTestMaps : IDisposable
         MakeArray<ClusterLivenessValue>("cluster_liveness", 1);
         MakeArray<LbBackendHealth>("lb_backend_health", backends);
         MakeArray<FailoverValue>("failover", 1);
+        Make<uint, ulong>("cluster_choices", MapInfo.TypePerCpuArray, LbLimits.Clusters);
         MakeArray<NodeValue>("nodes", nodes);
         MakeArray<AgentStateValue>("agent_state", 1);
         Make<IPCache4Key, IPCacheValue>("ipcache4", MapInfo.TypeHash, ipcache, NoPrealloc);

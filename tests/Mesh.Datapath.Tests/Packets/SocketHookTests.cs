@@ -4,7 +4,8 @@ using System.Net.Sockets;
 namespace Mesh.Datapath.Tests.Packets;
 
 /// <summary>Applications and virtual addresses: real sockets under the hooks.</summary>
-public sealed class SocketHookTests : IClassFixture<SocketWorld>
+[Collection("sockets")]
+public sealed class SocketHookTests
 {
     private const string Virtual4 = "10.96.0.10:80";
     private const string Virtual6 = "[fd00:96::10]:80";

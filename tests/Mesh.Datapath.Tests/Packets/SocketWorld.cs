@@ -55,6 +55,24 @@ public sealed class SocketWorld : IDisposable
         }
     }
 
+    /// <summary>Another object on the same maps. The caller disposes it.</summary>
+    internal BpfObject LoadBeside(string name)
+    {
+        var other = BpfObject.Open(Objects.Path(name));
+        foreach (var map in other.MapNames.Where(_object.HasMap))
+        {
+            using var fd = _object.MapFd(map);
+            other.Reuse(map, fd);
+        }
+        other.Load();
+        return other;
+    }
+
+    internal BpfLink AttachToCgroup(BpfProgram program) => BpfLink.AttachCgroup(program, _cgroup);
+
+    /// <summary>Runs a command in the namespace of the sockets.</summary>
+    internal string Shell(string command) => _thread.Shell(command);
+
     internal void Detach()
     {
         foreach (var link in _links)
