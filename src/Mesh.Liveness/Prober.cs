@@ -29,7 +29,7 @@ public sealed class Prober
     private readonly TimeProvider _time;
     private readonly long _start;
     private readonly Dictionary<NodeName, uint> _keys = [];
-    private readonly Dictionary<uint, (ProbeTarget Target, TimeSpan HeardAt)> _targets = [];
+    private readonly Dictionary<uint, (ProbeTarget Target, TimeSpan? HeardAt)> _targets = [];
     private readonly List<Verdict> _verdicts = [];
     private readonly List<Probe> _probes = [];
     private volatile Wanted? _wanted;
@@ -83,7 +83,7 @@ public sealed class Prober
         _realTime = RealTimeThread.Request();
         using var echo = new EchoSocket();
         string? device = null;
-        var reported = TimeSpan.MinValue;
+        TimeSpan? reported = null;
         var answered = (Action<uint, uint>)Answered;
         while (!cancellation.IsCancellationRequested)
         {
@@ -106,7 +106,7 @@ public sealed class Prober
             _judge.Due(now, _probes);
             foreach (var probe in _probes)
                 echo.Send(probe.Target.Address, _keys[probe.Target.Name], probe.Sequence);
-            if (_verdicts.Count > 0 || now - reported >= ReportInterval || reported == TimeSpan.MinValue)
+            if (_verdicts.Count > 0 || reported is null || now - reported >= ReportInterval)
             {
                 _report = _judge.Report(now);
                 reported = now;
@@ -124,7 +124,7 @@ public sealed class Prober
         {
             if (!_keys.TryGetValue(target.Name, out var key))
                 _keys[target.Name] = key = _nextKey++;
-            _targets[key] = (target, _targets.TryGetValue(key, out var known) ? known.HeardAt : TimeSpan.MinValue);
+            _targets[key] = (target, _targets.TryGetValue(key, out var known) ? known.HeardAt : null);
         }
         _judge.SetTargets(targets);
     }
@@ -135,7 +135,7 @@ public sealed class Prober
             return;
         var now = Now;
         _judge.Answered(one.Target.Name, sequence, now);
-        if (one.Target.Index == 0 || (one.HeardAt != TimeSpan.MinValue && now - one.HeardAt < HeardInterval))
+        if (one.Target.Index == 0 || now - one.HeardAt < HeardInterval)
             return;
         _sink.Heard(one.Target.Index);
         _targets[key] = (one.Target, now);
