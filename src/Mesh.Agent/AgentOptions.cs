@@ -34,6 +34,9 @@ public sealed record AgentOptions
 
     public ushort TunnelPort { get; init; } = 8472;
 
+    /// <summary>Ports on which every node may answer for a service.</summary>
+    public (ushort First, ushort Last) NodePorts { get; init; } = (30000, 32767);
+
     /// <summary>Single addresses of each family that the kernel's ipcache can hold.</summary>
     public uint IPCacheMapMax { get; init; } = DatapathOptions.IPCacheMapMaxDefault;
 

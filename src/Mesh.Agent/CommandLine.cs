@@ -34,6 +34,7 @@ internal sealed class CommandLine
     private readonly Option<string> _socket = Flag("--socket-path", "/var/run/cilium/cilium.sock", "Unix socket of the REST API.");
     private readonly Option<string> _stateDir = Flag("--state-dir", "/var/run/cilium/state", "Directory in which endpoints survive restarts.");
     private readonly Option<string> _tunnelPort = Flag("--tunnel-port", "8472", "UDP port of the VXLAN tunnel; the same in the whole mesh.");
+    private readonly Option<string> _nodePorts = Flag("--node-port-range", "30000,32767", "First and last NodePort, as the cluster hands them out.");
     private readonly Option<string> _ipcacheMax = Flag("--bpf-ipcache-map-max", DefaultIPCacheMax,
         $"Addresses of each family that the ipcache maps hold, {IPCacheMapMin} to {IPCacheMapMax}; 16 to 32 bytes each while empty.");
     private readonly Option<string> _policyLocal = Flag("--policy-default-local-cluster", "true",
@@ -46,7 +47,7 @@ internal sealed class CommandLine
     private IEnumerable<Option<string>> All =>
     [
         _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _socket, _stateDir, _tunnelPort,
-        _ipcacheMax, _policyLocal, _policyAudit, _metrics,
+        _nodePorts, _ipcacheMax, _policyLocal, _policyAudit, _metrics,
     ];
 
     /// <returns>Options, or an exit code when there is nothing to run (help, version, a fault).</returns>
@@ -108,6 +109,7 @@ internal sealed class CommandLine
             SocketPath = ReadSocket(value(_socket)),
             StateDirectory = Given(_stateDir, value(_stateDir), "a directory"),
             TunnelPort = port,
+            NodePorts = ReadPortRange(_nodePorts, value(_nodePorts)),
             IPCacheMapMax = ipcache,
             PolicyDefaultLocalCluster = ReadSwitch(_policyLocal, value(_policyLocal)),
             PolicyAuditMode = ReadSwitch(_policyAudit, value(_policyAudit)),
@@ -120,6 +122,16 @@ internal sealed class CommandLine
         if (value is not ("true" or "false"))
             Fault(flag, value, "must be true or false");
         return value == "true";
+    }
+
+    private (ushort First, ushort Last) ReadPortRange(Option<string> flag, string text)
+    {
+        var parts = text.Split(',');
+        if (parts.Length == 2 && ushort.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var first)
+            && ushort.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out var last) && first > 0 && first <= last)
+            return (first, last);
+        Fault(flag, text, "must be the first and the last port, such as 30000,32767");
+        return default;
     }
 
     private string Given(Option<string> flag, string value, string allowed)

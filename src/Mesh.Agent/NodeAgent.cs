@@ -51,7 +51,8 @@ internal sealed class NodeAgent
         var nodes = new NodesWriter(state.Nodes, ipcache, options.Cluster, options.NodeName);
         var identities = new IdentitiesWriter(state.Identities, options.Cluster);
         var endpoints = new EndpointsWriter(state.Endpoints, ipcache, options.Cluster, nodes.IsLocalAddress);
-        var loadBalancing = new LoadBalancingWriter(state.Frontends, options.Cluster, restored.Backends);
+        var loadBalancing = new LoadBalancingWriter(
+            state.Frontends, options.Cluster, restored.Backends, options.NodeName, options.NodePorts);
 
         // The sources.
         var policies = new PolicyWriter(state, ipcache, options.Cluster, new PolicyEngineOptions
@@ -215,6 +216,7 @@ internal sealed class NodeAgent
             .DistinctBy(address => address.IsV6)],
         TunnelPort = _options.TunnelPort,
         EnforcePolicy = true,
+        NodePorts = _options.NodePorts,
         IPCacheMapMax = _options.IPCacheMapMax,
     };
 }

@@ -20,6 +20,12 @@ public readonly record struct ServiceAnnotations(bool Global, bool Shared, Servi
     public const string AffinityName = "service.cilium.io/affinity";
     public const string AffinityAlias = "io.cilium/service-affinity";
 
+    /// <summary>snat or dsr: how packets from outside get to their backend and back.</summary>
+    public const string ForwardingName = "service.cilium.io/forwarding-mode";
+
+    /// <summary>maglev or random: how a backend is chosen.</summary>
+    public const string AlgorithmName = "service.cilium.io/lb-algorithm";
+
     /// <summary>On a Namespace: whether anything of it leaves the cluster.</summary>
     public const string NamespaceGlobalName = "clustermesh.cilium.io/global";
 
@@ -42,6 +48,9 @@ public readonly record struct ServiceAnnotations(bool Global, bool Shared, Servi
         var value = namespaceObject is null ? null : Find(namespaceObject.Metadata, NamespaceGlobalName, alias: null);
         return value is null ? byDefault : IsTrue(value);
     }
+
+    /// <summary>True when the annotation has this value, without regard to case.</summary>
+    public static bool Says(ObjectMeta metadata, string name, string value) => Is(Find(metadata, name, alias: null), value);
 
     private static string? Find(ObjectMeta metadata, string name, string? alias)
     {

@@ -26,7 +26,7 @@ internal sealed class World
         Nodes = new NodesWriter(State.Nodes, IPCache, Osaka, "osaka-1");
         Identities = new IdentitiesWriter(State.Identities, Osaka);
         Endpoints = new EndpointsWriter(State.Endpoints, IPCache, Osaka, Nodes.IsLocalAddress);
-        LoadBalancing = new LoadBalancingWriter(State.Frontends, Osaka, restored.Backends);
+        LoadBalancing = new LoadBalancingWriter(State.Frontends, Osaka, restored.Backends, "osaka-1");
         Remote = new RemoteClusterSource(State, Osaka, restored, Nodes, Identities, IPCache, LoadBalancing);
         Local = new LocalSource(Source, State, Nodes, Identities, Endpoints, LoadBalancing);
         State.Frontends.SealInitializers();

@@ -73,6 +73,7 @@ internal static class ServiceConverter
         var backends = new Dictionary<string, Dictionary<string, WirePort>>(StringComparer.Ordinal);
         var hostnames = new Dictionary<string, string>(StringComparer.Ordinal);
         var zones = new Dictionary<string, WireZone>(StringComparer.Ordinal);
+        var ready = new HashSet<string>(StringComparer.Ordinal);
         foreach (var slice in slices.OrderBy(slice => slice.Metadata.Name, StringComparer.Ordinal))
         {
             // FQDN slices hold names, and a record holds addresses.
@@ -85,6 +86,8 @@ internal static class ServiceConverter
                     var address = IpAddr.Parse(text).ToString();
                     if (!backends.TryGetValue(address, out var ports))
                         backends[address] = ports = new Dictionary<string, WirePort>(StringComparer.Ordinal);
+                    if (endpoint.Conditions?.Ready ?? true)
+                        ready.Add(address);
                     foreach (var port in slice.Ports ?? [])
                     {
                         if (port.Port is { } number)
@@ -102,6 +105,9 @@ internal static class ServiceConverter
             Backends = backends.ToDictionary(pair => pair.Key, Ports (pair) => pair.Value, StringComparer.Ordinal),
             Hostnames = hostnames,
             Zones = zones,
+            // Serving and not ready: going away, unless a slice knows better.
+            Conditions = backends.Keys.Where(address => !ready.Contains(address))
+                .ToDictionary(address => address, _ => ClusterService.Terminating, StringComparer.Ordinal),
         };
     }
 

@@ -29,6 +29,15 @@ public sealed record ClusterService
     public bool Shared { get; init; }
 
     public uint ClusterId { get; init; }
+
+    /// <summary>Backend IP → <see cref="Terminating"/>, for backends that are going away but still serve: they keep the flows they have and
+    /// get no new ones while another lives. Ours; peers that do not know it send such a backend flows as any other.</summary>
+    public IReadOnlyDictionary<string, string>? Conditions { get; init; }
+
+    public const string Terminating = "terminating";
+
+    public bool IsTerminating(string backend) =>
+        Conditions is { } conditions && conditions.TryGetValue(backend, out var condition) && condition == Terminating;
 }
 
 public sealed record WirePort

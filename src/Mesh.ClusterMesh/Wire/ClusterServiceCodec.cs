@@ -40,6 +40,8 @@ public static class ClusterServiceCodec
         writer.WriteBoolean("includeExternal", service.IncludeExternal);
         writer.WriteBoolean("shared", service.Shared);
         writer.WriteNumber("clusterID", service.ClusterId);
+        if (service.Conditions is { Count: > 0 })
+            writer.WriteTextMap("conditions", service.Conditions);
         writer.WriteEndObject();
     }
 
@@ -95,7 +97,7 @@ public static class ClusterServiceCodec
     {
         string cluster = "", serviceNamespace = "", name = "";
         Dictionary<string, Ports>? frontends = null, backends = null;
-        Dictionary<string, string>? hostnames = null, labels = null, selector = null;
+        Dictionary<string, string>? hostnames = null, labels = null, selector = null, conditions = null;
         Dictionary<string, WireZone>? zones = null;
         bool includeExternal = false, shared = false;
         uint clusterId = 0;
@@ -127,6 +129,8 @@ public static class ClusterServiceCodec
                     shared = json.ReadBool(shared);
                 else if (json.Is("clusterID"u8))
                     clusterId = json.ReadUnsigned(uint.MaxValue, clusterId);
+                else if (json.Is("conditions"u8))
+                    conditions = json.ReadTextMap(conditions);
                 else
                     json.Skip();
             }
@@ -145,6 +149,7 @@ public static class ClusterServiceCodec
             IncludeExternal = includeExternal,
             Shared = shared,
             ClusterId = clusterId,
+            Conditions = conditions,
         };
     }
 

@@ -48,10 +48,11 @@ internal static class BackendsOf
         {
             if (!IpAddr.TryParse(text, out var address) || address.IsUnspecified)
                 continue;
+            var state = record.IsTerminating(text) ? BackendState.Draining : BackendState.Active;
             var zone = record.Zones is { } zones && zones.TryGetValue(text, out var found) ? found.Zone ?? "" : "";
             foreach (var (name, port) in ports.OrderBy(pair => pair.Key, StringComparer.Ordinal))
                 if (L4Protocols.Parse(port.Protocol) is var protocol and not L4Protocol.None && port.Port != 0)
-                    backends.Add(new NamedBackend(new L3n4Addr(address, port.Port, protocol), name, BackendState.Active, "", zone));
+                    backends.Add(new NamedBackend(new L3n4Addr(address, port.Port, protocol), name, state, "", zone));
         }
         return backends.DrainToImmutable();
     }

@@ -26,11 +26,23 @@ public sealed class LoadBalancingWriter
     private readonly Dictionary<L3n4Addr, ServiceName> _owners = [];
     private readonly Dictionary<L3n4Addr, SortedSet<ServiceName>> _waiting = [];
     private readonly Dictionary<L3n4Addr, List<RestoredBackend>> _restored;
+    private readonly Dictionary<ServiceName, string> _refused = [];
+    private readonly Dictionary<ServiceName, string> _remarks = [];
+    private readonly string _nodeName;
+    private readonly (ushort First, ushort Last) _nodePorts;
     private long _sequence;
 
+    /// <summary>Backends behind one frontend at the most.</summary>
+    public const int BackendsMax = 10_000;
+
     /// <param name="restored">Backends of other clusters that the kernel had before this run.</param>
-    public LoadBalancingWriter(Table<L3n4Addr, Frontend> frontends, ClusterIdentity self, IEnumerable<RestoredBackend> restored)
+    /// <param name="nodeName">This node; "" = unknown, and no backend is on it.</param>
+    /// <param name="nodePorts">Range of NodePorts that the kernel looks for; null = 30000 to 32767.</param>
+    public LoadBalancingWriter(Table<L3n4Addr, Frontend> frontends, ClusterIdentity self, IEnumerable<RestoredBackend> restored,
+        string nodeName = "", (ushort First, ushort Last)? nodePorts = null)
     {
+        _nodeName = nodeName;
+        _nodePorts = nodePorts ?? (30000, 32767);
         _frontends = frontends;
         _self = self;
         _restored = restored.Where(backend => backend.ClusterId != self.Id)
@@ -48,7 +60,8 @@ public sealed class LoadBalancingWriter
         }
     }
 
-    /// <summary>Virtual addresses claimed by more than one service: "ns/b: 10.96.0.1:80/TCP belongs to ns/a".</summary>
+    /// <summary>What was not done as asked, and the mend: virtual addresses claimed by more than one service, too many backends (the last
+    /// good state stays), ports that the datapath cannot serve.</summary>
     public IReadOnlyList<string> Conflicts
     {
         get
@@ -56,6 +69,7 @@ public sealed class LoadBalancingWriter
             lock (_lock)
                 return [.. _waiting.SelectMany(pair => pair.Value.Select(waiting =>
                     $"Service {waiting}: {pair.Key} already belongs to Service {_owners[pair.Key]}: give one of them another address"))
+                    .Concat(_refused.Values).Concat(_remarks.Values)
                     .Order(StringComparer.Ordinal)];
         }
     }
@@ -188,6 +202,9 @@ public sealed class LoadBalancingWriter
     private void WriteService(ServiceName name, Table<L3n4Addr, Frontend>.WriteTransaction transaction, Queue<ServiceName> queue)
     {
         var rows = Merge(name);
+        Judge(name, rows);
+        if (_refused.ContainsKey(name))
+            return;
         foreach (var address in _addressesOf.GetValueOrDefault(name) ?? [])
             if (rows.All(row => row.Address != address))
                 Withdraw(name, address, transaction, queue);
@@ -200,6 +217,25 @@ public sealed class LoadBalancingWriter
             _addressesOf.Remove(name);
         else
             _addressesOf[name] = [.. rows.Select(row => row.Address)];
+    }
+
+    /// <summary>What the datapath would not, or only in part, make of these rows.</summary>
+    private void Judge(ServiceName name, IReadOnlyList<Frontend> rows)
+    {
+        _refused.Remove(name);
+        _remarks.Remove(name);
+        foreach (var row in rows)
+        {
+            if (row.Backends.Count > BackendsMax)
+                _refused[name] = $"Service {name}: {row.Address} would have {row.Backends.Count} backends, at most {BackendsMax} are served: "
+                    + "its last good state stays; split the service";
+            else if (row.Type == ServiceType.NodePort && (row.Address.Port < _nodePorts.First || row.Address.Port > _nodePorts.Last))
+                _remarks[name] = $"Service {name}: nodePort {row.Address.Port} is not among {_nodePorts.First} to {_nodePorts.Last} and is not served: "
+                    + "choose another, or start the agents with --node-port-range";
+            else if (row.Address.Protocol == L4Protocol.SCTP && row.Backends.Items.FirstOrDefault(backend => backend.Address.Port != row.Address.Port) is { Address.Port: > 0 } other)
+                _remarks[name] = $"Service {name}: {row.Address} has the backend {other.Address}, whose other port SCTP's checksum would not survive: "
+                    + "give port and targetPort the same number";
+        }
     }
 
     private void Withdraw(ServiceName name, L3n4Addr address, Table<L3n4Addr, Frontend>.WriteTransaction transaction, Queue<ServiceName> queue)
@@ -240,7 +276,7 @@ public sealed class LoadBalancingWriter
             ? slices.OrderBy(pair => pair.Key, StringComparer.Ordinal).SelectMany(pair => pair.Value.Backends)
             : [];
         IReadOnlyCollection<RemoteService> remote = _remote.TryGetValue(name, out var clusters) ? clusters.Values : [];
-        return ServiceMerge.Merge(service, _self, local, remote, address => _restored.TryGetValue(address, out var left) ? left : []);
+        return ServiceMerge.Merge(service, _self, local, remote, address => _restored.TryGetValue(address, out var left) ? left : [], _nodeName);
     }
 
     private readonly record struct Slice(System.Collections.Immutable.ImmutableArray<NamedBackend> Backends);

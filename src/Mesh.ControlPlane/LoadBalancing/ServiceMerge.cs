@@ -21,33 +21,50 @@ public static class ServiceMerge
     /// <param name="local">Of all slices of the service.</param>
     /// <param name="remote">One per cluster; ignored unless the service is global.</param>
     /// <param name="restored">Backends in the kernel of clusters not heard since the restart, by frontend.</param>
+    /// <param name="nodeName">This node; its backends are marked. "" = unknown.</param>
     public static IReadOnlyList<Frontend> Merge(
         LocalService service,
         ClusterIdentity self,
         IEnumerable<NamedBackend> local,
         IReadOnlyCollection<RemoteService> remote,
-        Func<L3n4Addr, IReadOnlyList<RestoredBackend>> restored)
+        Func<L3n4Addr, IReadOnlyList<RestoredBackend>> restored,
+        string nodeName = "")
     {
         if (service.ClusterIPs.Count == 0)
             return [];
         var claims = Claims(service, self, local, remote);
-        var frontends = new List<Frontend>(service.ClusterIPs.Count * service.Ports.Count);
-        foreach (var virtualIP in service.ClusterIPs)
+        var frontends = new List<Frontend>();
+        // Frontends of one port and family have the same backends: merged once.
+        var merged = new Dictionary<(FrontendPort Port, bool V6), EquatableArray<Backend>>();
+        foreach (var (address, port, type) in service.Frontends())
         {
-            foreach (var port in service.Ports)
+            var left = service.Global ? restored(address) : [];
+            if (left.Count > 0 || !merged.TryGetValue((port, address.Address.IsV6), out var backends))
             {
-                var address = new L3n4Addr(virtualIP, port.Port, port.Protocol);
-                var backends = claims.Values.Where(claim => claim.Answers(virtualIP, port))
-                    .Select(claim => claim.ToBackend(service.Affinity, self)).ToList();
-                if (service.Global)
-                    AddRestored(backends, restored(address), claims, remote, service.Affinity);
-                backends.Sort(ByTierClusterAddress);
-                frontends.Add(new Frontend(address, service.Name, port.Name, ServiceType.ClusterIP, service.Affinity,
-                    new EquatableArray<Backend>(backends)));
+                var found = claims.Values.Where(claim => claim.Answers(address.Address, port))
+                    .Select(claim => claim.ToBackend(service.Affinity, self, nodeName)).ToList();
+                AddRestored(found, left, claims, remote, service.Affinity);
+                found.Sort(ByTierClusterAddress);
+                backends = new EquatableArray<Backend>(found);
+                if (left.Count == 0)
+                    merged[(port, address.Address.IsV6)] = backends;
             }
+            frontends.Add(Row(service, address, port, type, backends));
         }
         return frontends;
     }
+
+    /// <summary>The policy for clients from outside, and the ranges that they must come from, concern the addresses that are for them.</summary>
+    private static Frontend Row(LocalService service, L3n4Addr address, FrontendPort port, ServiceType type, EquatableArray<Backend> backends) =>
+        new(address, service.Name, port.Name, type, service.Affinity, backends)
+        {
+            InternalLocal = service.InternalLocal,
+            ExternalLocal = type == ServiceType.ClusterIP ? service.InternalLocal : service.ExternalLocal,
+            AffinitySeconds = service.AffinitySeconds,
+            SourceRanges = type == ServiceType.LoadBalancer ? service.SourceRanges : default,
+            Forwarding = service.Forwarding,
+            Algorithm = service.Algorithm,
+        };
 
     private static Dictionary<L3n4Addr, Claim> Claims(LocalService service, ClusterIdentity self, IEnumerable<NamedBackend> local,
         IReadOnlyCollection<RemoteService> remote)
@@ -115,8 +132,11 @@ public static class ServiceMerge
             && _backend.Address.Protocol == port.Protocol
             && (port.Name.Length == 0 || _portNames.Contains("") || _portNames.Contains(port.Name));
 
-        public Backend ToBackend(ServiceAffinity affinity, ClusterIdentity self) =>
+        public Backend ToBackend(ServiceAffinity affinity, ClusterIdentity self, string nodeName) =>
             new(_backend.Address, clusterId, cluster, _backend.NodeName, _backend.Zone, _backend.State,
-                Tier(affinity, isLocal: cluster == self.Name));
+                Tier(affinity, isLocal: cluster == self.Name))
+            {
+                IsHere = cluster == self.Name && nodeName.Length > 0 && _backend.NodeName == nodeName,
+            };
     }
 }

@@ -52,6 +52,27 @@ public sealed record Service : KubernetesObject
     public override ObjectKind Kind => ObjectKind.Service;
 
     public ServiceSpec Spec { get; init; } = new();
+
+    public ServiceStatus? Status { get; init; }
+}
+
+public sealed record ServiceStatus
+{
+    public LoadBalancerStatus? LoadBalancer { get; init; }
+}
+
+public sealed record LoadBalancerStatus
+{
+    public IReadOnlyList<LoadBalancerIngress>? Ingress { get; init; }
+}
+
+public sealed record LoadBalancerIngress
+{
+    /// <summary>Null for one that is known by a host name only.</summary>
+    public string? Ip { get; init; }
+
+    /// <summary>VIP when absent; with Proxy the address belongs to a proxy and is not ours to answer for.</summary>
+    public string? IpMode { get; init; }
 }
 
 public sealed record ServiceSpec
@@ -67,6 +88,34 @@ public sealed record ServiceSpec
     public IReadOnlyDictionary<string, string>? Selector { get; init; }
 
     public IReadOnlyList<ServicePort>? Ports { get; init; }
+
+    [JsonPropertyName("externalIPs")]
+    public IReadOnlyList<string>? ExternalIPs { get; init; }
+
+    public IReadOnlyList<string>? LoadBalancerSourceRanges { get; init; }
+
+    /// <summary>Cluster when absent, or Local.</summary>
+    public string? InternalTrafficPolicy { get; init; }
+
+    /// <summary>Cluster when absent, or Local.</summary>
+    public string? ExternalTrafficPolicy { get; init; }
+
+    /// <summary>None when absent, or ClientIP.</summary>
+    public string? SessionAffinity { get; init; }
+
+    public SessionAffinityConfig? SessionAffinityConfig { get; init; }
+}
+
+public sealed record SessionAffinityConfig
+{
+    [JsonPropertyName("clientIP")]
+    public ClientIPConfig? ClientIP { get; init; }
+}
+
+public sealed record ClientIPConfig
+{
+    /// <summary>10800 when absent.</summary>
+    public int? TimeoutSeconds { get; init; }
 }
 
 public sealed record ServicePort
@@ -77,6 +126,9 @@ public sealed record ServicePort
     public string? Protocol { get; init; }
 
     public int Port { get; init; }
+
+    /// <summary>0 = none.</summary>
+    public int NodePort { get; init; }
 }
 
 public sealed record EndpointSlice : KubernetesObject

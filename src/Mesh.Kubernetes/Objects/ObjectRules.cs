@@ -17,7 +17,7 @@ public static class ObjectRules
     public static string? Check(KubernetesObject subject) =>
         CheckMeta(subject) ?? subject switch
         {
-            Service service => CheckService(service.Spec),
+            Service service => CheckService(service.Spec) ?? ServiceRules.Check(service),
             EndpointSlice slice => CheckSlice(slice),
             CiliumNode node => CheckNode(node.Spec),
             CiliumIdentity identity => CheckIdentity(identity),
@@ -223,7 +223,7 @@ public static class ObjectRules
     }
 
     /// <summary>A hostile value must not fill the log, nor break its line.</summary>
-    private static string Shown(string? value)
+    internal static string Shown(string? value)
     {
         var shown = value is { Length: > 80 } ? value[..80] + "…" : value ?? "";
         return shown.AsSpan().ContainsAnyInRange('\0', '\x1f') ? new string([.. shown.Select(c => c < ' ' ? '?' : c)]) : shown;
