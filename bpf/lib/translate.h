@@ -26,8 +26,10 @@ struct translation {
 	__u32 slot; /* of a backend just chosen */
 	__be16 port;
 	__u8 wanted; /* enum wanted */
-	__u8 pad;
+	__u8 attempt; /* backends tried before, towards which the ports are taken */
 };
+
+#define CHOICES_MAX 4
 
 static __always_inline bool opens_flow(const struct packet *packet)
 {
@@ -124,7 +126,7 @@ VERIFIED_ALONE int choose_backend(struct packet *packet, struct translation *to)
 	client.family = packet->flow.family;
 	if (packet->scope == LB_SCOPE_EXTERNAL && !lb_source_allowed(to->service, client.family, &client.id))
 		return DROP_NOT_IN_SOURCE_RANGE;
-	to->slot = lb_choose(to->service, flow_hash(&packet->flow), &client);
+	to->slot = lb_choose(to->service, flow_hash(&packet->flow) + to->attempt * HASH_STEP, &client);
 	backend = to->slot ? lb_backend(to->slot) : NULL;
 	if (!backend || backend->family != packet->flow.family)
 		return DROP_NO_SERVICE_BACKEND;
@@ -169,7 +171,13 @@ static __always_inline enum drop_reason find_translation(struct packet *packet, 
 
 	if (reason || to->wanted != WANTED_NEW)
 		return reason;
-	return choose_backend(packet, to) ?: record_flow(packet, to);
+	for (int i = 0; i < CHOICES_MAX; i++) {
+		to->attempt = i;
+		reason = choose_backend(packet, to) ?: record_flow(packet, to);
+		if (reason != DROP_PORT_COLLISION)
+			break;
+	}
+	return reason;
 }
 
 /* A client's ICMP error about an answer from a virtual address is meant for the backend that gave the answer. */

@@ -116,8 +116,8 @@ public sealed class Datapath : IDisposable
         _reconcilers = new Reconcilers(
             new(desired.Frontends, _frontends, time: time),
             new(desired.IPCache, new IPCacheOperations(ipcache, _nodes, _policies.IsJudged), time: time),
-            new(desired.Nodes, new NodeOperations(netlink, _devices, options.GatewayAddresses), time: time),
-            new(desired.Nodes, new NodeAddressOperations(nodeAddresses, options.ClusterId), time: time),
+            new(desired.Nodes, new NodeOperations(netlink, _devices, options.GatewayAddresses,
+                new NodeAddresses(nodeAddresses, options.ClusterId)), time: time),
             new(desired.Endpoints, endpoints, time: time),
             new(desired.RemoteClusters, clusters, time: time),
             // One batch: the words of endpoints come behind all verdicts.
@@ -170,7 +170,7 @@ public sealed class Datapath : IDisposable
         Func<CancellationToken, Task>[] loops =
         [
             _reconcilers.Frontends.RunAsync, _reconcilers.IPCache.RunAsync, _reconcilers.Nodes.RunAsync,
-            _reconcilers.NodeAddresses.RunAsync, _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync,
+            _reconcilers.Endpoints.RunAsync, _reconcilers.Clusters.RunAsync,
             _reconcilers.Policies.RunAsync, BeatAsync, SweepAsync,
             _paths.RunAsync,
             stopping => _backendNodes.RunAsync(_time, stopping),
@@ -196,7 +196,6 @@ public sealed class Datapath : IDisposable
             StatusOf(_desired.Frontends.Name, _reconcilers.Frontends),
             StatusOf(_desired.IPCache.Name, _reconcilers.IPCache),
             StatusOf(_desired.Nodes.Name, _reconcilers.Nodes),
-            StatusOf("node addresses", _reconcilers.NodeAddresses),
             StatusOf(_desired.Endpoints.Name, _reconcilers.Endpoints),
             StatusOf(_desired.RemoteClusters.Name, _reconcilers.Clusters),
             StatusOf(_desired.Policies.Name, _reconcilers.Policies),
@@ -352,7 +351,6 @@ internal sealed record Reconcilers(
     Reconciler<L3n4Addr, Mesh.ControlPlane.LoadBalancing.Frontend> Frontends,
     Reconciler<IpPrefix, Mesh.ControlPlane.IPCache.IPCacheEntry> IPCache,
     Reconciler<NodeName, Mesh.ControlPlane.Nodes.Node> Nodes,
-    Reconciler<NodeName, Mesh.ControlPlane.Nodes.Node> NodeAddresses,
     Reconciler<ushort, Mesh.ControlPlane.Endpoints.Endpoint> Endpoints,
     Reconciler<string, Mesh.ControlPlane.RemoteClusters.RemoteClusterRow> Clusters,
     Reconciler<Mesh.Policy.PolicyKey, Mesh.Policy.PolicyRow> Policies);

@@ -47,6 +47,18 @@ public class ConverterTests
         Assert.Equal(published ? ["10.1.0.1"] : [], Published(Global(), Slice("a", At("10.1.0.1", ready, serving, terminating))).Backends!.Keys);
 
     [Fact]
+    public void A_backend_that_goes_away_but_serves_is_marked_unless_another_slice_has_it_ready()
+    {
+        var leaving = At("10.1.0.2", ready: false, serving: true, terminating: true);
+        var record = Published(Global(), Slice("a", At("10.1.0.1", ready: true), leaving));
+        Assert.Equal(["10.1.0.2"], record.Conditions!.Keys);
+        Assert.True(record.IsTerminating("10.1.0.2"));
+        Assert.False(record.IsTerminating("10.1.0.1"));
+
+        Assert.Null(Published(Global(), Slice("a", leaving), Slice("b", At("10.1.0.2", ready: true))).Conditions);
+    }
+
+    [Fact]
     public void Slices_of_one_service_become_one_record()
     {
         var hinted = new SliceEndpoint

@@ -49,6 +49,40 @@ public sealed class Figures(ITestOutputHelper output)
     }
 
     [Fact(Explicit = true)]
+    public void Ten_thousand_services_of_ten_and_one_of_ten_thousand()
+    {
+        using var node = new LbNode(services: 16384, blocks: 262144, backends: 524288);
+        var rows = Enumerable.Range(0, 10_000).Select(i => Frontend($"10.96.{i / 256}.{i % 256}:80/TCP",
+            [.. Enumerable.Range(1, 10).Select(host => Backend($"10.1.{i % 250}.{host}:8080/TCP"))])
+            with { Service = new ServiceName("default", $"service-{i}") }).ToArray();
+        var cold = Stopwatch.StartNew();
+        Assert.Empty(node.Update(rows));
+        output.WriteLine($"cold load of 10000 services x 10 backends: {cold.ElapsedMilliseconds} ms");
+
+        var large = Frontend("10.97.0.1:80/TCP", [.. Enumerable.Range(0, 10_000).Select(i => Backend($"10.{100 + i / 65536}.{i / 256 % 256}.{i % 256}:80/TCP"))]);
+        var first = Stopwatch.StartNew();
+        Assert.Empty(node.Update(large));
+        output.WriteLine($"a service of 10000 backends, whole: {first.Elapsed.TotalMicroseconds:F0} us");
+        var changes = Enumerable.Range(0, 400).Select(i => large with
+        {
+            Backends = new(large.Backends.Items.SetItem(i * 25, large.Backends[i * 25] with { State = i % 2 == 0 ? BackendState.Draining : BackendState.Dead })),
+        }).ToList();
+        // From the row before: each has one backend back and another out, so every second update is one state alone.
+        var times = new List<double>();
+        foreach (var change in changes)
+        {
+            var start = Stopwatch.GetTimestamp();
+            Assert.Empty(node.Update(change));
+            times.Add(Stopwatch.GetElapsedTime(start).TotalMicroseconds);
+            start = Stopwatch.GetTimestamp();
+            Assert.Empty(node.Update(large));
+            times.Add(Stopwatch.GetElapsedTime(start).TotalMicroseconds);
+        }
+        times.Sort();
+        output.WriteLine($"one state of it: p50 {times[400]:F1} us, p99 {times[792]:F1} us");
+    }
+
+    [Fact(Explicit = true)]
     public void Loading_the_ipcache()
     {
         const int count = 200_000;

@@ -210,6 +210,13 @@ internal sealed class LiveNode : IDisposable
         Assert.All(Desired.Policies.Snapshot(), pair => Assert.True(pair.Value.Status.State == RowState.Done, pair.Value.Status.Error));
     }
 
+    /// <summary>Nodes whose rows are gone leave the kernel.</summary>
+    internal void PruneNodes() => Space.Run(() =>
+    {
+        _datapath!.Loops.Nodes.RequestPrune();
+        Once(_datapath.Loops.Nodes, Desired.Nodes);
+    });
+
     public void Dispose()
     {
         _policyChanges?.Dispose();

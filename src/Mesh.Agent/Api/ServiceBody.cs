@@ -34,9 +34,9 @@ internal static class ServiceBody
                 Name = row.Service.Name,
                 Namespace = row.Service.Namespace,
                 Type = row.Type.ToString(),
-                TrafficPolicy = "Cluster",
-                ExtTrafficPolicy = "Cluster",
-                IntTrafficPolicy = "Cluster",
+                TrafficPolicy = Policy(row.ExternalLocal),
+                ExtTrafficPolicy = Policy(row.ExternalLocal),
+                IntTrafficPolicy = Policy(row.InternalLocal),
             },
         };
         return new Service { Spec = spec, Status = new ServiceStatus { Realized = spec } };
@@ -60,6 +60,8 @@ internal static class ServiceBody
         },
         MeshCluster = OrNull(backend.Cluster),
     };
+
+    private static string Policy(bool local) => local ? "Local" : "Cluster";
 
     private static string? OrNull(string text) => text.Length == 0 ? null : text;
 }

@@ -256,14 +256,15 @@ internal readonly record struct OneStateChanged(uint ClusterId, MeshAddress Addr
     {
         var old = before.Backends.AsSpan();
         var now = after.Backends.AsSpan();
-        if (old.Length != now.Length || (before with { Backends = after.Backends }) != after)
+        if (old.Length != now.Length || (before with { Backends = default }) != (after with { Backends = default }))
             return null;
         var changed = -1;
         for (var i = 0; i < now.Length; i++)
         {
             ref readonly var left = ref old[i];
             ref readonly var right = ref now[i];
-            if (left.Address != right.Address || left.ClusterId != right.ClusterId || left.Tier != right.Tier || left.IsHere != right.IsHere)
+            if (left.Address != right.Address || left.ClusterId != right.ClusterId || left.Tier != right.Tier || left.IsHere != right.IsHere
+                || left.InZone != right.InZone)
                 return null;
             if (left.State == right.State)
                 continue;

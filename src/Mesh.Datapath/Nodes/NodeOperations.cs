@@ -7,19 +7,21 @@ namespace Mesh.Datapath.Nodes;
 
 /// <summary>
 /// Nodes of all clusters → routes to their pod ranges over mesh_host, so that the host's own traffic to pods meets the BPF programs.
-/// Two nodes that claim one range share its route. Tunnel endpoints are not made here: they follow the ipcache.
+/// Two nodes that claim one range share its route. Their addresses go to <see cref="NodeAddresses"/>. Tunnel endpoints are not made here: they follow the ipcache.
 /// Driven by one thread at a time.
 /// </summary>
 internal sealed class NodeOperations : IOperations<NodeName, Node>
 {
     private readonly Rtnetlink _netlink;
     private readonly DeviceSet _devices;
+    private readonly NodeAddresses _addresses;
     private readonly IpAddr? _source4;
     private readonly IpAddr? _source6;
     private readonly Dictionary<NodeName, EquatableArray<IpPrefix>> _known = [];
 
-    internal NodeOperations(Rtnetlink netlink, DeviceSet devices, IReadOnlyList<IpAddr> gateways)
+    internal NodeOperations(Rtnetlink netlink, DeviceSet devices, IReadOnlyList<IpAddr> gateways, NodeAddresses addresses)
     {
+        _addresses = addresses;
         _netlink = netlink;
         _devices = devices;
         _source4 = gateways.Where(address => !address.IsV6).Select(address => (IpAddr?)address).FirstOrDefault();
@@ -38,6 +40,7 @@ internal sealed class NodeOperations : IOperations<NodeName, Node>
                 _known.TryGetValue(name, out var before);
                 _known[name] = node.PodCidrs;
                 RemoveUnclaimed(before);
+                _addresses.Set(name, node);
             }
             catch (DatapathException exception)
             {
@@ -52,6 +55,7 @@ internal sealed class NodeOperations : IOperations<NodeName, Node>
         {
             try
             {
+                _addresses.Forget(keys[i]);
                 if (_known.Remove(keys[i], out var before))
                     RemoveUnclaimed(before);
             }
@@ -71,7 +75,7 @@ internal sealed class NodeOperations : IOperations<NodeName, Node>
             _netlink.DeleteRoute(leftover, _devices.HostStack);
         foreach (var missing in wanted.Except(present))
             AddRoute(missing);
-        return leftovers.Count;
+        return leftovers.Count + _addresses.Prune(desired.Values);
     }
 
     private void AddRoute(IpPrefix range)

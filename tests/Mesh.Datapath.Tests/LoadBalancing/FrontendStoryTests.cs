@@ -106,6 +106,104 @@ public sealed class FrontendStoryTests : IDisposable
     }
 
     [Fact]
+    public void Policies_that_differ_make_one_service_for_each_kind_of_client_and_the_same_ones_make_one_again()
+    {
+        var here = Backend("10.1.0.1:8080/TCP") with { IsHere = true };
+        var elsewhere = Backend("10.1.0.2:8080/TCP");
+        var row = Frontend(Vip, here, elsewhere) with { ExternalLocal = true, Type = ServiceType.NodePort };
+
+        Assert.Empty(_node.Update(row));
+        var frontends = _node.Reader.Frontends();
+        Assert.Equal([(LbScope.External, 1, true), (LbScope.Internal, 2, false)],
+            frontends.Select(frontend => (frontend.Scope!.Value, frontend.Segments[0].Backends.Count, frontend.IsLocalOnly)));
+        Assert.All(frontends, frontend => Assert.Equal(ServiceType.NodePort, frontend.Type));
+
+        _node.Restart();
+        Assert.Empty(_node.Update(row with { InternalLocal = true }));
+        _node.Grace.Collect();
+        var one = Assert.Single(_node.Reader.Frontends());
+        Assert.Equal((null, 1), (one.Scope, one.Segments[0].Backends.Count));
+
+        Assert.Empty(_node.Update(row with { ExternalLocal = false }));
+        Assert.Equal(2, Assert.Single(_node.Reader.Frontends()).Segments[0].Backends.Count);
+        _node.Delete(Address(Vip));
+        _node.Grace.Collect();
+        Assert.Equal((0u, 0u, 0u), (_node.Store.Ids.Used, _node.Store.Blocks.Used, _node.Store.Slots.Used));
+    }
+
+    [Fact]
+    public void A_policy_of_local_without_a_backend_here_serves_nobody()
+    {
+        _node.Update(Frontend(Vip, Backend("10.1.0.2:8080/TCP")) with { ExternalLocal = true });
+
+        Assert.Equal([0, 1], _node.Reader.Frontends().Select(frontend => frontend.Segments.Count));
+    }
+
+    [Fact]
+    public void All_frontends_of_a_service_share_its_backends_and_one_store_drains_one_for_all()
+    {
+        string[] addresses = [Vip, "0.0.0.0:30080/TCP", "192.0.2.80:80/TCP"];
+        Frontend[] rows = [.. addresses.Select(address => Frontend(address, Backend("10.1.0.1:8080/TCP"), Backend("10.1.0.2:8080/TCP")))];
+        Assert.Empty(_node.Update(rows));
+        Assert.Equal(2u, _node.Store.Slots.Used);
+
+        _node.Restart();
+        Assert.Equal((3, 2u), (_node.Operations.Count, _node.Store.Slots.Used));
+        Assert.Empty(_node.Update(rows));
+        var stores = new List<string>();
+        _node.Store.Failpoint = stores.Add;
+        Assert.Empty(_node.Update([.. addresses.Select(address => Frontend(address, Backend("10.1.0.1:8080/TCP"),
+            Backend("10.1.0.2:8080/TCP", state: BackendState.Draining)))]));
+        Assert.Single(stores);
+        Assert.All(_node.Reader.Frontends(), frontend => Assert.Equal(BackendState.Draining, frontend.Segments[0].Backends[1].State));
+
+        _node.Store.Failpoint = null;
+        _node.Delete([.. addresses.Select(Address)]);
+        _node.Grace.Collect();
+        Assert.Equal((0u, 0u), (_node.Store.Slots.Used, _node.Store.Blocks.Used));
+    }
+
+    [Fact]
+    public void Source_ranges_change_with_the_service_and_leave_with_it()
+    {
+        var row = Frontend(Vip, Backend("10.1.0.1:8080/TCP")) with { SourceRanges = Ranges("192.0.2.0/24", "2001:db8::/32") };
+        var twin = Frontend("10.96.0.11:80/TCP", Backend("10.1.0.1:8080/TCP")) with { SourceRanges = Ranges("192.0.2.0/24", "2001:db8::/32") };
+        Assert.Empty(_node.Update(row, twin));
+        Assert.Equal(2, Entries());
+
+        Assert.Empty(_node.Update(row with { SourceRanges = Ranges("198.51.100.0/24") }));
+        _node.Grace.Collect();
+        Assert.Equal(["198.51.100.0/24", "192.0.2.0/24 2001:db8::/32"], _node.Reader.Frontends().Select(frontend => string.Join(' ', frontend.SourceRanges)));
+
+        _node.Restart();
+        Assert.Empty(_node.Update(row with { SourceRanges = Ranges("198.51.100.0/24") }, twin));
+        _node.Delete(twin.Address);
+        _node.Grace.Collect();
+        Assert.Equal(1, Entries());
+        _node.Update(row with { SourceRanges = default });
+        _node.Grace.Collect();
+        Assert.Equal(0, Entries());
+
+        int Entries() => _node.Kernel.SourceRanges4.Dump().Count + _node.Kernel.SourceRanges6.Dump().Count;
+
+        static EquatableArray<IpPrefix> Ranges(params string[] ranges) => new(ranges.Select(IpPrefix.Parse));
+    }
+
+    [Fact]
+    public void Ranges_that_a_crash_left_without_a_service_are_pruned()
+    {
+        var row = Frontend(Vip, Backend("10.1.0.1:8080/TCP")) with { SourceRanges = new([IpPrefix.Parse("192.0.2.0/24")]) };
+        _node.Kernel.SourceRanges4.Set(Lb4RangeKey.From(7, IpPrefix.Parse("203.0.113.0/24")), 1);
+        _node.Restart();
+        Assert.Empty(_node.Update(row));
+
+        _node.Operations.Prune(new Dictionary<L3n4Addr, Frontend> { [row.Address] = row });
+        _node.Grace.Collect();
+
+        Assert.Equal(["192.0.2.0/24"], _node.Kernel.SourceRanges4.Dump().Select(entry => entry.Key.ToPrefix().ToString()));
+    }
+
+    [Fact]
     public void The_same_row_again_writes_nothing()
     {
         var row = Frontend(Vip, Backend("10.1.0.1:8080/TCP"), Backend("10.2.0.1:8080/TCP", 2));

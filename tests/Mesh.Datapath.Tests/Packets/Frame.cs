@@ -43,11 +43,27 @@ internal sealed record Frame(IpAddr Source, IpAddr Destination)
     /// <summary>Null: not a fragment. Offset in bytes, multiple of 8; an offset above 0 has no transport header.</summary>
     public (int Offset, bool More, uint Id)? Fragment { get; init; }
 
+    /// <summary>Of ICMP messages; the default is an echo request.</summary>
+    public (byte Type, byte Code)? Message { get; init; }
+
+    /// <summary>The packet that an ICMP error is about, as whoever sends the error met it, and how many bytes of it are quoted.</summary>
+    public (Frame Packet, int Bytes)? Quoted { get; init; }
+
     public bool IsV6 => Source.IsV6;
 
     public bool IsLaterFragment => Fragment is { Offset: > 0 };
 
     public static Frame Between(string source, string destination) => new(IpAddr.Parse(source), IpAddr.Parse(destination));
+
+    /// <summary>An ICMP error about this frame: unreachable, unless another type is named.</summary>
+    public Frame Error(string sender, string receiver, byte? type = null, byte code = 0, int bytes = 28) => Between(sender, receiver) with
+    {
+        Protocol = IsV6 ? IcmpV6 : Icmp,
+        SourcePort = 0,
+        DestinationPort = 0,
+        Message = (type ?? (byte)(IsV6 ? 1 : 3), code),
+        Quoted = (this, Math.Max(bytes, IsV6 ? bytes + 20 : bytes)),
+    };
 
     /// <summary>The answer to this frame, before any translation.</summary>
     public Frame Reply() => this with
@@ -91,6 +107,8 @@ internal sealed record Frame(IpAddr Source, IpAddr Destination)
 
     private byte[] Transport()
     {
+        if (Quoted is { } quoted)
+            return IcmpError(quoted.Packet.Build()[EthernetHeader..], quoted.Bytes);
         var header = IsLaterFragment ? 0 : Protocol switch { Tcp => 20, Udp or Icmp or IcmpV6 => 8, Sctp => 12, _ => 0 };
         var bytes = new byte[header + PayloadLength];
         for (var i = header; i < bytes.Length; i++)
@@ -115,17 +133,29 @@ internal sealed record Frame(IpAddr Source, IpAddr Destination)
                     SetChecksum(bytes, 6);
                 break;
             case Icmp:
-                bytes[0] = 8;
+                (bytes[0], bytes[1]) = Message ?? (8, 0);
                 BinaryPrimitives.WriteUInt16BigEndian(bytes.AsSpan(2), InternetChecksum(bytes));
                 break;
             case IcmpV6:
-                bytes[0] = 128;
+                (bytes[0], bytes[1]) = Message ?? (128, 0);
                 SetChecksum(bytes, 2);
                 break;
             case Sctp:
                 BinaryPrimitives.WriteUInt32BigEndian(bytes.AsSpan(8), 0xdecafbad);
                 break;
         }
+        return bytes;
+    }
+
+    private byte[] IcmpError(byte[] packet, int quotedBytes)
+    {
+        byte[] bytes = [.. new byte[8], .. packet[..Math.Min(quotedBytes, packet.Length)]];
+        (bytes[0], bytes[1]) = Message ?? default;
+        bytes[6] = 5; // a next-hop MTU of 1280 and a bit, or unused
+        if (IsV6)
+            SetChecksum(bytes, 2);
+        else
+            BinaryPrimitives.WriteUInt16BigEndian(bytes.AsSpan(2), InternetChecksum(bytes));
         return bytes;
     }
 

@@ -149,6 +149,28 @@ public sealed class PacketWorld : IDisposable
             _ipcache4.Set(IPCache4Key.From(parsed), value);
     }
 
+    /// <summary>Both entries of every flow, in words.</summary>
+    internal IReadOnlyDictionary<ConntrackFlow, ConntrackValue> Conntrack => _conntrack4.Dump().Select(entry => (entry.Key.ToFlow(), entry.Value))
+        .Concat(_conntrack6.Dump().Select(entry => (entry.Key.ToFlow(), entry.Value))).ToDictionary(entry => entry.Item1, entry => entry.Value);
+
+    /// <summary>As if every flow had been silent for so long.</summary>
+    internal void Wait(uint seconds)
+    {
+        Age(_conntrack4, seconds);
+        Age(_conntrack6, seconds);
+    }
+
+    private static void Age<TKey>(BpfMap<TKey, ConntrackValue> map, uint seconds)
+        where TKey : unmanaged
+    {
+        foreach (var (key, value) in map.Dump())
+            map.Set(key, value with { LastSeen = value.LastSeen - seconds });
+    }
+
+    internal BpfMap<Conntrack4Key, ConntrackValue> Conntrack4 => _conntrack4;
+
+    internal BpfMap<Conntrack6Key, ConntrackValue> Conntrack6 => _conntrack6;
+
     internal int Flows => _conntrack4.Dump().Count + _conntrack6.Dump().Count;
 
     internal Outcome FromPod(Frame frame) => FromPod(frame.Build());

@@ -23,6 +23,17 @@ internal sealed record Backend(IpAddr Address, ushort Port)
     public static Backend At(string address, int port) => new(IpAddr.Parse(address), (ushort)port);
 }
 
+/// <summary>What holds for a service as a whole.</summary>
+internal sealed record Properties
+{
+    public uint AffinitySeconds { get; init; }
+    public string[] SourceRanges { get; init; } = [];
+    public bool Random { get; init; }
+
+    /// <summary>What clients of the cluster are given; null: the same as others.</summary>
+    public Segment[]? Internal { get; init; }
+}
+
 /// <summary>
 /// Writes services by hand, as mesh/lb.h describes them, and answers from the same memory which backend the programs must choose:
 /// a second implementation of lib/lb.h, from its description.
@@ -53,6 +64,10 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
     public MmapArray<LbBackendHealth> Health { get; } = owner.Array<LbBackendHealth>("lb_backend_health");
     public MmapArray<FailoverValue> Failover { get; } = owner.Array<FailoverValue>("failover");
     public MmapArray<NodeValue> Nodes { get; } = owner.Array<NodeValue>("nodes");
+    public BpfMap<Lb4RangeKey, uint> SourceRanges4 { get; } = owner.Map<Lb4RangeKey, uint>("lb4_source_ranges");
+    public BpfMap<Lb6RangeKey, uint> SourceRanges6 { get; } = owner.Map<Lb6RangeKey, uint>("lb6_source_ranges");
+    public BpfMap<LbNodeAddress, LbNodePlace> NodeAddresses { get; } = owner.Map<LbNodeAddress, LbNodePlace>("lb_node_addresses");
+    public BpfMap<LbAffinityKey, LbAffinity> Affinity { get; } = owner.Map<LbAffinityKey, LbAffinity>("lb_affinity");
 
     public void Clear()
     {
@@ -75,32 +90,70 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
             Liveness[0].Ramp[(int)cluster] = ClusterLivenessValue.RampFull;
         }
         Failover[0] = default;
+        SourceRanges4.RemoveBatch([.. SourceRanges4.Dump().Select(entry => entry.Key)]);
+        SourceRanges6.RemoveBatch([.. SourceRanges6.Dump().Select(entry => entry.Key)]);
+        NodeAddresses.RemoveBatch([.. NodeAddresses.Dump().Select(entry => entry.Key)]);
+        Affinity.RemoveBatch([.. Affinity.Dump().Select(entry => entry.Key)]);
     }
 
     /// <summary>Adds or replaces the service of a frontend. Returns its id.</summary>
-    public uint Set(string address, int port, byte protocol, params Segment[] segments)
+    public uint Set(string address, int port, byte protocol, params Segment[] segments) =>
+        Set(address, port, protocol, new Properties(), segments);
+
+    public uint Set(string address, int port, byte protocol, Properties properties, params Segment[] segments)
     {
         var frontend = (IpAddr.Parse(address), (ushort)port, protocol);
         var known = _frontends.TryGetValue(frontend, out var id);
         if (!known)
             id = _nextService++;
-        var header = _nextBlock;
-        _nextBlock += (uint)segments.Length / LbLimits.SlotsPerBlock + 1;
-        for (var i = 0; i < segments.Length; i++)
-            Arena[header + (uint)(i + 1) / LbLimits.SlotsPerBlock][(i + 1) % LbLimits.SlotsPerBlock] = Write(segments[i], protocol);
-        Services.Publish(id, new LbService { Block = header, Segments = (byte)segments.Length, Flags = LbServiceFlags.Present });
+        Publish(id, protocol, properties, segments);
         if (!known)
         {
             _frontends[frontend] = id;
+            var ids = new LbServiceId { Id = id };
+            if (properties.Internal is { } inside)
+            {
+                ids.InternalId = _nextService++;
+                Publish(ids.InternalId, protocol, properties, inside);
+            }
             if (frontend.Item1.IsV6)
-                Services6.Set(Key6(frontend.Item1, frontend.Item2, protocol), new LbServiceId { Id = id });
+                Services6.Set(Key6(frontend.Item1, frontend.Item2, protocol), ids);
             else
-                Services4.Set(Key4(frontend.Item1, frontend.Item2, protocol), new LbServiceId { Id = id });
+                Services4.Set(Key4(frontend.Item1, frontend.Item2, protocol), ids);
         }
         return id;
     }
 
+    private void Publish(uint id, byte protocol, Properties properties, Segment[] segments)
+    {
+        var header = _nextBlock;
+        _nextBlock += (uint)segments.Length / LbLimits.SlotsPerBlock + 1;
+        for (var i = 0; i < segments.Length; i++)
+            Arena[header + (uint)(i + 1) / LbLimits.SlotsPerBlock][(i + 1) % LbLimits.SlotsPerBlock] = Write(segments[i], protocol);
+        foreach (var range in properties.SourceRanges.Select(IpPrefix.Parse))
+            if (range.Address.IsV6)
+                SourceRanges6.Set(Lb6RangeKey.From(id, range), 1);
+            else
+                SourceRanges4.Set(Lb4RangeKey.From(id, range), 1);
+        System.Runtime.CompilerServices.Unsafe.As<LbBlock, LbServiceInfo>(ref Arena[header]) = new LbServiceInfo
+        {
+            AffinitySeconds = properties.AffinitySeconds,
+            SourceRanges = id,
+        };
+        Services.Publish(id, new LbService
+        {
+            Block = header,
+            Segments = (byte)segments.Length,
+            Flags = LbServiceFlags.Present
+                | (properties.AffinitySeconds > 0 ? LbServiceFlags.SessionAffinity : LbServiceFlags.None)
+                | (properties.SourceRanges.Length > 0 ? LbServiceFlags.SourceRanges : LbServiceFlags.None)
+                | (properties.Random ? LbServiceFlags.Random : LbServiceFlags.None),
+        });
+    }
+
     public uint IdOf(string address, int port, byte protocol) => _frontends[(IpAddr.Parse(address), (ushort)port, protocol)];
+
+    public void SetNodeAddress(string address, LbNodePlace place) => NodeAddresses.Set(LbNodeAddress.From(IpAddr.Parse(address)), place);
 
     public void SetState(string backend, byte state)
     {
@@ -291,5 +344,9 @@ internal sealed class ServiceTables(BpfObject owner) : IDisposable
         Health.Dispose();
         Failover.Dispose();
         Nodes.Dispose();
+        SourceRanges4.Dispose();
+        SourceRanges6.Dispose();
+        NodeAddresses.Dispose();
+        Affinity.Dispose();
     }
 }

@@ -30,6 +30,7 @@ public sealed class SocketWorld : IDisposable
             for i in 1 2 3; do ip addr add 10.1.0.$i/32 dev lo; ip -6 addr add fd00:1::$i/128 dev lo nodad; done
             """);
         _object = BpfObject.Open(Objects.Path("socket.bpf.o"));
+        _object.SetConstant("config", new NodeConfig { NodePortFirst = 30000, NodePortLast = 32767 });
         _object.Load();
         _counters = _object.Map<uint, CounterValue>("counters");
         Tables = new ServiceTables(_object);

@@ -1,6 +1,7 @@
 using System.CommandLine;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath;
+using Mesh.Datapath.Maps;
 using Mesh.Model;
 
 namespace Mesh.Cli.Commands.Bpf;
@@ -19,12 +20,28 @@ internal static class BpfLbListCommand
         {
             var affinity = frontend.Affinity == ServiceAffinity.None ? "" : $", affinity {frontend.Affinity}".ToLowerInvariant();
             var nowhere = frontend.Address.Address.IsV6 ? "[::]:0" : "0.0.0.0:0";
-            var values = new List<string> { $"{nowhere} ({frontend.ServiceId}) (0) [ClusterIP, non-routable{affinity}]" };
+            var values = new List<string> { $"{nowhere} ({frontend.ServiceId}) (0) [{Kind(frontend)}{affinity}]" };
             foreach (var segment in frontend.Segments)
                 foreach (var backend in segment.Backends)
                     values.Add($"{backend.Address} ({frontend.ServiceId}) ({values.Count}){Remark(segment, backend)}");
-            yield return new(frontend.Address.ToString(), [.. values]);
+            yield return new(frontend.Address + (frontend.Scope == LbScope.Internal ? "/i" : ""), [.. values]);
         }
+    }
+
+    private static string Kind(PinnedFrontend frontend)
+    {
+        var words = new List<string> { frontend.Type.ToString() };
+        if (frontend.Type == ServiceType.ClusterIP)
+            words.Add("non-routable");
+        if (frontend.IsLocalOnly)
+            words.Add(frontend.Scope == LbScope.Internal ? "InternalLocal" : "Local");
+        if (frontend.Scope == LbScope.External)
+            words.Add("two-scopes");
+        if (frontend.AffinitySeconds > 0)
+            words.Add("sessionAffinity");
+        if (frontend.SourceRanges.Count > 0)
+            words.Add("check source-range");
+        return string.Join(", ", words);
     }
 
     private static string Remark(PinnedSegment segment, PinnedBackend backend)
