@@ -52,7 +52,7 @@ internal sealed class NodeAgent
         var identities = new IdentitiesWriter(state.Identities, options.Cluster);
         var endpoints = new EndpointsWriter(state.Endpoints, ipcache, options.Cluster, nodes.IsLocalAddress);
         var loadBalancing = new LoadBalancingWriter(
-            state.Frontends, options.Cluster, restored.Backends, options.NodeName, options.NodePorts);
+            state.Frontends, options.Cluster, restored.Backends, options.NodeName, options.NodePorts, time);
 
         // The sources.
         var policies = new PolicyWriter(state, ipcache, options.Cluster, new PolicyEngineOptions
@@ -158,6 +158,7 @@ internal sealed class NodeAgent
             _view.Ejections = new EjectionStage(datapath.Backends, datapath.Sockets, EjectionStage.AnswersAsync, _view.Liveness.Suspect,
                 TimeProvider.System, _log);
             running.Add(_view.Ejections.RunAsync(stop.Token));
+            running.Add(_view.LoadBalancing.RunAsync(stop.Token));
             running.Add(BurstMemory.ReturnAsync(_view.State.IPCache, TimeProvider.System, stop.Token));
             await await Task.WhenAny(running);
             if (!cancellation.IsCancellationRequested)

@@ -74,13 +74,21 @@ internal static class ServiceConverter
         var hostnames = new Dictionary<string, string>(StringComparer.Ordinal);
         var zones = new Dictionary<string, WireZone>(StringComparer.Ordinal);
         var ready = new HashSet<string>(StringComparer.Ordinal);
+        var notReady = new HashSet<string>(StringComparer.Ordinal);
         foreach (var slice in slices.OrderBy(slice => slice.Metadata.Name, StringComparer.Ordinal))
         {
             // FQDN slices hold names, and a record holds addresses.
             if (slice.AddressType is not ("IPv4" or "IPv6"))
                 continue;
-            foreach (var endpoint in (slice.Endpoints ?? []).Where(IsUsable))
+            foreach (var endpoint in slice.Endpoints ?? [])
             {
+                if (!IsUsable(endpoint))
+                {
+                    // One that goes away no longer counts; one that has yet to come does.
+                    if (!(endpoint.Conditions?.Terminating ?? false))
+                        notReady.UnionWith((endpoint.Addresses ?? []).Select(text => IpAddr.Parse(text).ToString()));
+                    continue;
+                }
                 foreach (var text in endpoint.Addresses ?? [])
                 {
                     var address = IpAddr.Parse(text).ToString();
@@ -107,7 +115,10 @@ internal static class ServiceConverter
             Zones = zones,
             // Serving and not ready: going away, unless a slice knows better.
             Conditions = backends.Keys.Where(address => !ready.Contains(address))
-                .ToDictionary(address => address, _ => ClusterService.Terminating, StringComparer.Ordinal),
+                .Select(address => KeyValuePair.Create(address, ClusterService.Terminating))
+                .Concat(notReady.Where(address => !backends.ContainsKey(address))
+                    .Select(address => KeyValuePair.Create(address, ClusterService.NotReady)))
+                .ToDictionary(StringComparer.Ordinal),
         };
     }
 

@@ -36,6 +36,9 @@ public sealed record ClusterService
 
     public const string Terminating = "terminating";
 
+    /// <summary>Of an address that is no backend now: it is there, and may become one. Readers count them to know a cluster's health.</summary>
+    public const string NotReady = "not-ready";
+
     public bool IsTerminating(string backend) =>
         Conditions is { } conditions && conditions.TryGetValue(backend, out var condition) && condition == Terminating;
 }

@@ -40,6 +40,14 @@ internal static class BackendsOf
         return backends.DrainToImmutable();
     }
 
+    /// <summary>Endpoints that are there but not ready.</summary>
+    public static int NotReady(EndpointSlice slice) => (slice.Endpoints ?? []).Count(
+        endpoint => StateOf(endpoint.Conditions) is null && !(endpoint.Conditions?.Terminating ?? false));
+
+    /// <summary>As far as the cluster says so.</summary>
+    public static int NotReady(ClusterService record) =>
+        record.Conditions?.Values.Count(condition => condition == ClusterService.NotReady) ?? 0;
+
     public static ImmutableArray<NamedBackend> Record(ClusterService record)
     {
         var backends = ImmutableArray.CreateBuilder<NamedBackend>();

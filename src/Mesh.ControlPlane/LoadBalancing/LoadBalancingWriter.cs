@@ -1,4 +1,5 @@
 using Mesh.ClusterMesh.Wire;
+using Mesh.ControlPlane.LoadBalancing.Choice;
 using Mesh.ControlPlane.Restored;
 using Mesh.Kubernetes;
 using Mesh.Kubernetes.Objects;
@@ -28,9 +29,14 @@ public sealed class LoadBalancingWriter
     private readonly Dictionary<L3n4Addr, List<RestoredBackend>> _restored;
     private readonly Dictionary<ServiceName, string> _refused = [];
     private readonly Dictionary<ServiceName, string> _remarks = [];
+    private readonly Dictionary<ServiceName, string> _misread = [];
     private readonly string _nodeName;
     private readonly (ushort First, ushort Last) _nodePorts;
+    private readonly ChoiceSurroundings _surroundings;
+    private readonly TimeProvider _time;
     private long _sequence;
+
+    private static readonly TimeSpan UptakeInterval = TimeSpan.FromSeconds(1);
 
     /// <summary>Backends behind one frontend at the most.</summary>
     public const int BackendsMax = 10_000;
@@ -38,9 +44,12 @@ public sealed class LoadBalancingWriter
     /// <param name="restored">Backends of other clusters that the kernel had before this run.</param>
     /// <param name="nodeName">This node; "" = unknown, and no backend is on it.</param>
     /// <param name="nodePorts">Range of NodePorts that the kernel looks for; null = 30000 to 32767.</param>
+    /// <param name="time">By which young local sides are taken up.</param>
     public LoadBalancingWriter(Table<L3n4Addr, Frontend> frontends, ClusterIdentity self, IEnumerable<RestoredBackend> restored,
-        string nodeName = "", (ushort First, ushort Last)? nodePorts = null)
+        string nodeName = "", (ushort First, ushort Last)? nodePorts = null, TimeProvider? time = null)
     {
+        _time = time ?? TimeProvider.System;
+        _surroundings = new ChoiceSurroundings(self.Id, _time);
         _nodeName = nodeName;
         _nodePorts = nodePorts ?? (30000, 32767);
         _frontends = frontends;
@@ -69,7 +78,7 @@ public sealed class LoadBalancingWriter
             lock (_lock)
                 return [.. _waiting.SelectMany(pair => pair.Value.Select(waiting =>
                     $"Service {waiting}: {pair.Key} already belongs to Service {_owners[pair.Key]}: give one of them another address"))
-                    .Concat(_refused.Values).Concat(_remarks.Values)
+                    .Concat(_refused.Values).Concat(_remarks.Values).Concat(_misread.Values)
                     .Order(StringComparer.Ordinal)];
         }
     }
@@ -84,11 +93,34 @@ public sealed class LoadBalancingWriter
             {
                 var present = change.Type == ObjectEventType.Upsert;
                 if (change.Object is Service service)
-                    NoteService(LocalService.From(service), present, touched);
+                    NoteService(Read(service), present, touched);
+                else if (change.Object is CiliumNode node && node.Metadata.Name == _nodeName && _surroundings.SetZone(present ? node : null))
+                    touched.UnionWith(_services.Values.Where(one => one.Choice.PreferZone).Select(one => one.Name));
                 else if (change.Object is EndpointSlice slice)
                     NoteSlice(slice, present, touched);
             }
             Write(touched);
+            _surroundings.Begun = true;
+        }
+    }
+
+    /// <summary>Clusters that traffic proves to be out of reach, or a drill takes out: they have no health. Only services with a
+    /// minimum are touched; for all others the kernel takes such a cluster out by itself.</summary>
+    public void SetUnreachable(IReadOnlySet<uint> clusters)
+    {
+        lock (_lock)
+            if (_surroundings.SetUnreachable(clusters))
+                Write([.. _services.Values.Where(one => one.Choice.MinHealthy > 0).Select(one => one.Name)]);
+    }
+
+    /// <summary>Takes young local sides up step by step until cancelled.</summary>
+    public async Task RunAsync(CancellationToken cancellation)
+    {
+        using var timer = new PeriodicTimer(UptakeInterval, _time);
+        while (await timer.WaitForNextTickAsync(cancellation))
+        {
+            lock (_lock)
+                Write([.. _surroundings.Due()]);
         }
     }
 
@@ -103,7 +135,8 @@ public sealed class LoadBalancingWriter
                 if (record is null || !record.Shared)
                     Forget(cluster, name, touched);
                 else
-                    Note(new RemoteService(cluster, clusterId, ++_sequence, BackendsOf.Record(record)), name, touched);
+                    Note(new RemoteService(cluster, clusterId, ++_sequence, BackendsOf.Record(record)) { NotReady = BackendsOf.NotReady(record) },
+                        name, touched);
             }
             Write(touched);
         }
@@ -138,12 +171,28 @@ public sealed class LoadBalancingWriter
         }
     }
 
+    /// <summary>With annotations that cannot be read the last good choice stays, and that is told.</summary>
+    private LocalService Read(Service service)
+    {
+        var name = new ServiceName(service.Metadata.Namespace ?? "", service.Metadata.Name ?? "");
+        _misread.Remove(name);
+        if (ServiceChoice.TryRead(service.Metadata, out var choice, out var problem))
+            return LocalService.From(service, choice);
+        var kept = _services.TryGetValue(name, out var before);
+        _misread[name] = $"Service {name}: {problem}; {(kept ? "its last good choice stays" : "all clusters alike until it is mended")}";
+        return LocalService.From(service, before?.Choice ?? ServiceChoice.Default);
+    }
+
     private void NoteService(LocalService service, bool present, HashSet<ServiceName> touched)
     {
         if (present)
             _services[service.Name] = service;
         else
+        {
             _services.Remove(service.Name);
+            _misread.Remove(service.Name);
+            _surroundings.Forget(service.Name);
+        }
         touched.Add(service.Name);
     }
 
@@ -162,7 +211,7 @@ public sealed class LoadBalancingWriter
         _sliceOwners[key] = owner;
         if (!_slices.TryGetValue(owner, out var slices))
             _slices[owner] = slices = [];
-        slices[key.Item2] = new Slice(BackendsOf.Slice(slice));
+        slices[key.Item2] = new Slice(BackendsOf.Slice(slice), BackendsOf.NotReady(slice));
         touched.Add(owner);
     }
 
@@ -172,7 +221,7 @@ public sealed class LoadBalancingWriter
             _remote[name] = clusters = [];
         // A record that says the same again is no new claim: a relist must not move an address between two clusters.
         if (clusters.TryGetValue(offer.Cluster, out var before) && before.ClusterId == offer.ClusterId
-            && before.Backends.AsSpan().SequenceEqual(offer.Backends.AsSpan()))
+            && before.NotReady == offer.NotReady && before.Backends.AsSpan().SequenceEqual(offer.Backends.AsSpan()))
             return;
         clusters[offer.Cluster] = offer;
         touched.Add(name);
@@ -276,8 +325,10 @@ public sealed class LoadBalancingWriter
             ? slices.OrderBy(pair => pair.Key, StringComparer.Ordinal).SelectMany(pair => pair.Value.Backends)
             : [];
         IReadOnlyCollection<RemoteService> remote = _remote.TryGetValue(name, out var clusters) ? clusters.Values : [];
-        return ServiceMerge.Merge(service, _self, local, remote, address => _restored.TryGetValue(address, out var left) ? left : [], _nodeName);
+        var notReady = (slices?.Values.Sum(slice => slice.NotReady) ?? 0, remote);
+        return ServiceMerge.Merge(service, _self, local, remote, address => _restored.TryGetValue(address, out var left) ? left : [], _nodeName,
+            _surroundings.Of(service, local, notReady));
     }
 
-    private readonly record struct Slice(System.Collections.Immutable.ImmutableArray<NamedBackend> Backends);
+    private readonly record struct Slice(System.Collections.Immutable.ImmutableArray<NamedBackend> Backends, int NotReady);
 }

@@ -1,4 +1,5 @@
 using System.Collections.Immutable;
+using Mesh.ControlPlane.LoadBalancing.Choice;
 using Mesh.Kubernetes;
 using Mesh.Kubernetes.Objects;
 using Mesh.Model;
@@ -18,6 +19,9 @@ public sealed record LocalService(
     ServiceAffinity Affinity)
 {
     private const int DefaultAffinitySeconds = 10800;
+
+    /// <summary>How backends are chosen; the default for a service that is not global, but for its zones.</summary>
+    public ServiceChoice Choice { get; init; } = ServiceChoice.Default;
 
     /// <summary>Addresses that a load balancer in front of the cluster was given for it.</summary>
     public EquatableArray<IpAddr> LoadBalancerIPs { get; init; }
@@ -59,7 +63,8 @@ public sealed record LocalService(
                     yield return (new L3n4Addr(v6 ? IpAddr.V6(0) : IpAddr.V4(0), port.NodePort, port.Protocol), port, ServiceType.NodePort);
     }
 
-    public static LocalService From(Service service)
+    /// <param name="choice">As read from its annotations.</param>
+    public static LocalService From(Service service, ServiceChoice choice)
     {
         var annotations = ServiceAnnotations.Read(service.Metadata);
         var spec = service.Spec;
@@ -68,7 +73,10 @@ public sealed record LocalService(
             new EquatableArray<IpAddr>(AddressesOf(spec)),
             new EquatableArray<FrontendPort>(PortsOf(service.Spec)),
             annotations.Global,
-            annotations.Global ? annotations.Affinity : ServiceAffinity.None);
+            annotations.Global ? choice.Affinity : ServiceAffinity.None)
+        {
+            Choice = annotations.Global ? choice : ServiceChoice.Default with { PreferZone = choice.PreferZone, MinHealthy = choice.MinHealthy },
+        };
         // A headless service stands for its pods, and one of type ExternalName for a name: nothing of them is translated.
         if (named.ClusterIPs.Count == 0)
             return named;
@@ -127,4 +135,8 @@ public readonly record struct NamedBackend(L3n4Addr Address, string PortName, Ba
 
 /// <summary>What one cluster offers for a service.</summary>
 /// <param name="Sequence">Grows with each write of any record: of two clusters that claim one address, the last writer has it.</param>
-public sealed record RemoteService(string Cluster, uint ClusterId, long Sequence, ImmutableArray<NamedBackend> Backends);
+public sealed record RemoteService(string Cluster, uint ClusterId, long Sequence, ImmutableArray<NamedBackend> Backends)
+{
+    /// <summary>Backends that are there but not ready, when the cluster tells.</summary>
+    public int NotReady { get; init; }
+}

@@ -1,3 +1,4 @@
+using Mesh.ControlPlane.LoadBalancing.Choice;
 using Mesh.ControlPlane.Restored;
 using Mesh.Model;
 
@@ -12,7 +13,8 @@ namespace Mesh.ControlPlane.LoadBalancing;
 /// The backend's own port is used.</item>
 /// <item>One address claimed twice is one backend: the local claim wins over a remote one, the later remote record over the
 /// earlier.</item>
-/// <item>Affinity sorts into tiers and never leaves a backend out: the kernel falls back to the next tier by itself.</item>
+/// <item>Affinity sorts into tiers and never leaves a backend out: the kernel falls back to the next tier by itself. What a
+/// service asks for beyond that is the business of <see cref="Chooser"/>.</item>
 /// <item>A cluster not heard since the restart keeps what the kernel had of it, last in every dispute.</item>
 /// </list>
 /// </summary>
@@ -22,42 +24,57 @@ public static class ServiceMerge
     /// <param name="remote">One per cluster; ignored unless the service is global.</param>
     /// <param name="restored">Backends in the kernel of clusters not heard since the restart, by frontend.</param>
     /// <param name="nodeName">This node; its backends are marked. "" = unknown.</param>
+    /// <param name="context">What the choice must know; null = everything ready and reachable, no zone.</param>
     public static IReadOnlyList<Frontend> Merge(
         LocalService service,
         ClusterIdentity self,
         IEnumerable<NamedBackend> local,
         IReadOnlyCollection<RemoteService> remote,
         Func<L3n4Addr, IReadOnlyList<RestoredBackend>> restored,
-        string nodeName = "")
+        string nodeName = "",
+        ChoiceContext? context = null)
     {
         if (service.ClusterIPs.Count == 0)
             return [];
         var claims = Claims(service, self, local, remote);
         var frontends = new List<Frontend>();
         // Frontends of one port and family have the same backends: merged once.
-        var merged = new Dictionary<(FrontendPort Port, bool V6), EquatableArray<Backend>>();
+        var merged = new Dictionary<(FrontendPort Port, bool V6), Chosen>();
+        context ??= ChoiceContext.Plain(self.Id);
         foreach (var (address, port, type) in service.Frontends())
         {
             var left = service.Global ? restored(address) : [];
-            if (left.Count > 0 || !merged.TryGetValue((port, address.Address.IsV6), out var backends))
+            if (left.Count > 0 || !merged.TryGetValue((port, address.Address.IsV6), out var chosen))
             {
                 var found = claims.Values.Where(claim => claim.Answers(address.Address, port))
                     .Select(claim => claim.ToBackend(service.Affinity, self, nodeName)).ToList();
                 AddRestored(found, left, claims, remote, service.Affinity);
-                found.Sort(ByTierClusterAddress);
-                backends = new EquatableArray<Backend>(found);
+                chosen = Choose(service, found, context);
                 if (left.Count == 0)
-                    merged[(port, address.Address.IsV6)] = backends;
+                    merged[(port, address.Address.IsV6)] = chosen;
             }
-            frontends.Add(Row(service, address, port, type, backends));
+            frontends.Add(Row(service, address, port, type, chosen));
         }
         return frontends;
     }
 
-    /// <summary>The policy for clients from outside, and the ranges that they must come from, concern the addresses that are for them.</summary>
-    private static Frontend Row(LocalService service, L3n4Addr address, FrontendPort port, ServiceType type, EquatableArray<Backend> backends) =>
-        new(address, service.Name, port.Name, type, service.Affinity, backends)
+    private static Chosen Choose(LocalService service, List<Backend> found, ChoiceContext context)
+    {
+        EquatableArray<Share> shares = default;
+        if (!service.Choice.IsPlain || context.LocalUptake < 1)
         {
+            (var chosen, shares) = Chooser.Apply(service.Choice, found, context);
+            found = [.. chosen];
+        }
+        found.Sort(ByTierClusterAddress);
+        return new Chosen(new EquatableArray<Backend>(found), shares);
+    }
+
+    /// <summary>The policy for clients from outside, and the ranges that they must come from, concern the addresses that are for them.</summary>
+    private static Frontend Row(LocalService service, L3n4Addr address, FrontendPort port, ServiceType type, in Chosen chosen) =>
+        new(address, service.Name, port.Name, type, service.Affinity, chosen.Backends)
+        {
+            Shares = chosen.Shares,
             InternalLocal = service.InternalLocal,
             ExternalLocal = type == ServiceType.ClusterIP ? service.InternalLocal : service.ExternalLocal,
             AffinitySeconds = service.AffinitySeconds,
@@ -110,6 +127,8 @@ public static class ServiceMerge
         var byCluster = left.ClusterId.CompareTo(right.ClusterId);
         return byCluster != 0 ? byCluster : left.Address.CompareTo(right.Address);
     }
+
+    private readonly record struct Chosen(EquatableArray<Backend> Backends, EquatableArray<Share> Shares);
 
     /// <summary>An address with every port name under which its cluster offers it.</summary>
     private sealed class Claim(NamedBackend first, uint clusterId, string cluster)

@@ -37,7 +37,7 @@ public static class Chooser
                 continue;
             chosen.Add(Place(backend, shares, context, last));
         }
-        return (chosen, ByBackends(choice) ? default : new EquatableArray<Share>(shares));
+        return (chosen, new EquatableArray<Share>(shares));
     }
 
     private static Backend Place(Backend backend, IReadOnlyList<Share> shares, ChoiceContext context, byte last)
@@ -48,11 +48,6 @@ public static class Chooser
                 return backend with { Tier = share.Tier, InZone = share.InZone };
         return backend with { Tier = last, InZone = null };
     }
-
-    /// <summary>Without weights, minimum and zones the groups of a tier weigh as many as they have backends: then the kernel counts
-    /// them itself, and a backend more or less rewrites its own cluster's group alone.</summary>
-    private static bool ByBackends(ServiceChoice choice) => choice.MinHealthy == 0 && !choice.PreferZone
-        && (choice.Order == ClusterOrder.Together || choice.Order == ClusterOrder.RemoteFirst);
 
     private static ClusterSupply Supply(IGrouping<uint, Backend> group, ChoiceContext context)
     {

@@ -27,6 +27,10 @@ public sealed record ServiceChoice(
     private static readonly TimeSpan DefaultSlowStart = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan SlowStartMax = TimeSpan.FromHours(1);
 
+    /// <summary>Nothing but Cilium's affinity: tiers alone say it, and no change elsewhere moves a backend between them.</summary>
+    public bool IsPlain => MinHealthy == 0 && !PreferZone && (ReferenceEquals(Order, ClusterOrder.Together)
+        || ReferenceEquals(Order, ClusterOrder.LocalFirst) || ReferenceEquals(Order, ClusterOrder.RemoteFirst));
+
     public static ServiceChoice Default { get; } = new(ServiceAffinity.None, ClusterOrder.Together, 0, false, DefaultSlowStart);
 
     /// <summary>False, with a sentence that names the annotation, its value and what may stand there, when one cannot be read.</summary>
