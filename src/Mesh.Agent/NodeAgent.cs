@@ -153,7 +153,7 @@ internal sealed class NodeAgent
             running.Add(datapath.RunAsync(stop.Token));
             running.Add(_view.Policies.RunAsync(stop.Token));
             running.Add(RunPeersAsync(stop.Token));
-            _view.Liveness = new LivenessStage(_view.State, datapath, node, TimeProvider.System, _log);
+            _view.Liveness = new LivenessStage(_view.State, datapath, node, _view.LoadBalancing.SetUnreachable, TimeProvider.System, _log);
             running.Add(_view.Liveness.RunAsync(stop.Token));
             _view.Ejections = new EjectionStage(datapath.Backends, datapath.Sockets, EjectionStage.AnswersAsync, _view.Liveness.Suspect,
                 TimeProvider.System, _log);

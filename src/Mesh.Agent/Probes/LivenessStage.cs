@@ -35,6 +35,7 @@ internal sealed class LivenessStage : ILivenessSink
     private readonly IpAddr _underlay;
     private readonly TimeProvider _time;
     private readonly Action<string> _log;
+    private readonly Action<IReadOnlySet<uint>> _tellLost;
     private readonly Prober _prober;
     private readonly Channel<string> _lines = Channel.CreateUnbounded<string>();
     private readonly Dictionary<uint, long> _suspects = [];
@@ -42,8 +43,11 @@ internal sealed class LivenessStage : ILivenessSink
     private volatile IReadOnlyDictionary<uint, string> _names = new Dictionary<uint, string>();
 
     /// <param name="self">This node's row.</param>
-    public LivenessStage(DesiredState state, Datapath.Datapath datapath, Node self, TimeProvider time, Action<string> log)
+    /// <param name="lost">Told which of the clusters in use get no new flow, again and again.</param>
+    public LivenessStage(DesiredState state, Datapath.Datapath datapath, Node self, Action<IReadOnlySet<uint>> lost, TimeProvider time,
+        Action<string> log)
     {
+        _tellLost = lost;
         _state = state;
         _datapath = datapath;
         _self = self;
@@ -163,6 +167,7 @@ internal sealed class LivenessStage : ILivenessSink
         {
             _datapath.Liveness.ClearOldDrills();
             _datapath.Backends.SetSynTimeout(SynTimeoutFor(Report));
+            _tellLost(_datapath.Liveness.Lost(inUse));
             var now = (_state.Nodes.Revision, _state.Frontends.Revision, _state.IPCache.Revision, Suspects().Count);
             // The kernel's indexes follow the tables: look again for a while.
             rounds = now == chosen ? rounds - 1 : 6;

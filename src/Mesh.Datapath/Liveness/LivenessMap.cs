@@ -75,6 +75,10 @@ public sealed class LivenessMap
     /// <summary>What is left of a drill; null when the cluster is in none.</summary>
     public TimeSpan? DrillLeft(uint cluster) => Drill.Left(_clusters, cluster);
 
+    /// <summary>Of these, the clusters that get no new flow: proved silent, or in a drill.</summary>
+    public IReadOnlySet<uint> Lost(IEnumerable<uint> clusters) =>
+        clusters.Where(cluster => !IsAlive(cluster) || DrillLeft(cluster) is not null).ToHashSet();
+
     /// <summary>A drill that is over costs every choice a look at the clock, until it is cleared.</summary>
     public void ClearOldDrills()
     {
