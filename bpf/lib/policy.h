@@ -375,7 +375,8 @@ VERIFIED_ALONE int policy_ask(struct __sk_buff *skb, struct packet *packet, stru
 	if (policy_answers(asked, packet->tcp_flags))
 		return FORWARDED;
 	/* The node itself is always let in: it asks its pods how they are. */
-	if (mine != POLICY_UNENFORCED && (asked->direction == POLICY_EGRESS || asked->peer != IDENTITY_HOST)) {
+	if (mine != POLICY_UNENFORCED && mine != POLICY_LEARNING &&
+	    (asked->direction == POLICY_EGRESS || asked->peer != IDENTITY_HOST)) {
 		if (mine == POLICY_UNDECIDED)
 			return DROP_POLICY_UNDECIDED;
 		asked->set = mine & POLICY_SET_MASK;

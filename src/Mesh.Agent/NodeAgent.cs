@@ -1,5 +1,6 @@
 using Mesh.Agent.Api;
 using Mesh.Agent.Endpoints;
+using Mesh.Agent.Identities;
 using Mesh.Agent.Metrics;
 using Mesh.Agent.Probes;
 using Mesh.Agent.Start;
@@ -32,12 +33,15 @@ internal sealed class NodeAgent
     /// <summary>What a peer may make us take into memory at once.</summary>
     private const int PeerMessageBytes = 64 * 1024 * 1024;
 
+    private static readonly TimeSpan PolicyLearning = TimeSpan.FromSeconds(2);
+
     private const string StageEnded = "a stage ended that should run for ever";
 
     private readonly AgentOptions _options;
     private readonly Action<string> _log;
     private readonly AgentView _view;
     private readonly LocalSource _local;
+    private readonly IdentityFile _identityFile;
 
     public NodeAgent(AgentOptions options, IObjectSource objects, RestoredState restored, Func<PeerConfig, IKVStore> open,
         Func<string, int> interfaceIndex, TimeProvider time, Action<string> log)
@@ -50,6 +54,8 @@ internal sealed class NodeAgent
         var ipcache = new IPCacheWriter(state.IPCache);
         var nodes = new NodesWriter(state.Nodes, ipcache, options.Cluster, options.NodeName);
         var identities = new IdentitiesWriter(state.Identities, options.Cluster);
+        _identityFile = new IdentityFile(options.StateDirectory, options.Cluster.Name);
+        identities.Restore(_identityFile.Read(log));
         var endpoints = new EndpointsWriter(state.Endpoints, ipcache, options.Cluster, nodes.IsLocalAddress);
         var loadBalancing = new LoadBalancingWriter(
             state.Frontends, options.Cluster, restored.Backends, options.NodeName, options.NodePorts, time);
@@ -60,6 +66,7 @@ internal sealed class NodeAgent
             Cluster = options.Cluster.Name,
             DefaultLocalCluster = options.PolicyDefaultLocalCluster,
             Audit = options.PolicyAuditMode,
+            Learning = PolicyLearning,
             FirstSet = restored.NextPolicySet,
             KnownRanges = restored.PolicyRanges,
         }, time, log);
@@ -152,6 +159,7 @@ internal sealed class NodeAgent
             _log($"kernel programmed: node {node.Name}, pod MTU {datapath.PodMtu}, {_view.State.Endpoints.Count} endpoints taken up");
             running.Add(datapath.RunAsync(stop.Token));
             running.Add(_view.Policies.RunAsync(stop.Token));
+            running.Add(_identityFile.FollowAsync(_view.State.Identities, TimeProvider.System, _log, stop.Token));
             running.Add(RunPeersAsync(stop.Token));
             _view.Liveness = new LivenessStage(_view.State, datapath, node, _view.LoadBalancing.SetUnreachable, TimeProvider.System, _log);
             running.Add(_view.Liveness.RunAsync(stop.Token));

@@ -61,15 +61,18 @@ public readonly record struct PortVerdict(uint Start, bool Allowed, uint Rule)
     public string StartText => $"{Start & 0xffff}/{PortSpec.NameOf((byte)(Start >> 16))}";
 }
 
-/// <param name="Ingress">Number of a set, <see cref="Undecided"/> or <see cref="Unenforced"/>.</param>
+/// <param name="Ingress">Number of a set, <see cref="Undecided"/>, <see cref="Unenforced"/> or <see cref="Learning"/>.</param>
 /// <param name="Audit">What the sets deny is counted, and passes.</param>
 public sealed record EndpointPolicyRow(uint Ingress, uint Egress, bool Audit) : PolicyRow
 {
     public const uint Undecided = 0;
     public const uint Unenforced = 1;
 
+    /// <summary>Everything passes, and flows are remembered, so that those which run are not cut when the rules come.</summary>
+    public const uint Learning = 2;
+
     /// <summary>Numbers of sets begin here.</summary>
-    public const uint FirstSet = 2;
+    public const uint FirstSet = 3;
 }
 
 /// <summary>An address range that a policy names.</summary>

@@ -303,6 +303,32 @@ public sealed class PolicyStoryTests
     }
 
     [Fact]
+    public void A_pod_that_runs_has_its_flows_learnt_before_its_first_rules_and_a_new_one_is_judged_at_once()
+    {
+        var world = new PolicyWorld(learning: TimeSpan.FromSeconds(2));
+        world.Policy(WebFromClient);
+        Assert.Equal(new EndpointPolicyRow(EndpointPolicyRow.Learning, EndpointPolicyRow.Unenforced, false), world.Kernel[PolicyKey.Endpoint(WebEndpoint)]);
+        world.Engine.SetEndpoint(8, Web);
+        world.Turn();
+        Assert.False(world.Passes(Web, "80/TCP", endpoint: 8));
+
+        // Changing the policy meanwhile does not begin anew.
+        world.Time.Advance(TimeSpan.FromSeconds(1));
+        world.Policy(WebFromClient.Replace("80", "81", StringComparison.Ordinal));
+        Assert.True(world.Passes(Web, "80/TCP"));
+        Assert.NotNull(world.Engine.NextDue);
+        world.Time.Advance(TimeSpan.FromSeconds(1));
+        world.Turn();
+        Assert.False(world.Passes(Web, "80/TCP"));
+        Assert.True(world.Passes(Client, "81/TCP"));
+        Assert.Null(world.Engine.NextDue);
+
+        // Rules that follow rules hold at once.
+        world.Policy(WebFromClient);
+        Assert.False(world.Passes(Client, "81/TCP"));
+    }
+
+    [Fact]
     public void A_trace_names_the_rule_that_decides()
     {
         var world = new PolicyWorld();

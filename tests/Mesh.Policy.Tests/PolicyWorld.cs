@@ -19,13 +19,14 @@ internal sealed class PolicyWorld
 
     private readonly Dictionary<PolicyKey, PolicyRow> _kernel = [];
 
-    public PolicyWorld(bool defaultLocal = true, bool audit = false, IReadOnlyList<KeyValuePair<IpPrefix, uint>>? ranges = null)
+    public PolicyWorld(bool defaultLocal = true, bool audit = false, TimeSpan learning = default, IReadOnlyList<KeyValuePair<IpPrefix, uint>>? ranges = null)
     {
         Engine = new PolicyEngine(new PolicyEngineOptions
         {
             Cluster = "tokyo",
             DefaultLocalCluster = defaultLocal,
             Audit = audit,
+            Learning = learning,
             KnownRanges = ranges ?? [],
         }, Time);
         Pod(Client, "tokyo", "shop", "client");
@@ -96,7 +97,7 @@ internal sealed class PolicyWorld
     {
         var word = (EndpointPolicyRow)_kernel[PolicyKey.Endpoint(endpoint)];
         var set = direction == PolicyDirection.Ingress ? word.Ingress : word.Egress;
-        if (set == EndpointPolicyRow.Unenforced)
+        if (set is EndpointPolicyRow.Unenforced or EndpointPolicyRow.Learning)
             return true;
         if (set == EndpointPolicyRow.Undecided)
             return false;

@@ -28,7 +28,8 @@ enum policy_direction {
 
 #define POLICY_UNDECIDED	0	/* nobody has said yet what holds: nothing passes but the node itself */
 #define POLICY_UNENFORCED	1	/* everything passes */
-#define POLICY_FIRST_SET	2
+#define POLICY_LEARNING		2	/* everything passes and is remembered: before a running pod's first policy */
+#define POLICY_FIRST_SET	3
 #define POLICY_SET_MASK		0x7fffffff
 #define POLICY_AUDIT		0x80000000	/* what the set denies is counted, and passes */
 

@@ -125,6 +125,7 @@ internal static class PolicyBody
         {
             PolicyLimits.Undecided => ($"{place} = undecided", false),
             PolicyLimits.Unenforced => ($"{place} = open", true),
+            PolicyLimits.Learning => ($"{place} = learning which flows run; the rules hold in a moment", decision.Allowed),
             _ => Entry(place, set),
         };
         var hostComesIn = decision is { Direction: PolicyDirection.Ingress, Peer: NumericIdentity.Host };

@@ -14,6 +14,10 @@ public sealed class IdentitiesWriter
     private readonly Table<uint, IdentityRow> _identities;
     private readonly ClusterIdentity _self;
 
+    /// <summary>Of other clusters, as an earlier run knew them; not said anew yet.</summary>
+    private readonly HashSet<uint> _restored = [];
+    private readonly Lock _lock = new();
+
     public IdentitiesWriter(Table<uint, IdentityRow> identities, ClusterIdentity self)
     {
         _identities = identities;
@@ -31,11 +35,32 @@ public sealed class IdentitiesWriter
         Write(changes);
     }
 
+    /// <summary>Stands in for clusters that have not been heard: without their identities, policies would shut their pods out after a
+    /// restart that cannot reach them.</summary>
+    public void Restore(IReadOnlyCollection<IdentityRow> rows)
+    {
+        lock (_lock)
+        {
+            _restored.UnionWith(rows.Select(row => row.Id));
+            Write([.. rows.Select(row => new KeyValuePair<uint, IdentityRow?>(row.Id, row))]);
+        }
+    }
+
+    /// <summary>The cluster has told all its identities: what it has not told is gone.</summary>
+    public void Heard(string cluster) => Forget(row => row.Cluster == cluster);
+
+    /// <summary>These are all the peers there are: identities of others will never be confirmed.</summary>
+    public void Configured(IReadOnlyCollection<string> clusters) => Forget(row => !clusters.Contains(row.Cluster));
+
     /// <summary>Applies one remote cluster's changed identities, labels as on the wire; null deletes.</summary>
-    public void ApplyRemote(string cluster, IReadOnlyList<KeyValuePair<uint, string?>> changes) =>
+    public void ApplyRemote(string cluster, IReadOnlyList<KeyValuePair<uint, string?>> changes)
+    {
+        lock (_lock)
+            _restored.ExceptWith(changes.Select(change => change.Key));
         Write([.. changes.Select(change => new KeyValuePair<uint, IdentityRow?>(change.Key, change.Value is null
             ? null
             : new IdentityRow(change.Key, new EquatableArray<string>(change.Value.Split(';', StringSplitOptions.RemoveEmptyEntries)), cluster)))]);
+    }
 
     public void Drain(string cluster) => _identities.Write(transaction =>
     {
@@ -43,6 +68,16 @@ public sealed class IdentitiesWriter
             if (row.Cluster == cluster)
                 transaction.Delete(number);
     });
+
+    private void Forget(Func<IdentityRow, bool> chosen)
+    {
+        lock (_lock)
+        {
+            var gone = _restored.Where(id => _identities.TryGet(id, out var row) && chosen(row)).ToList();
+            _restored.ExceptWith(gone);
+            Write([.. gone.Select(id => new KeyValuePair<uint, IdentityRow?>(id, null))]);
+        }
+    }
 
     private IdentityRow Row(uint number, CiliumIdentity identity) =>
         new(number, new EquatableArray<string>((identity.SecurityLabels ?? new Dictionary<string, string>())

@@ -18,7 +18,8 @@ namespace Mesh.ControlPlane.Policies;
 /// </summary>
 public sealed class PolicyWriter : IDisposable
 {
-    private static readonly TimeSpan Idle = TimeSpan.FromSeconds(5);
+    /// <summary>How late something may be that is due without a change: a range given up, rules whose flows have been learnt.</summary>
+    private static readonly TimeSpan Idle = TimeSpan.FromMilliseconds(500);
 
     private readonly Lock _lock = new();
     private readonly DesiredState _state;

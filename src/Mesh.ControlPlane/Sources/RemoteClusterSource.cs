@@ -69,6 +69,7 @@ public sealed class RemoteClusterSource : IRemoteClusterSink
                 _state.RemoteClusters.AddInitializer(PeerSource(name));
             }
             _listed = true;
+            _identities.Configured(names);
             _state.Nodes.InitializerDone(Name);
             _state.RemoteClusters.InitializerDone(Name);
             _state.Nodes.SealInitializers();
@@ -126,6 +127,8 @@ public sealed class RemoteClusterSource : IRemoteClusterSink
 
     private void Synced(RemoteChanges changes)
     {
+        if (changes.Synced.Contains(RemoteResource.Identities))
+            _identities.Heard(changes.Cluster);
         lock (_lock)
         {
             var peer = PeerOf(changes.Cluster);

@@ -8,7 +8,10 @@ public static class PolicyLimits
 
     /// <summary>In place of a set's number: everything passes.</summary>
     public const uint Unenforced = 1;
-    public const uint FirstSet = 2;
+
+    /// <summary>In place of a set's number: everything passes, and flows are remembered.</summary>
+    public const uint Learning = 2;
+    public const uint FirstSet = 3;
     public const uint SetMask = 0x7fffffff;
 
     /// <summary>What the set denies is counted, and passes.</summary>

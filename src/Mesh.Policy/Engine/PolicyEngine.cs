@@ -17,6 +17,10 @@ public sealed record PolicyEngineOptions
     /// <summary>What policies deny is counted, and passes (flag policy-audit-mode).</summary>
     public bool Audit { get; init; }
 
+    /// <summary>How long a pod that ran without policy in a direction has its flows remembered before its first rules hold: answers that
+    /// are on their way must not be cut. New pods are judged at once.</summary>
+    public TimeSpan Learning { get; init; }
+
     /// <summary>Above all numbers that the kernel may still hold from an earlier run: sets are never mixed.</summary>
     public uint FirstSet { get; init; } = EndpointPolicyRow.FirstSet;
 
@@ -155,7 +159,7 @@ public sealed class PolicyEngine
     {
         ApplyIdentities();
         foreach (var (id, endpoint) in _endpoints)
-            if (_all || endpoint.Stale)
+            if (_all || endpoint.Stale || (endpoint.Due is { } due && due <= _time.GetUtcNow()))
                 Decide(id, endpoint);
         _all = false;
         foreach (var number in _ranges.Forget(_time.GetUtcNow() - RangeLinger))
@@ -169,6 +173,9 @@ public sealed class PolicyEngine
         _words.Clear();
         return [.. changes.OrderBy(change => change.Value is null ? 2 : change.Key.Kind == PolicyKeyKind.Verdict ? change.Key.Id == 0 ? 1 : 0 : 1)];
     }
+
+    /// <summary>When <see cref="Take"/> has something to do though nothing has changed; null when never.</summary>
+    public DateTimeOffset? NextDue => _endpoints.Values.Min(endpoint => endpoint.Due);
 
     /// <summary>The sets of an endpoint; null where the direction is not enforced.</summary>
     internal (RuleSet? Ingress, RuleSet? Egress, bool Decided)? SetsOf(ushort endpoint) =>
@@ -228,20 +235,36 @@ public sealed class PolicyEngine
     private void Decide(ushort id, EndpointState endpoint)
     {
         endpoint.Stale = false;
+        var (wasOpen, now) = (endpoint.Decided && !endpoint.Fresh, _time.GetUtcNow());
         var who = _identities.GetValueOrDefault(endpoint.Identity);
         // Of whom nothing is known no policy can be said to select or not: with any policy there, nothing passes until it is.
         endpoint.Decided = who is not null || _policies.Count == 0;
         var before = (endpoint.Ingress, endpoint.Egress);
         endpoint.Ingress = SetFor(id, who, PolicyDirection.Ingress);
         endpoint.Egress = SetFor(id, who, PolicyDirection.Egress);
+        endpoint.Fresh = false;
+        endpoint.IngressFrom = From(wasOpen, before.Ingress, endpoint.Ingress, endpoint.IngressFrom, now);
+        endpoint.EgressFrom = From(wasOpen, before.Egress, endpoint.Egress, endpoint.EgressFrom, now);
         _words[PolicyKey.Endpoint(id)] = endpoint.Decided
-            ? new EndpointPolicyRow(endpoint.Ingress?.Number ?? EndpointPolicyRow.Unenforced, endpoint.Egress?.Number ?? EndpointPolicyRow.Unenforced, _options.Audit)
+            ? new EndpointPolicyRow(Word(endpoint.Ingress, endpoint.IngressFrom), Word(endpoint.Egress, endpoint.EgressFrom), _options.Audit)
             : new EndpointPolicyRow(EndpointPolicyRow.Undecided, EndpointPolicyRow.Undecided, false);
         if (before.Ingress != endpoint.Ingress)
             Leave(id, before.Ingress);
         if (before.Egress != endpoint.Egress)
             Leave(id, before.Egress);
     }
+
+    /// <summary>From when a direction's rules hold; null = now.</summary>
+    private DateTimeOffset? From(bool wasOpen, RuleSet? before, RuleSet? after, DateTimeOffset? from, DateTimeOffset now)
+    {
+        if (after is null || _options.Learning == TimeSpan.Zero)
+            return null;
+        var begins = before is null && wasOpen ? now + _options.Learning : from;
+        return begins > now ? begins : null;
+    }
+
+    private static uint Word(RuleSet? set, DateTimeOffset? from) =>
+        set is null ? EndpointPolicyRow.Unenforced : from is null ? set.Number : EndpointPolicyRow.Learning;
 
     /// <summary>The set of all specs that select the pod; null when none does, and the direction is not enforced.</summary>
     private RuleSet? SetFor(ushort endpoint, PeerIdentity? who, PolicyDirection direction)
@@ -308,6 +331,15 @@ public sealed class PolicyEngine
         public bool Stale { get; set; }
 
         public bool Decided { get; set; }
+
+        /// <summary>Not decided before: no flow of its can be running.</summary>
+        public bool Fresh { get; set; } = true;
+
+        public DateTimeOffset? IngressFrom { get; set; }
+
+        public DateTimeOffset? EgressFrom { get; set; }
+
+        public DateTimeOffset? Due => new[] { IngressFrom, EgressFrom }.Min();
 
         public RuleSet? Ingress { get; set; }
 

@@ -178,6 +178,27 @@ public sealed class PolicyTests
 
     [Theory]
     [MemberData(nameof(Families))]
+    public void A_flow_that_was_learnt_before_the_rules_came_is_answered(int family)
+    {
+        var names = Names.Of(family);
+        Policy.Row(Set, 0, allow: false);
+        var sent = Frame.Between(names.Pod, names.RemotePod) with { TcpFlags = Frame.Ack };
+        foreach (var learnt in new[] { false, true })
+        {
+            Policy.Word(PolicyTables.Pod, ingress: learnt ? PolicyLimits.Learning : PolicyLimits.Unenforced);
+            Forwarded(_world.FromPod(sent));
+            Forwarded(_world.FromTunnel(sent.Reply() with { DestinationPort = 1 }));
+            Policy.Word(PolicyTables.Pod, ingress: Set);
+            var answer = _world.FromTunnel(sent.Reply());
+            if (learnt)
+                Forwarded(answer);
+            else
+                answer.Dropped(DropReason.PolicyDenied);
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Families))]
     public void Without_policy_no_flow_is_remembered(int family)
     {
         var names = Names.Of(family);
