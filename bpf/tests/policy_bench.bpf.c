@@ -11,8 +11,15 @@
 #define BENCH_LPM_STATIC 32
 #define BENCH_LPM_FULL 64
 
-const volatile __u32 bench_rows = 1;
-const volatile __u16 bench_port = 80;
+#define BENCH_PORT 80
+
+/* bench_rows: 0 → how many peers have rows. */
+struct {
+	__uint(type, BPF_MAP_TYPE_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u32);
+} bench_rows SEC(".maps");
 
 struct bench_lpm_key {
 	__u32 prefix_length;
@@ -38,7 +45,9 @@ struct {
 
 static __always_inline __u32 bench_peer(void)
 {
-	return BENCH_FIRST_PEER + bpf_get_prandom_u32() % bench_rows;
+	__u32 zero = 0, *rows = bpf_map_lookup_elem(&bench_rows, &zero);
+
+	return BENCH_FIRST_PEER + (rows ? bpf_get_prandom_u32() % *rows : 0);
 }
 
 SEC("tc")
@@ -50,7 +59,7 @@ int bench_none(struct __sk_buff *skb)
 SEC("tc")
 int bench_verdict(struct __sk_buff *skb)
 {
-	struct flow flow = { .family = MESH_FAMILY_IPV4, .protocol = IPPROTO_TCP, .destination_port = bpf_htons(bench_port) };
+	struct flow flow = { .family = MESH_FAMILY_IPV4, .protocol = IPPROTO_TCP, .destination_port = bpf_htons(BENCH_PORT) };
 	bool unknown = false;
 
 	return policy_verdict(BENCH_SET, bench_peer(), &flow, true, &unknown) >> 31;
@@ -60,7 +69,7 @@ SEC("tc")
 int bench_trie(struct __sk_buff *skb)
 {
 	struct bench_lpm_key key = {
-		.prefix_length = BENCH_LPM_FULL, .identity = bench_peer(), .protocol = IPPROTO_TCP, .port = bpf_htons(bench_port)
+		.prefix_length = BENCH_LPM_FULL, .identity = bench_peer(), .protocol = IPPROTO_TCP, .port = bpf_htons(BENCH_PORT)
 	};
 	struct bench_lpm_value *exact = bpf_map_lookup_elem(&bench_lpm, &key), *wildcard;
 

@@ -69,7 +69,7 @@ internal sealed class NodeAgent
             Learning = PolicyLearning,
             FirstSet = restored.NextPolicySet,
             KnownRanges = restored.PolicyRanges,
-        }, time, log);
+        }, restored.PolicyEndpoints, time, log);
         _local = new LocalSource(objects, state, nodes, identities, endpoints, loadBalancing, policies);
         var remote = new RemoteClusterSource(state, options.Cluster, restored, nodes, identities, ipcache, loadBalancing);
         var registry = new EndpointRegistry(state, endpoints, new EndpointFiles(options.StateDirectory), interfaceIndex, time);

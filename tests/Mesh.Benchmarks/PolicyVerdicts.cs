@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Runtime.CompilerServices;
 using Mesh.Benchmarks.Surroundings;
 using Mesh.Bpf;
 using Mesh.Datapath.Maps;
@@ -32,8 +33,9 @@ internal static class PolicyVerdicts
     private static void Measure(Report report, int rows, int ranges)
     {
         using var programs = BpfObject.Open(Path.Combine(Command.Root, "out", "bpf", "tests", "policy_bench.bpf.o"));
-        programs.SetConstant("bench_rows", (uint)rows);
         programs.Load();
+        using var count = programs.Map<uint, uint>("bench_rows");
+        count.Set(0, (uint)rows);
         using var verdicts = programs.Map<PolicyRowKey, PolicyRowValue>("policy_rows");
         using var places = programs.Array<PolicyRangeValue>("policy_ranges");
         using var trie = programs.Map<TrieKey, TrieValue>("bench_lpm");
@@ -42,8 +44,9 @@ internal static class PolicyVerdicts
             places[i] = new PolicyRangeValue { Start = i == 0 ? 0 : 6u << 16 | (79 + i), Verdict = i % 2 == 0 && i > 0 ? 0 : PolicyLimits.VerdictAllow };
         var value = ranges == 1 ? new PolicyRowValue { Answer = PolicyLimits.VerdictAllow } : new PolicyRowValue { Ranges = (uint)ranges };
         Fill(verdicts, [.. Peers(rows).Select(peer => new PolicyRowKey(Set, peer))], value);
-        Fill(trie, [.. Peers(rows).Select(peer => new TrieKey { PrefixLength = 64, Identity = peer, Protocol = 6, Port = BigEndianUInt16.FromHost(80) })],
-            new TrieValue { Verdict = 1 });
+        var allow = new TrieValue();
+        allow[0] = 1;
+        Fill(trie, [.. Peers(rows).Select(peer => new TrieKey(64, peer, 0, 6, BigEndianUInt16.FromHost(80)))], allow);
 
         using var none = programs.Program("bench_none");
         using var verdict = programs.Program("bench_verdict");
@@ -75,22 +78,13 @@ internal static class PolicyVerdicts
         where TValue : unmanaged
         => map.SetBatch(keys, [.. Enumerable.Repeat(value, keys.Length)], (_, cause) => throw cause);
 
-    private struct TrieKey
-    {
-        public uint PrefixLength;
-        public uint Identity;
-        public byte Direction;
-        public byte Protocol;
-        public BigEndianUInt16 Port;
-    }
+    /// <summary>struct bench_lpm_key.</summary>
+    private readonly record struct TrieKey(uint PrefixLength, uint Identity, byte Direction, byte Protocol, BigEndianUInt16 Port);
 
+    /// <summary>struct bench_lpm_value.</summary>
+    [InlineArray(6)]
     private struct TrieValue
     {
-        public uint Verdict;
-        public uint Pad0;
-        public uint Pad1;
-        public uint Pad2;
-        public uint Pad3;
-        public uint Pad4;
+        private uint _verdict;
     }
 }

@@ -39,6 +39,27 @@ public class RestartTests
         return world;
     }
 
+    /// <summary>Verdicts ask for labels, and the kernel keeps none.</summary>
+    [Fact]
+    public void Identities_of_another_cluster_stand_in_until_it_has_been_heard()
+    {
+        var world = new World();
+        world.Identities.Restore([Row(65537, "tokyo"), Row(65538, "tokyo"), Row(196609, "kyoto")]);
+        Assert.Equal("65537 65538 196609", Known());
+
+        // Nobody of that name is configured any more.
+        world.Remote.PeersListed(["tokyo"]);
+        Assert.Equal("65537 65538", Known());
+        world.Identities.ApplyRemote("tokyo", [new(65537, "k8s:app=web;"), new(65540, "k8s:app=new;")]);
+        Assert.Equal("65537 65538 65540", Known());
+        world.Identities.Heard("tokyo");
+        Assert.Equal("65537 65540", Known());
+
+        string Known() => string.Join(' ', world.State.Identities.Snapshot().Select(pair => pair.Key).Order());
+
+        static RemoteClusters.IdentityRow Row(uint id, string cluster) => new(id, new EquatableArray<string>(["k8s:app=web"]), cluster);
+    }
+
     /// <summary>A slice that cannot be read is no service without backends: the kernel keeps its services until it can.</summary>
     [Fact]
     public async Task Services_wait_for_a_slice_that_cannot_be_read_and_the_rest_goes_on()

@@ -121,7 +121,7 @@ internal sealed class LiveNode : IDisposable
         _cluster = cluster;
         if (policy)
             Policies = new PolicyWriter(Desired, new IPCacheWriter(Desired.IPCache), new ClusterIdentity($"cluster{cluster}", cluster),
-                new PolicyEngineOptions { Cluster = $"cluster{cluster}" }, TimeProvider.System, _ => { });
+                new PolicyEngineOptions { Cluster = $"cluster{cluster}" }, [], TimeProvider.System, _ => { });
     }
 
     /// <summary>Null when nothing is judged.</summary>

@@ -28,6 +28,7 @@ internal static class RestoredFromPins
             return new RestoredState
             {
                 NextPolicySet = maps.Policy.NextSet(),
+                PolicyEndpoints = [.. maps.Policy.Endpoints().Select(word => word.Endpoint)],
                 PolicyRanges =
                 [
                     .. maps.IPCache().Where(entry => entry.TunnelEndpoint is null && RangeIdentities.IsRange(entry.Identity))

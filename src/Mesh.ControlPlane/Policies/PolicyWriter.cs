@@ -6,6 +6,7 @@ using Mesh.ControlPlane.Sources;
 using Mesh.Kubernetes;
 using Mesh.Kubernetes.Objects;
 using Mesh.Model;
+using Mesh.Policy;
 using Mesh.Policy.Engine;
 using Mesh.StateDB;
 
@@ -33,14 +34,20 @@ public sealed class PolicyWriter : IDisposable
     private readonly HashSet<string> _told = new(StringComparer.Ordinal);
     private Dictionary<IpPrefix, uint> _shown = [];
 
+    /// <summary>Endpoints whose policy in the kernel may come from an object that cannot be read now: what would take its place waits here.</summary>
+    private Dictionary<PolicyKey, PolicyRow?>? _waiting;
+
+    /// <param name="kept">Endpoints for which the kernel has a policy from before this run.</param>
     /// <param name="log">Gets one line for whatever of a policy is not done, when it appears.</param>
-    public PolicyWriter(DesiredState state, IPCacheWriter ipcache, ClusterIdentity self, PolicyEngineOptions options, TimeProvider time, Action<string> log)
+    public PolicyWriter(DesiredState state, IPCacheWriter ipcache, ClusterIdentity self, PolicyEngineOptions options,
+        IReadOnlyCollection<ushort> kept, TimeProvider time, Action<string> log)
     {
         _state = state;
         _ipcache = ipcache;
         _self = self;
         _engine = new PolicyEngine(options, time);
         _log = log;
+        _waiting = kept.ToDictionary(PolicyKey.Endpoint, _ => (PolicyRow?)null);
         _identities = state.Identities.Subscribe();
         _endpoints = state.Endpoints.Subscribe();
         _nodes = state.Nodes.Subscribe();
@@ -73,6 +80,18 @@ public sealed class PolicyWriter : IDisposable
         }
     }
 
+    /// <summary>Every policy of this cluster could be read once: what holds follows from the objects alone.</summary>
+    public void Complete()
+    {
+        lock (_lock)
+        {
+            var waiting = _waiting ?? [];
+            _waiting = null;
+            Write([.. waiting.Where(change => change.Value is not null)]);
+            _state.Policies.InitializerDone(LocalSource.Name);
+        }
+    }
+
     /// <summary>Takes in what has changed in the other tables, and writes what follows. One transaction, in the order in which the
     /// kernel must get it.</summary>
     public void Turn()
@@ -91,15 +110,7 @@ public sealed class PolicyWriter : IDisposable
                     _engine.RemoveEndpoint(change.Key);
             var moved = _nodes.Take().Count > 0;
             var changes = _engine.Take();
-            if (changes.Count > 0)
-                _state.Policies.Write(table =>
-                {
-                    foreach (var (key, row) in changes)
-                        if (row is null)
-                            table.Delete(key);
-                        else
-                            table.Upsert(key, row);
-                });
+            Write([.. changes.Where(change => !Waits(change))]);
             if (changes.Count > 0 || moved)
                 ShowRanges();
             Tell();
@@ -122,6 +133,29 @@ public sealed class PolicyWriter : IDisposable
         _identities.Dispose();
         _endpoints.Dispose();
         _nodes.Dispose();
+    }
+
+    private bool Waits(KeyValuePair<PolicyKey, PolicyRow?> change)
+    {
+        if (_waiting?.ContainsKey(change.Key) != true)
+            return false;
+        _waiting[change.Key] = change.Value;
+        // A pod that has gone is waited for no longer.
+        return change.Value is not null || !_waiting.Remove(change.Key);
+    }
+
+    private void Write(IReadOnlyList<KeyValuePair<PolicyKey, PolicyRow?>> changes)
+    {
+        if (changes.Count == 0)
+            return;
+        _state.Policies.Write(table =>
+        {
+            foreach (var (key, row) in changes)
+                if (row is null)
+                    table.Delete(key);
+                else
+                    table.Upsert(key, row);
+        });
     }
 
     private async Task FollowAsync<TKey, TRow>(ChangeFeed<TKey, TRow> feed, CancellationToken cancellation)

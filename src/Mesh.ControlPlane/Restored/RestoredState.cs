@@ -22,6 +22,9 @@ public sealed record RestoredState
     /// <summary>Above every number of a rule set that the kernel still holds.</summary>
     public uint NextPolicySet { get; init; } = EndpointPolicyRow.FirstSet;
 
+    /// <summary>Endpoints for which a policy was decided: it holds until every policy of this cluster could be read.</summary>
+    public IReadOnlyList<ushort> PolicyEndpoints { get; init; } = [];
+
     /// <summary>Address ranges of policies → the identity that the kernel shows.</summary>
     public IReadOnlyList<KeyValuePair<IpPrefix, uint>> PolicyRanges { get; init; } = [];
 }

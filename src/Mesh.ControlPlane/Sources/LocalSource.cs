@@ -106,7 +106,7 @@ public sealed class LocalSource
     private void SayWhatIsDone(ObjectEvent synced)
     {
         if (synced.IsComplete(PolicyKinds))
-            _state.Policies.InitializerDone(Name);
+            _policies?.Complete();
         if (synced.IsComplete(ServiceKinds))
             _state.Frontends.InitializerDone(Name);
         if (synced.IsComplete(ObjectKind.CiliumNode, ObjectKind.CiliumEndpoint, ObjectKind.CiliumIdentity))
