@@ -16,12 +16,17 @@ namespace Mesh.ControlPlane.Tests;
 public sealed class PolicyTests : IDisposable
 {
     private const uint Web = 0x20001;
-    private readonly World _world = new();
-    private PolicyWriter _policies;
+    private World _world = null!;
+    private PolicyWriter _policies = null!;
 
-    public PolicyTests()
+    public PolicyTests() => Start();
+
+    /// <param name="kept">Endpoints for which the kernel has a policy.</param>
+    private void Start(params ushort[] kept)
     {
-        _policies = Writer();
+        _world = new World();
+        _policies = new PolicyWriter(_world.State, _world.IPCache, World.Osaka, new PolicyEngineOptions { Cluster = "osaka" }, kept,
+            TimeProvider.System, _ => { });
         _world.State.Identities.Write(table => table.Upsert(Web, new IdentityRow(Web, new EquatableArray<string>(
             ["k8s:app=web", "k8s:io.cilium.k8s.policy.cluster=osaka", "k8s:io.kubernetes.pod.namespace=shop"]), "osaka")));
     }
@@ -63,7 +68,7 @@ public sealed class PolicyTests : IDisposable
     public void A_pod_keeps_its_policy_over_a_restart_while_an_object_cannot_be_read_and_a_new_one_does_not_wait()
     {
         _policies.Dispose();
-        _policies = Writer(7);
+        Start(7);
         Register(7);
         Register(8);
         Apply("""{"endpointSelector": {}, "ingress": [{}]}""");
@@ -75,9 +80,6 @@ public sealed class PolicyTests : IDisposable
         Assert.Equal(Word(8), Word(7));
         Assert.True(_world.State.Policies.Initialized.IsCompleted);
     }
-
-    private PolicyWriter Writer(params ushort[] kept) => new(_world.State, _world.IPCache, World.Osaka, new PolicyEngineOptions { Cluster = "osaka" }, kept,
-        TimeProvider.System, _ => { });
 
     private void Register(ushort id) => _world.State.Endpoints.Write(table =>
         table.Upsert(id, new Endpoint(id, "shop", $"web-{id}", $"lxc{id}", id, 1, 2, default, Web)));
