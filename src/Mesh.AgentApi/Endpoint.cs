@@ -123,13 +123,14 @@ public sealed record EndpointPolicyStatus
     [JsonPropertyName("spec")] public EndpointPolicy? Spec { get; init; }
 }
 
-/// <summary>No policy is enforced; clients dereference every part of this.</summary>
+/// <summary>Clients dereference every part of this.</summary>
 public sealed record EndpointPolicy
 {
     [JsonPropertyName("id")] public long Id { get; init; }
 
     [JsonPropertyName("l4")] public L4Policy L4 { get; init; } = new();
 
+    /// <summary>none, ingress, egress or both.</summary>
     [JsonPropertyName("policy-enabled")] public string PolicyEnabled { get; init; } = "none";
 
     [JsonPropertyName("policy-revision")] public long PolicyRevision { get; init; } = 1;

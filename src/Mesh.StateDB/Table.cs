@@ -54,6 +54,13 @@ public sealed class Table<TKey, TRow> : ITable<TKey, TRow>
         }
     }
 
+    /// <summary>The row with its revision and status; null when there is none.</summary>
+    public Entry<TRow>? Find(TKey key)
+    {
+        lock (_lock)
+            return _entries.TryGetValue(key, out var entry) ? entry : null;
+    }
+
     public IReadOnlyList<KeyValuePair<TKey, Entry<TRow>>> Snapshot()
     {
         lock (_lock)

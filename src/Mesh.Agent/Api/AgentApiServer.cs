@@ -98,7 +98,7 @@ internal sealed class AgentApiServer : IAsyncDisposable
             ("GET", "identity") => SendAsync(context, AddressBody.Identities(_view), AgentApiJson.Wire.IEnumerableIdentity),
             ("GET", "cluster/nodes") => SendAsync(context, NodeBody.Of(_view), AgentApiJson.Wire.ClusterNodeStatus),
             ("GET", "node/ids") => SendAsync(context, NodeBody.Ids(_view), AgentApiJson.Wire.IReadOnlyListNodeId),
-            ("GET", "endpoint") => SendAsync(context, EndpointBody.Of(_view.State), AgentApiJson.Wire.IReadOnlyListEndpoint),
+            ("GET", "endpoint") => SendAsync(context, EndpointBody.Of(_view), AgentApiJson.Wire.IReadOnlyListEndpoint),
             ("GET", "clustermesh/quarantine") => SendAsync(context, QuarantineBody.Of(_view), AgentApiJson.Wire.IReadOnlyListPeerQuarantine),
             ("POST", _) when Below(resource, "clustermesh/release/") is { } peer => ReleaseAsync(context, peer),
             ("GET", "policy") => SendAsync(context, PolicyBody.Tree(_view), AgentApiJson.Wire.PolicyTree),
@@ -125,7 +125,7 @@ internal sealed class AgentApiServer : IAsyncDisposable
         uint.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? AddressBody.Identity(_view, number) : null;
 
     private Endpoint? Endpoint(string reference) =>
-        _view.Endpoints.Resolve(reference) is { } id ? EndpointBody.Of(_view.State, id) : null;
+        _view.Endpoints.Resolve(reference) is { } id ? EndpointBody.Of(_view, id) : null;
 
     private async Task RegisterAsync(HttpContext context)
     {
@@ -142,7 +142,7 @@ internal sealed class AgentApiServer : IAsyncDisposable
         try
         {
             var row = _view.Endpoints.Register(request ?? new EndpointChangeRequest());
-            await SendAsync(context, EndpointBody.Of(_view.State, row.Id)!, AgentApiJson.Wire.Endpoint, HttpStatusCode.Created);
+            await SendAsync(context, EndpointBody.Of(_view, row.Id)!, AgentApiJson.Wire.Endpoint, HttpStatusCode.Created);
         }
         catch (EndpointRefusedException e)
         {

@@ -8,7 +8,7 @@ internal static class ConfigBody
     public static DaemonConfiguration Of(AgentView view)
     {
         var options = view.Options;
-        var spec = new DaemonConfigurationSpec { PolicyEnforcement = "never" };
+        var spec = new DaemonConfigurationSpec { PolicyEnforcement = "default" };
         return new DaemonConfiguration
         {
             Spec = spec,
@@ -41,6 +41,6 @@ internal static class ConfigBody
         KernelVersion = Environment.OSVersion.Version.ToString(),
         CiliumStatus = StatusBody.Of(view),
         ServiceList = ServiceBody.Of(view),
-        EndpointList = EndpointBody.Of(view.State),
+        EndpointList = EndpointBody.Of(view),
     };
 }

@@ -2,6 +2,7 @@ using Mesh.Agent.Endpoints;
 using Mesh.AgentApi;
 using Mesh.ControlPlane;
 using Mesh.Model;
+using Mesh.Policy;
 using Mesh.StateDB;
 using Endpoint = Mesh.AgentApi.Endpoint;
 using Row = Mesh.ControlPlane.Endpoints.Endpoint;
@@ -11,15 +12,20 @@ namespace Mesh.Agent.Api;
 /// <summary>GET /v1/endpoint.</summary>
 internal static class EndpointBody
 {
-    public static IReadOnlyList<Endpoint> Of(DesiredState state) =>
-        [.. state.Endpoints.Snapshot().OrderBy(pair => pair.Key).Select(pair => Item(state, pair.Value.Row, pair.Value.Status))];
+    public static IReadOnlyList<Endpoint> Of(AgentView view)
+    {
+        // Before the rows: what is in the kernel by then is of this revision at least.
+        var revision = view.Policies.Read(engine => engine.Revision);
+        return [.. view.State.Endpoints.Snapshot().OrderBy(pair => pair.Key).Select(pair => Item(view.State, pair.Value.Row, pair.Value.Status, revision))];
+    }
 
     /// <summary>Null when there is no such endpoint.</summary>
-    public static Endpoint? Of(DesiredState state, ushort id) =>
-        Of(state).FirstOrDefault(endpoint => endpoint.Id == id);
+    public static Endpoint? Of(AgentView view, ushort id) =>
+        Of(view).FirstOrDefault(endpoint => endpoint.Id == id);
 
-    private static Endpoint Item(DesiredState state, Row row, RowStatus status)
+    private static Endpoint Item(DesiredState state, Row row, RowStatus status, long revision)
     {
+        var policy = PolicyOf(state, row, revision);
         IReadOnlyList<string> labels = row.Identity == 0
             ? ["reserved:init"]
             : state.Identities.TryGet(row.Identity, out var identity) ? [.. identity.Labels] : [];
@@ -36,7 +42,7 @@ internal static class EndpointBody
                     K8sPodName = row.PodName,
                     PodName = $"{row.Namespace}/{row.PodName}",
                 },
-                Health = new EndpointHealth { Bpf = health, Connected = status.State == RowState.Done, OverallHealth = health, Policy = "Disabled" },
+                Health = new EndpointHealth { Bpf = health, Connected = status.State == RowState.Done, OverallHealth = health, Policy = policy.PolicyEnabled == "none" ? "Disabled" : health },
                 Identity = new Identity { Id = row.Identity == 0 ? NumericIdentity.Init : row.Identity, Labels = labels },
                 Labels = new EndpointLabels { SecurityRelevant = labels },
                 Networking = new EndpointNetworking
@@ -47,7 +53,7 @@ internal static class EndpointBody
                     InterfaceName = row.InterfaceName,
                     Mac = MacText.Format(row.PodMac),
                 },
-                Policy = new EndpointPolicyStatus { Realized = new EndpointPolicy { Id = row.Identity }, Spec = new EndpointPolicy { Id = row.Identity } },
+                Policy = new EndpointPolicyStatus { Realized = policy, Spec = policy with { PolicyRevision = revision } },
                 Realized = new EndpointSpec(),
                 State = row.Identity == 0 ? "waiting-for-identity" : status.State switch
                 {
@@ -56,6 +62,20 @@ internal static class EndpointBody
                     _ => "regenerating",
                 },
             },
+        };
+    }
+
+    /// <summary>What holds in the kernel; of an older revision while the newest waits to be written.</summary>
+    private static EndpointPolicy PolicyOf(DesiredState state, Row row, long revision)
+    {
+        var words = state.Policies.Find(PolicyKey.Endpoint(row.Id));
+        var word = words?.Row as EndpointPolicyRow;
+        var (ingress, egress) = (word?.Ingress is 0 or >= EndpointPolicyRow.Learning, word?.Egress is 0 or >= EndpointPolicyRow.Learning);
+        return new EndpointPolicy
+        {
+            Id = row.Identity,
+            PolicyEnabled = (ingress, egress) switch { (true, true) => "both", (true, false) => "ingress", (false, true) => "egress", _ => "none" },
+            PolicyRevision = words?.Status.State == RowState.Done ? revision : revision - 1,
         };
     }
 
