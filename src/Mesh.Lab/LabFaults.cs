@@ -1,4 +1,6 @@
+using System.Diagnostics;
 using Mesh.Lab.Making;
+using Mesh.Lab.Native;
 using Mesh.Lab.Plan;
 
 namespace Mesh.Lab;
@@ -20,6 +22,30 @@ public static class LabFaults
         Directory.Move($"{cluster.Directory}/etcd/member", gone);
         etcd.Kill();
         Directory.Delete(gone, recursive: true);
+    }
+
+    /// <summary>The tunnels between two clusters carry nothing any more; everything else, their control planes too, does. Cut on the
+    /// bridge between them: on the nodes themselves the programs send and take the packets before a filter could see them.</summary>
+    /// <exception cref="LabException">nft refused.</exception>
+    public static async Task CutTunnelAsync(LabPlan plan, ClusterPlan one, ClusterPlan other, bool cut, CancellationToken cancel)
+    {
+        var table = $"bridge mesh_cut_{one.Id}_{other.Id}";
+        var (left, right) = (Addresses(one), Addresses(other));
+        var rules = cut
+            ? $"add table {table}; add chain {table} forward {{ type filter hook forward priority 0; }}; "
+                + $"add rule {table} forward ip saddr {left} ip daddr {right} udp dport 8472 drop; "
+                + $"add rule {table} forward ip saddr {right} ip daddr {left} udp dport 8472 drop"
+            : $"delete table {table}";
+        using var nft = Process.Start(new ProcessStartInfo("nsenter", [$"--net={NetworkNamespace.PathOf(plan.WanNamespace)}", "nft", rules])
+        {
+            RedirectStandardError = true,
+        })!;
+        var error = await nft.StandardError.ReadToEndAsync(cancel);
+        await nft.WaitForExitAsync(cancel);
+        if (nft.ExitCode != 0)
+            throw new LabException($"nft {rules}: {error.Trim()}");
+
+        static string Addresses(ClusterPlan cluster) => $"{{ {string.Join(", ", cluster.Nodes.Select(node => node.Ip))} }}";
     }
 
     /// <summary>One node and everybody else no longer see each other: its pods cannot be reached from other nodes.</summary>
