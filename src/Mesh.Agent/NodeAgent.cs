@@ -1,4 +1,5 @@
 using Mesh.Agent.Api;
+using Mesh.Agent.Decisions;
 using Mesh.Agent.Endpoints;
 using Mesh.Agent.Identities;
 using Mesh.Agent.Metrics;
@@ -167,6 +168,7 @@ internal sealed class NodeAgent
                 TimeProvider.System, _log);
             running.Add(_view.Ejections.RunAsync(stop.Token));
             running.Add(_view.LoadBalancing.RunAsync(stop.Token));
+            running.Add(new DecisionFiles(_view.LoadBalancing, _options.StateDirectory, TimeProvider.System, _log).RunAsync(stop.Token));
             running.Add(BurstMemory.ReturnAsync(_view.State.IPCache, TimeProvider.System, stop.Token));
             await await Task.WhenAny(running);
             if (!cancellation.IsCancellationRequested)

@@ -6,6 +6,7 @@ using Mesh.Cli.Commands;
 using Mesh.Cli.Commands.Bpf;
 using Mesh.Cli.Commands.Ca;
 using Mesh.Cli.Commands.Drill;
+using Mesh.Cli.Commands.Explain;
 using Mesh.Cli.Commands.Joining;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Cli.Commands.Policies;
@@ -74,6 +75,7 @@ public static class MeshCommand
                 QuarantineCommand.BuildRelease(output),
             },
             StatusCommand.Build(output),
+            ExplainCommand.Build(output),
             new Command("service", "Services as the agent sees them.") { ServiceListCommand.Build(output) },
             new Command("node", "Nodes of all clusters.") { NodeListCommand.Build(output) },
             new Command("ip", "Addresses and who they are.") { IPListCommand.Build(output) },

@@ -137,10 +137,12 @@ public sealed class PinnedMaps : IDisposable
     }
 
     /// <summary>Sorted by address; of one with two scopes the external first.</summary>
-    public IReadOnlyList<PinnedFrontend> Frontends()
+    /// <param name="wanted">Which; null = all.</param>
+    public IReadOnlyList<PinnedFrontend> Frontends(Predicate<L3n4Addr>? wanted = null)
     {
         var frontends = _lb.Services4.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), Ids: pair.Value))
-            .Concat(_lb.Services6.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), Ids: pair.Value)));
+            .Concat(_lb.Services6.Dump().Select(pair => (Address: pair.Key.ToL3n4Addr(), Ids: pair.Value)))
+            .Where(pair => wanted is null || wanted(pair.Address));
         var ranges = _lb.SourceRanges4.Dump().Select(pair => (pair.Key.Id, Range: pair.Key.ToPrefix()))
             .Concat(_lb.SourceRanges6.Dump().Select(pair => (pair.Key.Id, Range: pair.Key.ToPrefix()))).ToLookup(pair => pair.Id, pair => pair.Range);
         return
@@ -166,6 +168,19 @@ public sealed class PinnedMaps : IDisposable
         entries.Sort((left, right) => left.Prefix.CompareTo(right.Prefix));
         return entries;
     }
+
+    /// <summary>What packets to and from the address meet: its own entry, else that of the range it is in; null when there is neither.</summary>
+    public PinnedIPCacheEntry? Find(IpAddr address)
+    {
+        var prefix = IpPrefix.Host(address);
+        var found = address.IsV6
+            ? _ipcache.Hosts6.TryGet(IPCache6Key.From(address), out var value) || _ipcache.Ranges6.TryGet(IPCache6PrefixKey.From(prefix), out value)
+            : _ipcache.Hosts4.TryGet(IPCache4Key.From(address), out value) || _ipcache.Ranges4.TryGet(IPCache4PrefixKey.From(prefix), out value);
+        return found ? Entry(prefix, value) : null;
+    }
+
+    /// <summary>May the tunnel endpoint at this index be chosen?</summary>
+    public bool IsNodeUp(uint index) => index < _nodes.Info.MaxEntries && _nodes[index].State == NodeState.Up;
 
     /// <summary>Tunnel endpoints by index.</summary>
     public IReadOnlyList<PinnedNode> Nodes()

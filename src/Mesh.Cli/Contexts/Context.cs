@@ -79,7 +79,7 @@ public sealed record Context
         Name = $"{lab.Name}/{cluster.Name}",
         Lab = lab,
         Cluster = cluster,
-        Nodes = [.. nodes.Select(n => new ContextNode(n.Name, n.Socket, n.BpfRoot))],
+        Nodes = [.. nodes.Select(n => new ContextNode(n.Name, n.Socket, n.BpfRoot, n.StateDirectory))],
     };
 
     private static string Choices(IReadOnlyList<LabPlan> labs) => labs.Count == 0
@@ -99,7 +99,8 @@ public sealed record Context
 /// <param name="Name">"" when unknown.</param>
 /// <param name="Socket">Unix socket of its agent.</param>
 /// <param name="BpfRoot">Directory of its pins; null when unknown.</param>
-public sealed record ContextNode(string Name, string Socket, string? BpfRoot)
+/// <param name="StateDirectory">Its --state-dir; null when unknown.</param>
+public sealed record ContextNode(string Name, string Socket, string? BpfRoot, string? StateDirectory = null)
 {
     public AgentClient Connect(TimeSpan? timeout = null) => new(Socket, Name, timeout);
 }

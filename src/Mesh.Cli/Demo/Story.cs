@@ -39,6 +39,7 @@ internal sealed partial class Story(LabPlan plan, Narrator tell, CancellationTok
         await StatusAsync();
         await DoorAsync();
         await EveryClusterAnswersAsync();
+        await DecisionIsExplainedAsync();
         await BackendsLeaveAsync();
         await HostileWriteAsync();
         await EtcdIsWipedAsync();

@@ -27,6 +27,9 @@ public sealed record RemoteChanges(string Cluster, uint ClusterId)
 
     public List<KeyValuePair<ServiceName, ClusterService?>> Services { get; } = [];
 
+    /// <summary>Revision in the peer's etcd of the records in <see cref="Services"/>, where it is known.</summary>
+    public Dictionary<ServiceName, long> ServiceRevisions { get; } = [];
+
     public List<KeyValuePair<IpPrefix, IpIdentityPair?>> IpEntries { get; } = [];
 
     /// <summary>Identity number → labels text as on the wire.</summary>

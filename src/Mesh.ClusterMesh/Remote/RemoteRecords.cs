@@ -141,6 +141,7 @@ internal sealed partial class RemoteRecords
                     Withdraw(_services, [(name, item.ModRevision)], session, changes);
                     return null;
                 }
+                changes.ServiceRevisions[name] = item.ModRevision;
                 return Accept(_services, name, service, session.Judge.Service(name, service), service.Backends?.Count ?? 0, item, session, changes);
             case RemoteResource.IpEntries:
                 return validator.TryIp(key, value, out prefix, out var pair, out fault)

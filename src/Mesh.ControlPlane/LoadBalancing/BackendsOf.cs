@@ -25,13 +25,16 @@ internal static class BackendsOf
         return new ServiceName(slice.Metadata.Namespace ?? "", name);
     }
 
-    public static ImmutableArray<NamedBackend> Slice(EndpointSlice slice)
+    /// <param name="ready">False for those that are there and must not be used.</param>
+    public static ImmutableArray<NamedBackend> Slice(EndpointSlice slice, bool ready = true)
     {
         var backends = ImmutableArray.CreateBuilder<NamedBackend>();
         foreach (var endpoint in slice.Endpoints ?? [])
         {
-            if (StateOf(endpoint.Conditions) is not { } state)
+            var found = StateOf(endpoint.Conditions);
+            if (found is not null != ready)
                 continue;
+            var state = found ?? BackendState.Dead;
             foreach (var text in endpoint.Addresses ?? [])
                 foreach (var port in slice.Ports ?? [])
                     if (IpAddr.TryParse(text, out var address) && AddressOf(address, port) is { } l3n4)

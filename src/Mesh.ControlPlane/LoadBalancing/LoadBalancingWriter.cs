@@ -14,7 +14,7 @@ namespace Mesh.ControlPlane.LoadBalancing;
 /// merge, and a change to one service costs nothing to the others.
 /// Two services that claim one virtual address: the first keeps it, the other waits until it is free, and is told so.
 /// </summary>
-public sealed class LoadBalancingWriter
+public sealed partial class LoadBalancingWriter
 {
     private readonly Lock _lock = new();
     private readonly Table<L3n4Addr, Frontend> _frontends;
@@ -125,7 +125,9 @@ public sealed class LoadBalancingWriter
     }
 
     /// <summary>Applies one remote cluster's changed records; null deletes, and so does a record that is not shared.</summary>
-    public void ApplyRemote(string cluster, uint clusterId, IReadOnlyList<KeyValuePair<ServiceName, ClusterService?>> changes)
+    /// <param name="revisions">Of the records in the cluster's etcd, as far as they are known.</param>
+    public void ApplyRemote(string cluster, uint clusterId, IReadOnlyList<KeyValuePair<ServiceName, ClusterService?>> changes,
+        IReadOnlyDictionary<ServiceName, long>? revisions = null)
     {
         lock (_lock)
         {
@@ -135,7 +137,13 @@ public sealed class LoadBalancingWriter
                 if (record is null || !record.Shared)
                     Forget(cluster, name, touched);
                 else
-                    Note(new RemoteService(cluster, clusterId, ++_sequence, BackendsOf.Record(record)) { NotReady = BackendsOf.NotReady(record) },
+                    Note(
+                        new RemoteService(cluster, clusterId, ++_sequence, BackendsOf.Record(record))
+                        {
+                            NotReady = BackendsOf.NotReady(record),
+                            Revision = revisions?.GetValueOrDefault(name) ?? 0,
+                            Since = _time.GetUtcNow(),
+                        },
                         name, touched);
             }
             Write(touched);
@@ -211,7 +219,8 @@ public sealed class LoadBalancingWriter
         _sliceOwners[key] = owner;
         if (!_slices.TryGetValue(owner, out var slices))
             _slices[owner] = slices = [];
-        slices[key.Item2] = new Slice(BackendsOf.Slice(slice), BackendsOf.NotReady(slice));
+        slices[key.Item2] = new Slice(
+            BackendsOf.Slice(slice), BackendsOf.NotReady(slice), BackendsOf.Slice(slice, ready: false), _time.GetUtcNow());
         touched.Add(owner);
     }
 
@@ -222,7 +231,10 @@ public sealed class LoadBalancingWriter
         // A record that says the same again is no new claim: a relist must not move an address between two clusters.
         if (clusters.TryGetValue(offer.Cluster, out var before) && before.ClusterId == offer.ClusterId
             && before.NotReady == offer.NotReady && before.Backends.AsSpan().SequenceEqual(offer.Backends.AsSpan()))
+        {
+            clusters[offer.Cluster] = before with { Revision = offer.Revision };
             return;
+        }
         clusters[offer.Cluster] = offer;
         touched.Add(name);
     }
@@ -251,6 +263,7 @@ public sealed class LoadBalancingWriter
     private void WriteService(ServiceName name, Table<L3n4Addr, Frontend>.WriteTransaction transaction, Queue<ServiceName> queue)
     {
         var rows = Merge(name);
+        _untold.Add(name);
         Judge(name, rows);
         if (_refused.ContainsKey(name))
             return;
@@ -330,5 +343,6 @@ public sealed class LoadBalancingWriter
             _surroundings.Of(service, local, notReady));
     }
 
-    private readonly record struct Slice(System.Collections.Immutable.ImmutableArray<NamedBackend> Backends, int NotReady);
+    private readonly record struct Slice(System.Collections.Immutable.ImmutableArray<NamedBackend> Backends, int NotReady,
+        System.Collections.Immutable.ImmutableArray<NamedBackend> Unready, DateTimeOffset Since);
 }

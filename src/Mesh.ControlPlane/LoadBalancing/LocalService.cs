@@ -139,4 +139,10 @@ public sealed record RemoteService(string Cluster, uint ClusterId, long Sequence
 {
     /// <summary>Backends that are there but not ready, when the cluster tells.</summary>
     public int NotReady { get; init; }
+
+    /// <summary>Of the record in its cluster's etcd; 0 = unknown.</summary>
+    public long Revision { get; init; }
+
+    /// <summary>When the record came.</summary>
+    public DateTimeOffset Since { get; init; }
 }

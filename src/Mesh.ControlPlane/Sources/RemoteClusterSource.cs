@@ -87,7 +87,7 @@ public sealed class RemoteClusterSource : IRemoteClusterSink
         if (changes.IpEntries.Count > 0)
             _ipcache.Write(AddressesOfRecord.Changes(changes));
         // Last: a backend must be reachable by the time it is chosen.
-        _loadBalancing.ApplyRemote(changes.Cluster, changes.ClusterId, changes.Services);
+        _loadBalancing.ApplyRemote(changes.Cluster, changes.ClusterId, changes.Services, changes.ServiceRevisions);
         if (changes.Synced.Count > 0)
             Synced(changes);
     }

@@ -68,6 +68,20 @@ public sealed record ServiceChoice(
         }
     }
 
+    /// <summary>What is asked for, for people.</summary>
+    public string Words()
+    {
+        var words = new List<string> { $"affinity {Affinity.ToString().ToLowerInvariant()}" };
+        if (Affinity == ServiceAffinity.None && Order != ClusterOrder.Together)
+            words.Add($"clusters {string.Join(" > ", Order.Groups.Select(group => string.Join(", ", group.Members.Select(
+                member => member.Weight > 0 ? $"{member.Cluster}:{member.Weight}" : member.Cluster))))}");
+        if (MinHealthy > 0)
+            words.Add(string.Create(CultureInfo.InvariantCulture, $"min-healthy {MinHealthy * 100:0.##}%"));
+        if (PreferZone)
+            words.Add("prefer-zone");
+        return string.Join(", ", words);
+    }
+
     /// <summary>The value, or null when the annotation is absent, empty or says none.</summary>
     private static string? Find(ObjectMeta metadata, string name)
     {
