@@ -185,8 +185,7 @@ int uplink_out(struct __sk_buff *skb)
 	reason = apply_north(skb, &packet, &memory->north);
 	if (reason)
 		return drop(skb, reason, COUNTER_EGRESS);
-	count(FORWARDED, COUNTER_EGRESS, skb->len);
-	return TC_ACT_UNSPEC;
+	return forward(skb, COUNTER_EGRESS, TC_ACT_UNSPEC);
 }
 
 char LICENSE[] SEC("license") = "GPL";

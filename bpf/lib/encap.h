@@ -147,15 +147,16 @@ static __always_inline long set_tunnel_key(struct __sk_buff *skb, const struct p
 static __always_inline int wrap(struct __sk_buff *skb, struct packet *packet, const struct node *node, __u32 index,
 				__u32 identity, __u32 direction)
 {
+	observe(skb, FORWARDED, direction);
 	switch (build_headers(skb, packet, index, identity_on_the_wire(identity))) {
 	case BUILT:
-		return forward(skb, direction, bpf_redirect(READ_ONCE(node->interface_index), 0));
+		return forward_wrapped(skb, direction, bpf_redirect(READ_ONCE(node->interface_index), 0));
 	case BUILT_BADLY:
 		return drop(skb, DROP_ENCAPSULATION, direction);
 	}
 	if (!config.tunnel_interface || set_tunnel_key(skb, packet, node, identity))
 		return drop(skb, DROP_ENCAPSULATION, direction);
-	return forward(skb, direction, bpf_redirect(config.tunnel_interface, 0));
+	return forward_wrapped(skb, direction, bpf_redirect(config.tunnel_interface, 0));
 }
 
 /* To the node with this index: translate, wrap, send. */

@@ -120,6 +120,7 @@ static __always_inline int refuse_too_big(struct __sk_buff *skb, const struct pa
 	bool answered;
 
 	count(DROP_TOO_BIG, COUNTER_EGRESS, skb->len);
+	observe(skb, DROP_TOO_BIG, COUNTER_EGRESS);
 	if (skb->gso_size || packet->fragment == FRAGMENT_LATER || packet->length < QUOTED_IPV6)
 		return TC_ACT_SHOT;
 	answered = packet->flow.family == MESH_FAMILY_IPV4 ? answer_too_big4(skb, packet) : answer_too_big6(skb, packet);

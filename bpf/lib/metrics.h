@@ -5,6 +5,7 @@
 
 #include <linux/pkt_cls.h>
 #include <mesh/drop.h>
+#include "event.h"
 #include "maps.h"
 
 /* counters: reason * 2 + direction → packets and bytes, a copy for each CPU. */
@@ -29,11 +30,20 @@ static __always_inline void count(enum drop_reason reason, __u32 direction, __u3
 static __always_inline int drop(struct __sk_buff *skb, enum drop_reason reason, __u32 direction)
 {
 	count(reason, direction, skb->len);
+	observe(skb, reason, direction);
 	return TC_ACT_SHOT;
 }
 
 /* The verdict of a redirect helper: TC_ACT_REDIRECT. */
 static __always_inline int forward(struct __sk_buff *skb, __u32 direction, int verdict)
+{
+	count(FORWARDED, direction, skb->len);
+	observe(skb, FORWARDED, direction);
+	return verdict;
+}
+
+/* The same of a frame that is already wrapped, and has been told before that: its own headers are inside. */
+static __always_inline int forward_wrapped(struct __sk_buff *skb, __u32 direction, int verdict)
 {
 	count(FORWARDED, direction, skb->len);
 	return verdict;

@@ -405,6 +405,7 @@ static __always_inline enum drop_reason policy_decide(struct __sk_buff *skb, str
 	if (!asked->audited)
 		return reason;
 	count(POLICY_AUDITED, asked->direction == POLICY_INGRESS, skb->len);
+	observe(skb, POLICY_AUDITED, asked->direction == POLICY_INGRESS);
 	return FORWARDED;
 }
 

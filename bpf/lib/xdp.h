@@ -29,9 +29,57 @@ static __always_inline __u32 xdp_length(struct xdp_md *ctx)
 	return (__u32)((long)ctx->data_end - (long)ctx->data);
 }
 
-static __always_inline int xdp_drop(struct xdp_md *ctx, enum drop_reason reason)
+/* Ports at this offset, as event_transport. */
+static __always_inline void xdp_event_ports(struct xdp_md *ctx, struct event *event, __u32 at)
+{
+	__be16 ports[2];
+
+	if ((event->flow.protocol != IPPROTO_TCP && event->flow.protocol != IPPROTO_UDP) ||
+	    bpf_xdp_load_bytes(ctx, at, ports, sizeof(ports)))
+		return;
+	event->flow.source_port = ports[0];
+	event->flow.destination_port = ports[1];
+}
+
+/* As tell, of a frame on the uplink: of one from the tunnel the outer headers, by which it is judged here. */
+VERIFIED_ALONE int xdp_tell(struct xdp_md *ctx, __u32 reason)
+{
+	struct event *event = event_begin(reason, COUNTER_INGRESS);
+	struct ipv6hdr ip6;
+	struct iphdr ip;
+
+	if (!event)
+		return 0;
+	event->length = xdp_length(ctx);
+	event->interface = ctx->ingress_ifindex;
+	if (!bpf_xdp_load_bytes(ctx, ETH_HLEN, &ip, sizeof(ip)) && ip.version == 4) {
+		event->flow.family = MESH_FAMILY_IPV4;
+		event->flow.protocol = ip.protocol;
+		event->flow.source.v4 = ip.saddr;
+		event->flow.destination.v4 = ip.daddr;
+		if (!(bpf_ntohs(ip.frag_off) & IPV4_FRAGMENT_OFFSET))
+			xdp_event_ports(ctx, event, ETH_HLEN + ip.ihl * 4);
+	} else if (!bpf_xdp_load_bytes(ctx, ETH_HLEN, &ip6, sizeof(ip6)) && ip6.version == 6) {
+		event->flow.family = MESH_FAMILY_IPV6;
+		event->flow.protocol = ip6.nexthdr;
+		__builtin_memcpy(&event->flow.source, &ip6.saddr, 16);
+		__builtin_memcpy(&event->flow.destination, &ip6.daddr, 16);
+		xdp_event_ports(ctx, event, ETH_HLEN + sizeof(ip6));
+	}
+	event_end(event);
+	return 0;
+}
+
+static __always_inline void xdp_count(struct xdp_md *ctx, enum drop_reason reason)
 {
 	count(reason, COUNTER_INGRESS, xdp_length(ctx));
+	if (is_observed())
+		xdp_tell(ctx, reason);
+}
+
+static __always_inline int xdp_drop(struct xdp_md *ctx, enum drop_reason reason)
+{
+	xdp_count(ctx, reason);
 	return XDP_DROP;
 }
 
@@ -229,7 +277,7 @@ VERIFIED_ALONE int xdp_find_route(struct xdp_md *ctx, __u32 family, const struct
 
 static __always_inline int xdp_send(struct xdp_md *ctx, __u32 interface)
 {
-	count(FORWARDED, COUNTER_INGRESS, xdp_length(ctx));
+	xdp_count(ctx, FORWARDED);
 	return interface == ctx->ingress_ifindex ? XDP_TX : bpf_redirect(interface, 0);
 }
 

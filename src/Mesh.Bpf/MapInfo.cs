@@ -15,6 +15,7 @@ public sealed record MapInfo(uint Type, uint Id, uint KeySize, uint ValueSize, u
     public const uint TypeLruHash = 9;
     public const uint TypeLpmTrie = 11;
     public const uint TypeArrayOfMaps = 12;
+    public const uint TypeRingBuffer = 27;
 
     /// <summary>BPF_F_MMAPABLE.</summary>
     public const uint FlagMmapable = 1 << 10;

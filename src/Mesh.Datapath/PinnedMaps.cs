@@ -179,6 +179,9 @@ public sealed class PinnedMaps : IDisposable
         return found ? Entry(prefix, value) : null;
     }
 
+    /// <summary>Identity of a pod of this node, or of the node itself; null for other addresses.</summary>
+    public uint? EndpointIdentity(IpAddr address) => _endpoints.TryGet(EndpointKey.From(address), out var endpoint) ? endpoint.Identity : null;
+
     /// <summary>May the tunnel endpoint at this index be chosen?</summary>
     public bool IsNodeUp(uint index) => index < _nodes.Info.MaxEntries && _nodes[index].State == NodeState.Up;
 

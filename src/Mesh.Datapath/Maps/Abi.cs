@@ -18,7 +18,7 @@ public static unsafe partial class Abi
     /// <summary>One layout per C struct, with the C names.</summary>
     public static IReadOnlyList<BtfStruct> Layouts { get; } =
         [.. LoadBalancingLayouts(), .. ClientLayouts(), .. ConntrackLayouts(), .. LivenessLayouts(), .. IPCacheLayouts(), .. NodeLayouts(),
-            .. NorthLayouts(), .. ConfigLayouts(), .. PolicyLayouts()];
+            .. NorthLayouts(), .. ConfigLayouts(), .. PolicyLayouts(), .. EventLayouts()];
 
     /// <summary>Every difference, one line each; empty when all is well. A struct must be in at least one object.</summary>
     public static IReadOnlyList<string> Compare(IReadOnlyList<BtfStruct> expected, IReadOnlyList<(string Name, BtfReader Types)> objects)

@@ -215,6 +215,12 @@ public sealed class PacketWorld : IDisposable
         return awaited is null;
     }
 
+    /// <summary>The word that turns the telling of events on. The caller disposes it.</summary>
+    internal MmapArray<ObservingValue> Observing => _podObject.Array<ObservingValue>("observing");
+
+    /// <summary>Where events are told. The caller disposes it.</summary>
+    internal RingBuffer Events => new("events", _podObject.MapFd("events"));
+
     internal ulong Count(DropReason reason) => Counters()[2 * (int)reason];
 
     internal Outcome FromOtherPod(Frame frame) => Run(_podIn, frame.Build(), OtherPodInterface, TrafficDirection.Egress);
