@@ -9,6 +9,7 @@ using Mesh.Cli.Commands.Drill;
 using Mesh.Cli.Commands.Explain;
 using Mesh.Cli.Commands.Joining;
 using Mesh.Cli.Commands.Lab;
+using Mesh.Cli.Commands.Observe;
 using Mesh.Cli.Commands.Policies;
 using Mesh.Datapath;
 using Mesh.Joining;
@@ -76,6 +77,8 @@ public static class MeshCommand
             },
             StatusCommand.Build(output),
             ExplainCommand.Build(output),
+            ObserveCommand.Build(output),
+            ObserveCommand.BuildMonitor(output),
             new Command("service", "Services as the agent sees them.") { ServiceListCommand.Build(output) },
             new Command("node", "Nodes of all clusters.") { NodeListCommand.Build(output) },
             new Command("ip", "Addresses and who they are.") { IPListCommand.Build(output) },

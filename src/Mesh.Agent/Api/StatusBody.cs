@@ -1,6 +1,7 @@
 using System.Globalization;
 using Mesh.AgentApi;
 using Mesh.ClusterMesh.Remote;
+using Mesh.Datapath.Maps;
 using Mesh.StateDB;
 using Mesh.StateDB.Reconciler;
 using RemoteCluster = Mesh.AgentApi.RemoteCluster;

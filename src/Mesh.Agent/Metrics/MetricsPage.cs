@@ -117,6 +117,8 @@ internal static class MetricsPage
         Traffic(page, "drop", "dropped, by reason", [.. counters.Where(counter => counter.Reason is not (DropReason.Forwarded or DropReason.PolicyAudited))],
             counter => $"{Direction(counter)},reason=\"{DropNames.Of(counter.Reason)}\"");
         Traffic(page, "forward", "forwarded", [.. counters.Where(counter => counter.Reason == DropReason.Forwarded)], Direction);
+        Family(page, "mesh_policy_audited_count_total", "counter", "Packets that passed in audit mode and a policy would have dropped.",
+            counters.Where(counter => counter.Reason == DropReason.PolicyAudited).Select(counter => (Direction(counter), (double)counter.Packets)));
         var maps = datapath.MapUsage();
         static string Map(MapUsage map) => $"map_name=\"{map.Name}\"";
         Family(page, "mesh_bpf_map_entries", "gauge", "Entries in use, where the agent hands them out.",

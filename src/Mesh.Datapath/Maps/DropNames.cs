@@ -1,10 +1,9 @@
 using System.Text;
-using Mesh.Datapath.Maps;
 
-namespace Mesh.Agent.Api;
+namespace Mesh.Datapath.Maps;
 
-/// <summary>NoServiceBackend → "no service backend", the words of metrics and status.</summary>
-internal static class DropNames
+/// <summary>NoServiceBackend → "no service backend", the words of metrics, status and the CLI.</summary>
+public static class DropNames
 {
     public static string Of(DropReason reason)
     {
