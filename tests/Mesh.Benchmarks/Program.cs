@@ -24,6 +24,7 @@ Benchmark[] benchmarks =
     new("herd", (report, stopping) => Herd.RunAsync(report, settings, stopping), Herd.Sizes),
     new("chain", (report, stopping) => Chain.RunAsync(report, settings, stopping), Chain.Sizes),
     new("peers", (report, stopping) => Peers.RunAsync(report, settings, stopping), Peers.Sizes),
+    new("failover", (report, stopping) => Failover.RunAsync(report, settings, stopping), Failover.Sizes),
 ];
 
 var names = args.Where(argument => !argument.Contains('=')).ToArray();

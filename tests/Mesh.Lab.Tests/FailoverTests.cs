@@ -27,7 +27,9 @@ public sealed class FailoverTests(LiveLab lab) : IClassFixture<LiveLab>
             await LiveLab.UntilAsync(() => LiveLab.Now > cut + 2500, "a while passes");
             Assert.Equal("out", (await OfTokyo()).State);
             // The control plane never noticed: only traffic did.
-            await lab.MeshAsync();
+            using var agent = new AgentClient(lab.Osaka.Nodes[0].Socket, lab.Osaka.Nodes[0].Name);
+            var peers = (await agent.GetStatusAsync(LiveLab.Cancel)).ClusterMesh!.Clusters!;
+            Assert.True(peers.Single(peer => peer.Name == "tokyo").Connected);
         }
         finally
         {

@@ -45,6 +45,8 @@ internal sealed partial class Story(LabPlan plan, Narrator tell, CancellationTok
         await EtcdIsWipedAsync();
         await TokenAsync();
         await ControlPlaneIsCutOffAsync();
+        await TunnelIsCutAsync();
+        await DrillAsync();
         await AgentsAreKilledAsync();
         tell.Step("All is as it was");
         await StatusAsync();
