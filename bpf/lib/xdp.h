@@ -26,7 +26,11 @@ static __always_inline void *xdp_at(struct xdp_md *ctx, const __u32 offset, cons
 
 static __always_inline __u32 xdp_length(struct xdp_md *ctx)
 {
-	return (__u32)((long)ctx->data_end - (long)ctx->data);
+	long start = ctx->data, end = ctx->data_end;
+
+	/* In 64 bits: the verifier knows half a packet pointer as nothing. */
+	asm volatile("%0 -= %1" : "+r"(end) : "r"(start));
+	return end;
 }
 
 /* Ports at this offset, as event_transport. */

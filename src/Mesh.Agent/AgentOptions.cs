@@ -1,5 +1,6 @@
 using System.Net;
 using Mesh.ControlPlane;
+using Mesh.Datapath.Uplinks;
 using Mesh.Datapath;
 using Mesh.Model;
 
@@ -36,6 +37,9 @@ public sealed record AgentOptions
 
     /// <summary>Ports on which every node may answer for a service.</summary>
     public (ushort First, ushort Last) NodePorts { get; init; } = (30000, 32767);
+
+    /// <summary>Devices that clients outside come in by, where their load balancer runs, and who writes tunnel headers.</summary>
+    public UplinkOptions Uplink { get; init; } = new();
 
     /// <summary>Single addresses of each family that the kernel's ipcache can hold.</summary>
     public uint IPCacheMapMax { get; init; } = DatapathOptions.IPCacheMapMaxDefault;

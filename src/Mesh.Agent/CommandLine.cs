@@ -2,7 +2,9 @@ using System.CommandLine;
 using System.Globalization;
 using System.Net;
 using Mesh.ControlPlane;
+using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath;
+using Mesh.Datapath.Uplinks;
 using Mesh.Model;
 
 namespace Mesh.Agent;
@@ -35,6 +37,16 @@ internal sealed class CommandLine
     private readonly Option<string> _stateDir = Flag("--state-dir", "/var/run/cilium/state", "Directory in which endpoints survive restarts.");
     private readonly Option<string> _tunnelPort = Flag("--tunnel-port", "8472", "UDP port of the VXLAN tunnel; the same in the whole mesh.");
     private readonly Option<string> _nodePorts = Flag("--node-port-range", "30000,32767", "First and last NodePort, as the cluster hands them out.");
+    private readonly Option<string> _devices = Flag("--devices", "",
+        "Devices that clients outside come in by, with commas between; empty for the one with the node's address.");
+    private readonly Option<string> _acceleration = Flag("--loadbalancer-acceleration", "disabled",
+        "native: take in packets from outside in the driver (XDP) where it can; disabled: at tc.");
+    private readonly Option<string> _mode = Flag("--loadbalancer-mode", "snat",
+        "Way of packets from outside to backends on other nodes: snat, or dsr where the other node knows it.");
+    private readonly Option<string> _algorithm = Flag("--loadbalancer-algorithm", "maglev",
+        "Choice of a backend for clients outside: maglev or random.");
+    private readonly Option<string> _tunnelHeaders = Flag("--tunnel-headers", "built",
+        "built: our programs write and remove VXLAN headers; device: the VXLAN device does.");
     private readonly Option<string> _ipcacheMax = Flag("--bpf-ipcache-map-max", DefaultIPCacheMax,
         $"Addresses of each family that the ipcache maps hold, {IPCacheMapMin} to {IPCacheMapMax}; 16 to 32 bytes each while empty.");
     private readonly Option<string> _policyLocal = Flag("--policy-default-local-cluster", "true",
@@ -47,7 +59,8 @@ internal sealed class CommandLine
     private IEnumerable<Option<string>> All =>
     [
         _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _socket, _stateDir, _tunnelPort,
-        _nodePorts, _ipcacheMax, _policyLocal, _policyAudit, _metrics,
+        _nodePorts, _devices, _acceleration, _mode, _algorithm, _tunnelHeaders,
+        _ipcacheMax, _policyLocal, _policyAudit, _metrics,
     ];
 
     /// <returns>Options, or an exit code when there is nothing to run (help, version, a fault).</returns>
@@ -110,6 +123,14 @@ internal sealed class CommandLine
             StateDirectory = Given(_stateDir, value(_stateDir), "a directory"),
             TunnelPort = port,
             NodePorts = ReadPortRange(_nodePorts, value(_nodePorts)),
+            Uplink = new UplinkOptions
+            {
+                Devices = ReadDevices(value(_devices)),
+                Acceleration = OneOf(_acceleration, value(_acceleration), "disabled", "native") ? Acceleration.Native : Acceleration.Disabled,
+                Forwarding = OneOf(_mode, value(_mode), "snat", "dsr") ? ForwardingMode.Dsr : ForwardingMode.Snat,
+                Algorithm = OneOf(_algorithm, value(_algorithm), "maglev", "random") ? BackendAlgorithm.Random : BackendAlgorithm.Maglev,
+                BuiltHeaders = !OneOf(_tunnelHeaders, value(_tunnelHeaders), "built", "device"),
+            },
             IPCacheMapMax = ipcache,
             PolicyDefaultLocalCluster = ReadSwitch(_policyLocal, value(_policyLocal)),
             PolicyAuditMode = ReadSwitch(_policyAudit, value(_policyAudit)),
@@ -139,6 +160,25 @@ internal sealed class CommandLine
         if (value.Length == 0)
             Fault(flag, value, $"must be {allowed}");
         return value;
+    }
+
+    /// <summary>True for the second of two words.</summary>
+    private bool OneOf(Option<string> flag, string value, string first, string second)
+    {
+        if (value != first && value != second)
+            Fault(flag, value, $"must be {first} or {second}");
+        return value == second;
+    }
+
+    private string[] ReadDevices(string list)
+    {
+        const int longest = 15; // IFNAMSIZ without the closing zero
+        if (list.Length == 0)
+            return [];
+        var names = list.Split(',');
+        if (names.Any(name => name.Length is 0 or > longest || name.AsSpan().ContainsAny(" /:")))
+            Fault(_devices, list, "must be names of devices with commas between, or empty");
+        return names;
     }
 
     private string? ReadCgroup(string path)

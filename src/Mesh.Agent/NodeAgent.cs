@@ -21,6 +21,7 @@ using Mesh.ControlPlane.Sources;
 using Mesh.Datapath;
 using Mesh.Kubernetes;
 using Mesh.KVStore;
+using Mesh.Model;
 using Mesh.Policy.Engine;
 
 namespace Mesh.Agent;
@@ -226,6 +227,10 @@ internal sealed class NodeAgent
         GatewayAddresses = [.. node.Addresses.Items.Where(address => address.Type == "CiliumInternalIP").Select(address => address.Address)
             .DistinctBy(address => address.IsV6)],
         TunnelPort = _options.TunnelPort,
+        Uplink = _options.Uplink with
+        {
+            NodeAddresses = [.. new[] { node.UnderlayAddress(v6: false), node.UnderlayAddress(v6: true) }.OfType<IpAddr>()],
+        },
         EnforcePolicy = true,
         NodePorts = _options.NodePorts,
         IPCacheMapMax = _options.IPCacheMapMax,

@@ -42,8 +42,23 @@ public sealed record MeshStatus
     /// <summary>What traffic has proved of clusters and nodes; null while the kernel is not programmed.</summary>
     [JsonPropertyName("liveness")] public LivenessStatus? Liveness { get; init; }
 
+    /// <summary>Devices that clients outside come in by.</summary>
+    [JsonPropertyName("uplinks")] public IReadOnlyList<UplinkState>? Uplinks { get; init; }
+
     /// <summary>Packets dropped by the datapath since its maps were made, by reason.</summary>
     [JsonPropertyName("drops")] public IReadOnlyDictionary<string, long>? Drops { get; init; }
+}
+
+/// <summary>A device that clients outside come in by, and what is attached there.</summary>
+public sealed record UplinkState
+{
+    [JsonPropertyName("device")] public string Device { get; init; } = "";
+
+    /// <summary>"tcx", "tcx+xdp", "clsact" or "clsact+xdp".</summary>
+    [JsonPropertyName("hooks")] public string Hooks { get; init; } = "";
+
+    /// <summary>Why native XDP, which was asked for, is not there.</summary>
+    [JsonPropertyName("problem")] public string? Problem { get; init; }
 }
 
 /// <summary>A desired-state table and how far the kernel has followed it.</summary>

@@ -89,7 +89,7 @@ public sealed class Datapath : IDisposable
         Liveness = new LivenessMap(lb.Clusters, nodes);
         _failover = Own(BpfMaps.OpenPinnedArray<FailoverValue>(_pins.Map("failover")));
         Backends = new BackendHealth(lb, _failover);
-        _frontends = new FrontendOperations(lb, _store, clusters, new SourceRanges(lb, _grace));
+        _frontends = new FrontendOperations(lb, _store, clusters, new SourceRanges(lb, _grace)) { Complete = options.Uplink.Complete };
         _frontends.Adopt();
         var senders = Own(BpfMaps.OpenPinned<EndpointKey, NodeIndexValue>(_pins.Map("tunnel_senders")));
         _nodes = new NodeIndexes(nodes, _grace, senders) { WhenComplete = () => Volatile.Write(ref _agentState[0].SendersKnown, 1) };
@@ -117,7 +117,7 @@ public sealed class Datapath : IDisposable
             new(desired.Frontends, _frontends, time: time),
             new(desired.IPCache, new IPCacheOperations(ipcache, _nodes, _policies.IsJudged), time: time),
             new(desired.Nodes, new NodeOperations(netlink, _devices, options.GatewayAddresses,
-                new NodeAddresses(nodeAddresses, options.ClusterId)), time: time),
+                new NodeAddresses(nodeAddresses, options.ClusterId), _nodes, options.UnderlayAddress.IsV6), time: time),
             new(desired.Endpoints, endpoints, time: time),
             new(desired.RemoteClusters, clusters, time: time),
             // One batch: the words of endpoints come behind all verdicts.
@@ -235,6 +235,8 @@ public sealed class Datapath : IDisposable
 
     /// <summary>For tests and benchmarks: crashes the writer before a store.</summary>
     internal ServiceStore Store => _store;
+
+    internal NodePaths Paths => _paths;
 
     internal Reconcilers Loops => _reconcilers;
 

@@ -19,6 +19,7 @@ Benchmark[] benchmarks =
     new("ipcache", ColdStart.RunAsync),
     new("packets", Packets.RunAsync),
     new("policy", PolicyVerdicts.RunAsync),
+    new("north", North.RunAsync),
     new("connect", Connect.RunAsync),
     new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),
     new("herd", (report, stopping) => Herd.RunAsync(report, settings, stopping), Herd.Sizes),

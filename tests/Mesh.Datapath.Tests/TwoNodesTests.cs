@@ -4,6 +4,7 @@ using Mesh.ControlPlane.IPCache;
 using Mesh.ControlPlane.Nodes;
 using Mesh.ControlPlane.Policies;
 using Mesh.Datapath.Maps;
+using Mesh.Datapath.Uplinks;
 using Mesh.Model;
 using Mesh.Policy;
 using Mesh.Policy.Engine;
@@ -135,6 +136,8 @@ internal sealed class LiveNode : IDisposable
 
     internal DesiredState Desired { get; } = new();
 
+    internal UplinkOptions Uplink { get; set; } = new();
+
     private IpAddr Underlay => IpAddr.Parse($"172.30.0.{_cluster}");
 
     internal IReadOnlyList<PacketCounter> Counters() => _datapath!.Counters();
@@ -155,7 +158,7 @@ internal sealed class LiveNode : IDisposable
         {
             var (id, name) = (node._cluster, new NodeName($"cluster{node._cluster}", "node"));
             Desired.Nodes.Write(table => table.Upsert(name, new Node(name, id, new([new NodeAddress("InternalIP", node.Underlay)]),
-                new([IpPrefix.Parse($"10.{id}.0.0/24"), IpPrefix.Parse($"fd00:{id}::/64")]), new([]), node == this)));
+                new([IpPrefix.Parse($"10.{id}.0.0/24"), IpPrefix.Parse($"fd00:{id}::/64")]), new([]), node == this) { TakesDsr = true }));
             foreach (var address in (string[])[$"10.{id}.0.0/24", $"10.{id}.0.1", $"10.{id}.0.254", $"fd00:{id}::/64", $"fd00:{id}::1"])
             {
                 var prefix = IpPrefix.Parse(address);
@@ -182,9 +185,21 @@ internal sealed class LiveNode : IDisposable
             IdentityNumbering = IdentityNumbering.Max255,
             NodeName = "node",
             UnderlayAddress = Underlay,
+            Uplink = Uplink,
             GatewayAddresses = [IpAddr.Parse($"10.{_cluster}.0.254"), IpAddr.Parse($"fd00:{_cluster}::fe")],
             EnforcePolicy = Policies is not null,
         }, Desired));
+    }
+
+    /// <summary>Until the next hop of every other node is known.</summary>
+    internal void FindPaths()
+    {
+        for (var turn = 0; _datapath!.Status().ResolvedNodes == 0; turn++)
+        {
+            Assert.True(turn < 50, "no next hop");
+            Space.Run(_datapath.Paths.Turn);
+            Thread.Sleep(100);
+        }
     }
 
     /// <summary>One turn of every loop, inside the node's namespace.</summary>

@@ -143,6 +143,10 @@ internal static class StatusBody
             Unconfirmed = OrNull(view.RemoteSource.Unconfirmed.Select(id => (long)id)),
             Liveness = LivenessBody.Of(view),
             Drops = view.Datapath is { } datapath ? Drops(datapath) : null,
+            Uplinks = view.Datapath is { } running
+                ? OrNull(running.Status().Uplinks.Select(uplink =>
+                    new UplinkState { Device = uplink.Device, Hooks = uplink.Hooks, Problem = uplink.Problem }))
+                : null,
         };
 
     private static Dictionary<string, long>? Drops(Datapath.Datapath datapath)

@@ -116,6 +116,9 @@ internal static class StatusText
         Problems(table, "Peer files not taken over:", mesh.ConfigProblems, now);
         foreach (var peer in (mesh.Rejections ?? []).Where(p => p.Rejected > 0 && (allClusters || IsRefused(p.Name))))
             table.Line($"Records of {peer.Name} rejected: {peer.Rejected}, last: {peer.Last}");
+        if (mesh.Uplinks is { Count: > 0 } uplinks)
+            table.Line($"Uplinks: {string.Join(", ", uplinks.Select(u => $"{u.Device} ({u.Hooks})"
+                + (u.Problem is null ? "" : $", no native XDP: {u.Problem}")))}");
         var drops = (mesh.Drops ?? new Dictionary<string, long>())
             .Where(d => d.Value > 0).OrderBy(d => d.Key, StringComparer.Ordinal).ToList();
         if (drops.Count > 0)

@@ -15,6 +15,12 @@ public sealed record Node(
     EquatableArray<IpAddr> HealthAddresses,
     bool IsLocalNode)
 {
+    /// <summary>Annotation of a node that says true: it answers clients that other nodes took in.</summary>
+    public const string DsrAnnotation = "mesh.cilium.io/dsr";
+
+    /// <summary>The node understands the virtual address in a packet, so that it may be forwarded by DSR.</summary>
+    public bool TakesDsr { get; init; }
+
     /// <summary>Address other nodes send tunnel packets to: the first InternalIP of the family, else ExternalIP, else any that
     /// is not the pod-side CiliumInternalIP. Null when there is none: the node is not routable in that family.</summary>
     public IpAddr? UnderlayAddress(bool v6)

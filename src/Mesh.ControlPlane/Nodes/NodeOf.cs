@@ -14,7 +14,10 @@ internal static class NodeOf
         var ranges = (node.Spec.Ipam?.PodCIDRs ?? [])
             .Select(text => (Ok: IpPrefix.TryParse(text, out var range), Range: range)).Where(parsed => parsed.Ok).Select(parsed => parsed.Range);
         return new Node(new NodeName(self.Name, node.Metadata.Name ?? ""), self.Id, Addresses(addresses),
-            new EquatableArray<IpPrefix>(ranges), Health(node.Spec.Health?.Ipv4, node.Spec.Health?.Ipv6), isLocalNode);
+            new EquatableArray<IpPrefix>(ranges), Health(node.Spec.Health?.Ipv4, node.Spec.Health?.Ipv6), isLocalNode)
+        {
+            TakesDsr = SaysDsr(node.Metadata.Annotations),
+        };
     }
 
     public static Node Record(NodeRecord record, string cluster, uint clusterId)
@@ -24,8 +27,14 @@ internal static class NodeOf
             .Select(Range).OfType<IpPrefix>();
         return new Node(new NodeName(cluster, record.Name), clusterId,
             Addresses((record.IPAddresses ?? []).Select(address => (address.Type, address.IP))),
-            new EquatableArray<IpPrefix>(ranges), Health(record.IPv4HealthIP, record.IPv6HealthIP), IsLocalNode: false);
+            new EquatableArray<IpPrefix>(ranges), Health(record.IPv4HealthIP, record.IPv6HealthIP), IsLocalNode: false)
+        {
+            TakesDsr = SaysDsr(record.Annotations),
+        };
     }
+
+    private static bool SaysDsr(IReadOnlyDictionary<string, string>? annotations) =>
+        annotations is not null && annotations.TryGetValue(Node.DsrAnnotation, out var said) && said == "true";
 
     private static IEnumerable<WireCidr> Present(params IEnumerable<WireCidr?> ranges) => ranges.OfType<WireCidr>();
 

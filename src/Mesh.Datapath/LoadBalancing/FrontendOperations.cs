@@ -35,6 +35,9 @@ internal sealed class FrontendOperations : IOperations<L3n4Addr, Frontend>
 
     internal int Count => _known.Count;
 
+    /// <summary>Adds to a row what this node says of services that say nothing of it.</summary>
+    internal Func<Frontend, Frontend> Complete { get; init; } = row => row;
+
     /// <summary>Takes over what the maps hold, without writing. A service that cannot be read is left as it is until its row
     /// comes (and is then written anew) or prune removes it.</summary>
     internal void Adopt()
@@ -62,7 +65,7 @@ internal sealed class FrontendOperations : IOperations<L3n4Addr, Frontend>
         {
             try
             {
-                Apply(rows[i].Value);
+                Apply(Complete(rows[i].Value));
             }
             catch (DatapathException exception)
             {

@@ -74,4 +74,11 @@ public struct NatValue
 
     /// <summary>Monotonic clock in units of 2^30 ns.</summary>
     public uint LastSeen;
+    public NatPad Pad;
+}
+
+[System.Runtime.CompilerServices.InlineArray(3)]
+public struct NatPad
+{
+    private uint _first;
 }

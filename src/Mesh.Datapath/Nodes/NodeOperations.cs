@@ -15,13 +15,19 @@ internal sealed class NodeOperations : IOperations<NodeName, Node>
     private readonly Rtnetlink _netlink;
     private readonly DeviceSet _devices;
     private readonly NodeAddresses _addresses;
+    private readonly NodeIndexes _indexes;
+    private readonly bool _underlayV6;
     private readonly IpAddr? _source4;
     private readonly IpAddr? _source6;
     private readonly Dictionary<NodeName, EquatableArray<IpPrefix>> _known = [];
 
-    internal NodeOperations(Rtnetlink netlink, DeviceSet devices, IReadOnlyList<IpAddr> gateways, NodeAddresses addresses)
+    /// <param name="underlayV6">Family of the tunnel.</param>
+    internal NodeOperations(Rtnetlink netlink, DeviceSet devices, IReadOnlyList<IpAddr> gateways, NodeAddresses addresses,
+        NodeIndexes indexes, bool underlayV6)
     {
         _addresses = addresses;
+        _indexes = indexes;
+        _underlayV6 = underlayV6;
         _netlink = netlink;
         _devices = devices;
         _source4 = gateways.Where(address => !address.IsV6).Select(address => (IpAddr?)address).FirstOrDefault();
@@ -35,6 +41,8 @@ internal sealed class NodeOperations : IOperations<NodeName, Node>
             var (name, node) = rows[i];
             try
             {
+                if (node.UnderlayAddress(_underlayV6) is { } underlay)
+                    _indexes.SetTakesDsr(underlay, node.TakesDsr);
                 foreach (var range in node.PodCidrs)
                     AddRoute(range);
                 _known.TryGetValue(name, out var before);

@@ -1,3 +1,4 @@
+using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Model;
 
 namespace Mesh.Datapath.Uplinks;
@@ -8,6 +9,12 @@ public sealed record UplinkOptions
     /// <summary>Devices by which clients outside come in; empty = the one with the underlay address.</summary>
     public IReadOnlyList<string> Devices { get; init; } = [];
 
+    /// <summary>For services that do not say otherwise; a service that asks for DSR has it in either case.</summary>
+    public ForwardingMode Forwarding { get; init; } = ForwardingMode.Snat;
+
+    /// <summary>For services that do not say otherwise; one that asks for chance has it in either case.</summary>
+    public BackendAlgorithm Algorithm { get; init; } = BackendAlgorithm.Maglev;
+
     public Acceleration Acceleration { get; init; } = Acceleration.Disabled;
 
     /// <summary>Our programs write and remove VXLAN headers where they can; otherwise the device does it always.</summary>
@@ -16,6 +23,15 @@ public sealed record UplinkOptions
     /// <summary>This node's addresses on the underlay, at most one of each family: the source towards backends with a node's own
     /// address. The underlay address counts as one of them.</summary>
     public IReadOnlyList<IpAddr> NodeAddresses { get; init; } = [];
+
+    /// <summary>The row with what it does not say itself. Services for inside only know neither.</summary>
+    internal Frontend Complete(Frontend row) => row.Type == ServiceType.ClusterIP
+        ? row
+        : row with
+        {
+            Forwarding = row.Forwarding == ForwardingMode.Snat ? Forwarding : row.Forwarding,
+            Algorithm = row.Algorithm == BackendAlgorithm.Maglev ? Algorithm : row.Algorithm,
+        };
 }
 
 /// <summary>Where the load balancer for outside runs.</summary>
