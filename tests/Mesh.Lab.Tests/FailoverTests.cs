@@ -178,7 +178,8 @@ public sealed class FailoverTests(LiveLab lab) : IClassFixture<LiveLab>
     {
         private readonly List<System.Diagnostics.Process> _processes;
 
-        public Hogs(int count) => _processes = [.. Enumerable.Range(0, count).Select(_ => System.Diagnostics.Process.Start("sh", ["-c", "while :; do :; done"]))];
+        public Hogs(int count) => _processes =
+            [.. Enumerable.Range(0, count).Select(_ => System.Diagnostics.Process.Start("sh", ["-c", "while :; do :; done"]))];
 
         public void Dispose()
         {

@@ -136,7 +136,8 @@ internal static class MetricsPage
     {
         var clusters = liveness.Clusters ?? [];
         void PerCluster(string name, string type, string help, Func<ClusterLiveness, double> value) =>
-            Family(page, $"mesh_liveness_cluster_{name}", type, help, clusters.Select(one => ($"target_cluster=\"{one.Name}\"", value(one))));
+            Family(page, $"mesh_liveness_cluster_{name}", type, help,
+                clusters.Select(one => ($"target_cluster=\"{one.Name}\"", value(one))));
         PerCluster("in", "gauge", "1 while traffic does not prove the cluster lost.", one => one.State == "out" ? 0 : 1);
         PerCluster("share", "gauge", "Share of its new flows that it takes, 0 to 1.", one => one.State is "out" or "drill" ? 0 : one.Share / 100.0);
         PerCluster("transitions_total", "counter", "Times the cluster went out or came in.", one => one.Transitions);
@@ -148,7 +149,8 @@ internal static class MetricsPage
         Family(page, "mesh_liveness_late_turns_total", "counter", "Times the prober came too late to judge.", [("", liveness.LateTurns)]);
         Family(page, "mesh_liveness_self_suspicions_total", "counter", "Times everybody was silent and the node blamed itself.",
             [("", liveness.SelfSuspicions)]);
-        Family(page, "mesh_liveness_real_time", "gauge", "1 when the prober has real-time priority.", [("", liveness.RealTimeProblem is null ? 1 : 0)]);
+        Family(page, "mesh_liveness_real_time", "gauge", "1 when the prober has real-time priority.",
+            [("", liveness.RealTimeProblem is null ? 1 : 0)]);
         var counts = liveness.Failover!;
         Family(page, "mesh_failover_panics_total", "counter", "Choices of a backend not known to live, because none was.", [("", counts.Panics)]);
         Family(page, "mesh_failover_connections_failed_total", "counter", "Connection attempts to a backend that failed.",
