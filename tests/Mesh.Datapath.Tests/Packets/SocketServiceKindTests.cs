@@ -5,7 +5,8 @@ using Mesh.Datapath.Maps;
 namespace Mesh.Datapath.Tests.Packets;
 
 /// <summary>NodePorts, scopes, session affinity and hairpin at the socket: what the packet tests show for packets.</summary>
-public sealed class SocketServiceKindTests : IClassFixture<SocketWorld>
+[Collection("sockets")]
+public sealed class SocketServiceKindTests
 {
     private readonly SocketWorld _world;
 
