@@ -26,7 +26,10 @@ public class PolicyTextTests
                 new PolicyObjectReport
                 {
                     Kind = "CiliumNetworkPolicy", Namespace = "shop", Name = "web",
-                    Rules = [new PolicyRuleReport { Field = "spec.ingress[0]", Direction = "ingress", Peers = ["any:app=web"], Ports = ["80/TCP"], Packets = 12 }],
+                    Rules =
+                    [
+                        new PolicyRuleReport { Field = "spec.ingress[0]", Direction = "ingress", Peers = ["any:app=web"], Ports = ["80/TCP"], Packets = 12 },
+                    ],
                     Unsupported = ["spec.ingress[1].toPorts[0].rules is not done here: these ports are not allowed"],
                 },
             ],

@@ -45,7 +45,8 @@ public class PolicyManifestTests
         manifests.Write("policy.yaml", Web);
         await manifests.UntilObjects("CiliumNetworkPolicy shop/web");
         manifests.Write("policy.yaml", Web.Replace("fromEntities", "fromEntites", StringComparison.Ordinal));
-        await manifests.UntilProblem("CiliumNetworkPolicy shop/web: spec.ingress[0].fromEntites is not known: remove it, or mend its name; its previous version stays");
+        await manifests.UntilProblem("CiliumNetworkPolicy shop/web: spec.ingress[0].fromEntites is not known: "
+            + "remove it, or mend its name; its previous version stays");
         await manifests.UntilObjects("CiliumNetworkPolicy shop/web");
         manifests.Write("policy.yaml", Web);
         await manifests.UntilNoProblem();

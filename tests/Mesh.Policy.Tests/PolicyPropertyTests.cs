@@ -17,11 +17,13 @@ public sealed class PolicyPropertyTests
     private static readonly string[] Protocols = ["TCP", "UDP"];
 
     private static readonly Gen<Peer> Peers = Gen.OneOf(
-        Gen.Select(Gen.Int[0, 3], Gen.Int[0, 2], Gen.Bool, (app, cluster, not) => new Peer("pods", app < 3 ? Apps[app] : "", cluster < 2 ? Clusters[cluster] : "", not, "")),
+        Gen.Select(Gen.Int[0, 3], Gen.Int[0, 2], Gen.Bool, (app, cluster, not) =>
+            new Peer("pods", app < 3 ? Apps[app] : "", cluster < 2 ? Clusters[cluster] : "", not, "")),
         Gen.OneOf(Entities).Select(entity => new Peer("entity", entity, "", false, "")),
         Gen.Select(Gen.OneOf(Ranges), Gen.Bool, (range, except) => new Peer("range", range, "", false, except ? Within(range) : "")));
 
-    private static readonly Gen<Port> Ports = Gen.Select(Gen.OneOf(Protocols), Gen.Int[1, 6], Gen.Int[0, 3], (protocol, first, more) => new Port(protocol, first, Math.Min(6, first + more)));
+    private static readonly Gen<Port> Ports = Gen.Select(Gen.OneOf(Protocols), Gen.Int[1, 6], Gen.Int[0, 3],
+        (protocol, first, more) => new Port(protocol, first, Math.Min(6, first + more)));
 
     private static readonly Gen<Rule> Rules = Gen.Select(Gen.Bool, Gen.Bool, Peers.List[0, 3], Ports.List[0, 2],
         (ingress, deny, peers, ports) => new Rule(ingress, deny, peers, ports));
@@ -103,8 +105,10 @@ public sealed class PolicyPropertyTests
         public string Json()
         {
             var selector = App.Length == 0 ? "{}" : $$"""{"matchLabels": { "app": "{{App}}" } }""";
-            var json = new StringBuilder($$"""{"endpointSelector": {{selector}}, "enableDefaultDeny": {"ingress": {{Word(DenyIn)}}, "egress": {{Word(DenyOut)}}}""");
-            foreach (var (name, ingress, deny) in new[] { ("ingress", true, false), ("ingressDeny", true, true), ("egress", false, false), ("egressDeny", false, true) })
+            var defaults = $$"""{"ingress": {{Word(DenyIn)}}, "egress": {{Word(DenyOut)}} }""";
+            var json = new StringBuilder($$"""{"endpointSelector": {{selector}}, "enableDefaultDeny": {{defaults}}""");
+            (string, bool, bool)[] sections = [("ingress", true, false), ("ingressDeny", true, true), ("egress", false, false), ("egressDeny", false, true)];
+            foreach (var (name, ingress, deny) in sections)
                 json.Append(CultureInfo.InvariantCulture,
                     $", \"{name}\": [{string.Join(", ", Rules.Where(rule => rule.Ingress == ingress && rule.Deny == deny).Select(rule => rule.Json()))}]");
             return json.Append('}').ToString();

@@ -91,7 +91,8 @@ public sealed class PolicyStoryTests
         world.Policy("""
             {"endpointSelector": {"matchLabels": {"app": "web"}},
              "ingress": [{"fromEntities": ["all"]}],
-             "ingressDeny": [{"fromEndpoints": [{"matchLabels": {"app": "client"}}], "toPorts": [{"ports": [{"port": "8000", "endPort": 8010, "protocol": "TCP"}]}]}]}
+             "ingressDeny": [{"fromEndpoints": [{"matchLabels": {"app": "client"}}],
+               "toPorts": [{"ports": [{"port": "8000", "endPort": 8010, "protocol": "TCP"}]}]}]}
             """);
 
         Assert.True(world.Passes(Client, "7999/TCP"));
@@ -349,10 +350,10 @@ public sealed class PolicyStoryTests
     [InlineData("""{"ingress": []}""", "spec.endpointSelector is missing")]
     [InlineData("""{"endpointSelector": {}, "ingres": []}""", "spec.ingres is not known")]
     [InlineData("""{"endpointSelector": {}, "ingress": [{"fromEndpoint": []}]}""", "spec.ingress[0].fromEndpoint is not known")]
-    [InlineData("""{"endpointSelector": {}, "ingress": [{"fromCIDR": ["10.0.0.0/40"]}]}""", "spec.ingress[0].fromCIDR[0] '10.0.0.0/40' is not an address range")]
-    [InlineData("""{"endpointSelector": {}, "ingress": [{"fromCIDRSet": [{"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}]}]}""", "must lie within 10.0.0.0/8")]
+    [InlineData("""{"endpointSelector": {}, "ingress": [{"fromCIDR": ["10.0.0.0/40"]}]}""", "fromCIDR[0] '10.0.0.0/40' is not an address range")]
+    [InlineData("""{"endpointSelector": {}, "egress": [{"toCIDRSet": [{"cidr": "10.0.0.0/8", "except": ["11.0.0.0/16"]}]}]}""", "must lie within 10.0.0.0/8")]
     [InlineData("""{"endpointSelector": {}, "ingress": [{"fromEntities": ["wrold"]}]}""", "spec.ingress[0].fromEntities[0] 'wrold' must be one of")]
-    [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "70000"}]}]}]}""", "spec.ingress[0].toPorts[0].ports[0].port 70000 must be 1 to 65535")]
+    [InlineData("""{"endpointSelector": {}, "egress": [{"toPorts": [{"ports": [{"port": "70000"}]}]}]}""", "toPorts[0].ports[0].port 70000 must be 1 to 65535")]
     [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "80", "endPort": 79}]}]}]}""", "endPort 79 must be 80 to 65535")]
     [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "80", "protocol": "TPC"}]}]}]}""", "protocol 'TPC' must be")]
     [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{}]}]}""", "spec.ingress[0].toPorts[0].ports is empty")]

@@ -42,7 +42,13 @@ internal static class EndpointBody
                     K8sPodName = row.PodName,
                     PodName = $"{row.Namespace}/{row.PodName}",
                 },
-                Health = new EndpointHealth { Bpf = health, Connected = status.State == RowState.Done, OverallHealth = health, Policy = policy.PolicyEnabled == "none" ? "Disabled" : health },
+                Health = new EndpointHealth
+                {
+                    Bpf = health,
+                    Connected = status.State == RowState.Done,
+                    OverallHealth = health,
+                    Policy = policy.PolicyEnabled == "none" ? "Disabled" : health,
+                },
                 Identity = new Identity { Id = row.Identity == 0 ? NumericIdentity.Init : row.Identity, Labels = labels },
                 Labels = new EndpointLabels { SecurityRelevant = labels },
                 Networking = new EndpointNetworking

@@ -137,7 +137,8 @@ internal static class PolicyBody
             if (datapath.Policy.Find(number, decision.Peer) is not { } found)
                 return ($"{text}, which has no row", false);
             var verdict = found.Row.At(protocol, port);
-            return ($"{text}, policy_rows[{number}, {found.Identity}] from {verdict.StartText}: {(verdict.Allowed ? "allow" : "deny")}, rule {verdict.Rule}", verdict.Allowed);
+            var says = verdict.Allowed ? "allow" : "deny";
+            return ($"{text}, policy_rows[{number}, {found.Identity}] from {verdict.StartText}: {says}, rule {verdict.Rule}", verdict.Allowed);
         }
     }
 
@@ -197,7 +198,8 @@ internal sealed record PolicyParty(Row? Endpoint, uint Identity, string Text)
         {
             0 => null,
             1 => Named(view, null, found[0].Identity, $"{found[0].Cluster}/{place}/{name}"),
-            _ => throw new FormatException($"'{reference}' is a pod of {string.Join(" and ", found.Select(row => row.Cluster))}: write {found[0].Cluster}/{reference}"),
+            _ => throw new FormatException($"'{reference}' is a pod of {string.Join(" and ", found.Select(row => row.Cluster))}: "
+                + $"write {found[0].Cluster}/{reference}"),
         };
     }
 
@@ -205,7 +207,8 @@ internal sealed record PolicyParty(Row? Endpoint, uint Identity, string Text)
     {
         foreach (var (_, entry) in view.State.Endpoints.Snapshot())
             if (entry.Row.Addresses.Items.Contains(address))
-                return Named(view, entry.Row, entry.Row.Identity == 0 ? NumericIdentity.Init : entry.Row.Identity, $"{entry.Row.Namespace}/{entry.Row.PodName}");
+                return Named(view, entry.Row, entry.Row.Identity == 0 ? NumericIdentity.Init : entry.Row.Identity,
+                    $"{entry.Row.Namespace}/{entry.Row.PodName}");
         for (var length = address.Bits; length >= 0; length--)
             if (view.State.IPCache.TryGet(new IpPrefix(address, length), out var row))
                 return Named(view, null, row.Identity, $"{address} (of {row.Prefix})");

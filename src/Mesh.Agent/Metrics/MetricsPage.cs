@@ -105,7 +105,8 @@ internal static class MetricsPage
         };
         Family(page, "cilium_policy", "gauge", "Policy objects in force.", [("", objects)]);
         Family(page, "cilium_policy_endpoint_enforcement_status", "gauge", "Endpoints by the directions that policy governs.",
-            endpoints.GroupBy(Enforced).OrderBy(group => group.Key, StringComparer.Ordinal).Select(group => ($"enforcement=\"{group.Key}\"", (double)group.Count())));
+            endpoints.GroupBy(Enforced).OrderBy(group => group.Key, StringComparer.Ordinal)
+                .Select(group => ($"enforcement=\"{group.Key}\"", (double)group.Count())));
         Family(page, "mesh_policy_rules", "gauge", "Rules of all policy objects.", [("", rules)]);
         Family(page, "mesh_policy_rows", "gauge", "Verdicts and words that the kernel is to hold.", [("", rows)]);
         Family(page, "mesh_policy_problems", "gauge", "Parts of policies that are not done, or could not be.", [("", unsupported)]);

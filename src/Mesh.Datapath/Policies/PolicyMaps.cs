@@ -43,7 +43,10 @@ public sealed class PolicyMaps : IDisposable
 
     /// <summary>Every row, by set and identity.</summary>
     public IReadOnlyList<PinnedVerdict> Verdicts() =>
-        [.. Rows.Dump().Select(pair => new PinnedVerdict(pair.Key.Set, pair.Key.Identity, RowOf(pair.Value))).OrderBy(row => row.Set).ThenBy(row => row.Identity)];
+    [
+        .. Rows.Dump().Select(pair => new PinnedVerdict(pair.Key.Set, pair.Key.Identity, RowOf(pair.Value)))
+            .OrderBy(row => row.Set).ThenBy(row => row.Identity),
+    ];
 
     /// <summary>Of the endpoints that have been decided.</summary>
     public IReadOnlyList<PinnedPolicyWord> Endpoints()

@@ -82,11 +82,17 @@ internal sealed class PolicyOperations : IOperations<PolicyKey, PolicyRow>, IDis
             for (var i = 0; i < rows.Count; i++)
                 switch (rows[i].Value)
                 {
-                    case EndpointPolicyRow endpoint when _missing.FirstOrDefault(row => row.Set == endpoint.Ingress || row.Set == endpoint.Egress) is { Set: > 0 } row:
-                        fail(i, $"{rows[i].Key}: the verdict of set {row.Set} about identity {row.Identity} could not be written; the policy before stays in force");
+                    case EndpointPolicyRow endpoint
+                        when _missing.FirstOrDefault(row => row.Set == endpoint.Ingress || row.Set == endpoint.Egress) is { Set: > 0 } row:
+                        fail(i, $"{rows[i].Key}: the verdict of set {row.Set} about identity {row.Identity} could not be written; "
+                            + "the policy before stays in force");
                         break;
                     case EndpointPolicyRow endpoint:
-                        SetWord(rows[i].Key.Id, new PolicyEndpointValue { Ingress = WordOf(endpoint.Ingress, endpoint.Audit), Egress = WordOf(endpoint.Egress, endpoint.Audit) });
+                        SetWord(rows[i].Key.Id, new PolicyEndpointValue
+                        {
+                            Ingress = WordOf(endpoint.Ingress, endpoint.Audit),
+                            Egress = WordOf(endpoint.Egress, endpoint.Audit),
+                        });
                         break;
                     case RangeRow range when _missing.Any(row => row.Identity == rows[i].Key.Id):
                         fail(i, $"{range.Range}: a verdict about it could not be written");
@@ -195,7 +201,9 @@ internal sealed class PolicyOperations : IOperations<PolicyKey, PolicyRow>, IDis
             if (run is not null)
                 run.Uses++;
             keys.Add(key);
-            values.Add(run is null ? new PolicyRowValue { Answer = PolicyMaps.WordOf(row.Ranges[0]) } : new PolicyRowValue { Answer = run.Start, Ranges = run.Length });
+            values.Add(run is null
+                ? new PolicyRowValue { Answer = PolicyMaps.WordOf(row.Ranges[0]) }
+                : new PolicyRowValue { Answer = run.Start, Ranges = run.Length });
             runs.Add(run);
             indexes.Add(i);
         }

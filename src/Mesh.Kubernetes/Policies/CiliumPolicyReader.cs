@@ -45,7 +45,8 @@ internal sealed class CiliumPolicyReader(string? place)
         _selectsInit = subject.Requirements.Items.Any(one => one.Key == "reserved:init");
         if (place is not null && !_selectsInit)
         {
-            if (subject.Requirements.Items.Any(one => one.Name == LabelSelector.NamespaceLabel && !(one.Operator == LabelOperator.In && one.Values.Items.SequenceEqual([place]))))
+            if (subject.Requirements.Items.Any(one => one.Name == LabelSelector.NamespaceLabel
+                && !(one.Operator == LabelOperator.In && one.Values.Items.SequenceEqual([place]))))
                 throw new PolicyFaultException($"{spec.At("endpointSelector")} selects another namespace: a policy applies to pods of its own, {place}");
             subject = subject.And(LabelRequirement.Is(NamespaceKey, place));
         }
@@ -124,7 +125,8 @@ internal sealed class CiliumPolicyReader(string? place)
             var entry = new Fields(path, value).Only(["ports", .. conditions]);
             var listed = entry.List("ports") is { Count: > 0 } some ? some
                 : throw new PolicyFaultException($"{entry.At("ports")} is empty: list ports, or leave toPorts out for all of them");
-            var read = listed.SelectMany(port => Ports.Read(new Fields(port.Path, port.Value).Only("port", "protocol", "endPort"), "ANY", deny, _unsupported)).ToList();
+            var read = listed.SelectMany(port =>
+                Ports.Read(new Fields(port.Path, port.Value).Only("port", "protocol", "endPort"), "ANY", deny, _unsupported)).ToList();
             var met = conditions.Where(name => entry.Has(name) && !IsEmpty(entry, name)).ToList();
             foreach (var name in met)
                 Tell(entry.At(name), deny ? "these ports are denied without it" : "these ports are not allowed");

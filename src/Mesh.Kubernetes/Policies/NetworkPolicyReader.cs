@@ -44,7 +44,9 @@ internal static class NetworkPolicyReader
         foreach (var (path, value) in spec.List(direction) ?? [])
         {
             var rule = new Fields(path, value).Only(peers, "ports");
-            IReadOnlyList<PeerSpec> who = rule.List(peers) is { Count: > 0 } given ? [.. given.Select(one => Peer(new Fields(one.Path, one.Value), place))] : [PeerSpec.Anybody];
+            IReadOnlyList<PeerSpec> who = rule.List(peers) is { Count: > 0 } given
+                ? [.. given.Select(one => Peer(new Fields(one.Path, one.Value), place))]
+                : [PeerSpec.Anybody];
             List<PortSpec>? ports = null;
             if (rule.List("ports") is { Count: > 0 } listed)
             {

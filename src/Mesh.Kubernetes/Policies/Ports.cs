@@ -20,7 +20,8 @@ internal static class Ports
             if (Fields.NumberOf(value) is not { } number)
             {
                 var name = value.ValueKind == JsonValueKind.String ? value.GetString()! : value.GetRawText();
-                unsupported.Add($"{port.At("port")} '{Fields.Shown(name)}': named ports are not done, it {(deny ? "denies every port" : "allows nothing")}: write the number");
+                unsupported.Add($"{port.At("port")} '{Fields.Shown(name)}': named ports are not done, "
+                    + $"it {(deny ? "denies every port" : "allows nothing")}: write the number");
                 return deny ? protocols.Select(protocol => new PortSpec(protocol, 0, ushort.MaxValue)) : [];
             }
             first = last = Checked(port.At("port"), number, 1);

@@ -286,7 +286,8 @@ public sealed class PolicyEngine
 
     private RuleSet Make(List<SpecRules> specs)
     {
-        foreach (var range in specs.SelectMany(spec => spec.Rules).SelectMany(rule => rule.Peers).OfType<RangeSelector>().SelectMany(one => one.Named).Distinct())
+        foreach (var range in specs.SelectMany(spec => spec.Rules).SelectMany(rule => rule.Peers).OfType<RangeSelector>()
+            .SelectMany(one => one.Named).Distinct())
             if (_ranges.Use(range, out var number))
                 AddRange(range, number);
         var set = new RuleSet(_nextSet++, specs, _selectors, _identities.Values, problem => _problems.Add(problem));

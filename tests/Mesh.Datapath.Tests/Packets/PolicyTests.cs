@@ -336,7 +336,8 @@ public sealed class PolicyTests
         foreach (var count in (int[])[2, 3, 7, 64, 1000, 4096])
         {
             var starts = Enumerable.Range(0, int.MaxValue).Select(_ => (uint)random.Next(1, 0x10000)).Distinct().Take(count - 1).Order().ToList();
-            var verdicts = starts.Select(port => new PortVerdict(Frame.Tcp << 16 | port, random.Next(2) == 0, 0)).Prepend(new PortVerdict(0, false, 0)).ToArray();
+            var verdicts = starts.Select(port => new PortVerdict(Frame.Tcp << 16 | port, random.Next(2) == 0, 0))
+                .Prepend(new PortVerdict(0, false, 0)).ToArray();
             var row = new VerdictRow(new EquatableArray<PortVerdict>(verdicts));
             Policy.Row(Set, Peer, verdicts);
             foreach (var port in starts.SelectMany(port => (uint[])[port - 1, port, port + 1]).Append(1u).Append(0xffffu).OrderBy(_ => random.Next()).Take(60))

@@ -77,8 +77,14 @@ public sealed class PolicyAcrossClustersTests : IDisposable
         string[] same =
         [
             From("cluster1", """, "icmps": [{"fields": [{"type": 8}]}]"""),
-            """{"endpointSelector": {}, "ingress": [{"fromEntities": ["all"], "icmps": [{"fields": [{"type": 8}, {"type": 13}]}]}, {"fromEntities": ["host"]}]}""",
-            """{"endpointSelector": {}, "ingress": [{"fromEntities": ["all"]}], "ingressDeny": [{"fromEntities": ["all"], "icmps": [{"fields": [{"type": 128, "family": "IPv6"}]}]}]}""",
+            """
+            {"endpointSelector": {}, "ingress": [{"fromEntities": ["all"], "icmps": [{"fields": [{"type": 8}, {"type": 13}]}]},
+             {"fromEntities": ["host"]}]}
+            """,
+            """
+            {"endpointSelector": {}, "ingress": [{"fromEntities": ["all"]}],
+             "ingressDeny": [{"fromEntities": ["all"], "icmps": [{"fields": [{"type": 128, "family": "IPv6"}]}]}]}
+            """,
         ];
         Apply(same[0]);
         var allowed = Task.Run(() => _tokyo.Pod.Shell("ping", "-q", "-i", "0.01", "-c", "300", "-W", "1", "10.2.0.1"));
@@ -111,7 +117,10 @@ public sealed class PolicyAcrossClustersTests : IDisposable
 
     /// <param name="more">Fields of the rule.</param>
     private static string From(string cluster, string more) =>
-        $$"""{"endpointSelector": {"matchLabels": {"app": "pod"} }, "ingress": [{"fromEndpoints": [{"matchLabels": {"app": "pod", "io.cilium.k8s.policy.cluster": "{{cluster}}"} }]{{more}} }]}""";
+        $$"""
+        {"endpointSelector": {"matchLabels": {"app": "pod"} }, "ingress": [
+         {"fromEndpoints": [{"matchLabels": {"app": "pod", "io.cilium.k8s.policy.cluster": "{{cluster}}"} }]{{more}} }]}
+        """;
 
     private void Apply(string spec) => Change(ObjectEventType.Upsert, spec);
 

@@ -125,7 +125,8 @@ public sealed class PolicyOperationsTests : IDisposable
 
     private static VerdictRow Deny { get; } = Row(new PortVerdict(0, false, 0));
 
-    private static VerdictRow Ports { get; } = Row(new PortVerdict(0, false, 0), new PortVerdict(6 << 16 | 80, true, 2), new PortVerdict(6 << 16 | 81, false, 0));
+    private static VerdictRow Ports { get; } =
+        Row(new PortVerdict(0, false, 0), new PortVerdict(6 << 16 | 80, true, 2), new PortVerdict(6 << 16 | 81, false, 0));
 
     private static VerdictRow Row(params PortVerdict[] ranges) => new(new EquatableArray<PortVerdict>(ranges));
 

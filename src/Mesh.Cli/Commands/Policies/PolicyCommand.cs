@@ -84,7 +84,8 @@ internal static class PolicyCommand
                 rules.Line($"{name}\t-\t\tdeny by default\t\t\t");
             foreach (var rule in policy.Rules)
                 rules.Line($"{name}\t{rule.Field}\t{rule.Direction}\t{(rule.Deny ? "deny" : "allow")}\t"
-                    + $"{(rule.Peers.Count == 0 ? "nobody" : string.Join("; ", rule.Peers))}\t{(rule.Ports is null ? "any" : string.Join(", ", rule.Ports))}\t{rule.Packets}");
+                    + $"{(rule.Peers.Count == 0 ? "nobody" : string.Join("; ", rule.Peers))}\t"
+                    + $"{(rule.Ports is null ? "any" : string.Join(", ", rule.Ports))}\t{rule.Packets}");
         }
         text += report.Objects.Count == 0 ? "no policies\n" : rules.ToString();
         var problems = report.Objects.SelectMany(policy => (policy.Unsupported ?? []).Select(what => $"{policy.Kind} {policy.Namespace}/{policy.Name}: {what}"))
