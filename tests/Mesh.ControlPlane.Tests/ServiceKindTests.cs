@@ -54,7 +54,10 @@ public class ServiceKindTests
     {
         var service = Web("LoadBalancer", ["10.96.0.10"]) with
         {
-            Status = new ServiceStatus { LoadBalancer = new LoadBalancerStatus { Ingress = [new LoadBalancerIngress { Ip = "192.0.2.80", IpMode = "Proxy" }] } },
+            Status = new ServiceStatus
+            {
+                LoadBalancer = new LoadBalancerStatus { Ingress = [new LoadBalancerIngress { Ip = "192.0.2.80", IpMode = "Proxy" }] },
+            },
         };
         _world.Apply(service);
 

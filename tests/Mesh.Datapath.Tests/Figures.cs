@@ -59,13 +59,15 @@ public sealed class Figures(ITestOutputHelper output)
         Assert.Empty(node.Update(rows));
         output.WriteLine($"cold load of 10000 services x 10 backends: {cold.ElapsedMilliseconds} ms");
 
-        var large = Frontend("10.97.0.1:80/TCP", [.. Enumerable.Range(0, 10_000).Select(i => Backend($"10.{100 + i / 65536}.{i / 256 % 256}.{i % 256}:80/TCP"))]);
+        var large = Frontend("10.97.0.1:80/TCP",
+            [.. Enumerable.Range(0, 10_000).Select(i => Backend($"10.{100 + i / 65536}.{i / 256 % 256}.{i % 256}:80/TCP"))]);
         var first = Stopwatch.StartNew();
         Assert.Empty(node.Update(large));
         output.WriteLine($"a service of 10000 backends, whole: {first.Elapsed.TotalMicroseconds:F0} us");
         var changes = Enumerable.Range(0, 400).Select(i => large with
         {
-            Backends = new(large.Backends.Items.SetItem(i * 25, large.Backends[i * 25] with { State = i % 2 == 0 ? BackendState.Draining : BackendState.Dead })),
+            Backends = new(large.Backends.Items.SetItem(i * 25,
+                large.Backends[i * 25] with { State = i % 2 == 0 ? BackendState.Draining : BackendState.Dead })),
         }).ToList();
         // From the row before: each has one backend back and another out, so every second update is one state alone.
         var times = new List<double>();

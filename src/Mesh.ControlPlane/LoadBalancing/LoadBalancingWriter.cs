@@ -294,7 +294,8 @@ public sealed partial class LoadBalancingWriter
             else if (row.Type == ServiceType.NodePort && (row.Address.Port < _nodePorts.First || row.Address.Port > _nodePorts.Last))
                 _remarks[name] = $"Service {name}: nodePort {row.Address.Port} is not among {_nodePorts.First} to {_nodePorts.Last} and is not served: "
                     + "choose another, or start the agents with --node-port-range";
-            else if (row.Address.Protocol == L4Protocol.SCTP && row.Backends.Items.FirstOrDefault(backend => backend.Address.Port != row.Address.Port) is { Address.Port: > 0 } other)
+            else if (row.Address.Protocol == L4Protocol.SCTP
+                && row.Backends.Items.FirstOrDefault(backend => backend.Address.Port != row.Address.Port) is { Address.Port: > 0 } other)
                 _remarks[name] = $"Service {name}: {row.Address} has the backend {other.Address}, whose other port SCTP's checksum would not survive: "
                     + "give port and targetPort the same number";
         }

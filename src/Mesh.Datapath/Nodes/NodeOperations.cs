@@ -7,7 +7,8 @@ namespace Mesh.Datapath.Nodes;
 
 /// <summary>
 /// Nodes of all clusters → routes to their pod ranges over mesh_host, so that the host's own traffic to pods meets the BPF programs.
-/// Two nodes that claim one range share its route. Their addresses go to <see cref="NodeAddresses"/>. Tunnel endpoints are not made here: they follow the ipcache.
+/// Two nodes that claim one range share its route. Their addresses go to <see cref="NodeAddresses"/>. Tunnel endpoints are not made
+/// here: they follow the ipcache.
 /// Driven by one thread at a time.
 /// </summary>
 internal sealed class NodeOperations : IOperations<NodeName, Node>

@@ -15,7 +15,8 @@ public sealed class HairpinTests
         _world.Reset();
     }
 
-    public static TheoryData<int, byte> FamiliesAndProtocols => new(from family in (int[])[4, 6] from protocol in (byte[])[Frame.Tcp, Frame.Udp] select (family, protocol));
+    public static TheoryData<int, byte> FamiliesAndProtocols => new(
+        from family in (int[])[4, 6] from protocol in (byte[])[Frame.Tcp, Frame.Udp] select (family, protocol));
 
     [Theory]
     [MemberData(nameof(FamiliesAndProtocols))]
