@@ -52,6 +52,7 @@ public sealed class SharedStoreTests : IAsyncLifetime
         await _writer.WriteAsync([new("w/b/2", null)], Cancellation);
         await alone.UntilAsync("");
         Assert.Equal(2, proxy.Watches);
+        Assert.Equal("w/b/", Assert.Single(second.Status.Watches).Prefix);
     }
 
     [Fact]

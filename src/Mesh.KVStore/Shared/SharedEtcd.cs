@@ -20,7 +20,7 @@ internal sealed class SharedEtcd(EtcdKVStore store, Func<string, string?> wider)
     }
 
     /// <summary>As <see cref="IKVStore.ListWatchAsync"/>.</summary>
-    /// <param name="watches">Has the shared watch in it while one serves.</param>
+    /// <param name="watches">Has the watch that serves in it, shared or its own.</param>
     public async IAsyncEnumerable<WatchBatch> ListWatchAsync(
         string prefix, SharedWatches watches, [EnumeratorCancellation] CancellationToken cancellation)
     {
@@ -45,6 +45,7 @@ internal sealed class SharedEtcd(EtcdKVStore store, Func<string, string?> wider)
                 yield return batches.Current;
             }
         }
+        using var own = watches.BeginOwn(prefix);
         await foreach (var batch in store.ListWatchAsync(prefix, cancellation).ConfigureAwait(false))
             yield return batch;
     }
@@ -87,7 +88,7 @@ internal sealed class SharedReader(SharedEtcd server, Func<ValueTask> leave) : I
     private readonly SharedWatches _watches = new();
     private int _left;
 
-    public KVStoreStatus Status => server.Store.StatusWith(_watches.Status);
+    public KVStoreStatus Status => server.Store.StatusWith(_watches.StatusBeside(server.Store.Status.Watches));
 
     public KVStoreHealth Health => server.Store.Health;
 

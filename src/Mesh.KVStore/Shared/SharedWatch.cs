@@ -284,19 +284,27 @@ internal sealed class SharedFeed(string prefix, string segment)
     }
 }
 
-/// <summary>The shared watches that serve one reader, for its status.</summary>
+/// <summary>The watches that serve one reader, shared ones and its own, for its status.</summary>
 internal sealed class SharedWatches
 {
     private readonly Lock _lock = new();
     private readonly List<SharedReading> _readings = [];
 
-    public IReadOnlyList<WatchStatus> Status
+    private readonly List<string> _own = [];
+
+    /// <param name="stores">All watches that the shared store has by itself: of other readers too.</param>
+    public IReadOnlyList<WatchStatus> StatusBeside(IReadOnlyList<WatchStatus> stores)
     {
-        get
-        {
-            lock (_lock)
-                return [.. _readings.Select(reading => reading.Status)];
-        }
+        lock (_lock)
+            return [.. _readings.Select(reading => reading.Status), .. stores.Where(watch => _own.Contains(watch.Prefix))];
+    }
+
+    /// <summary>A prefix that is read by a watch of the reader's own until disposed.</summary>
+    public IDisposable BeginOwn(string prefix)
+    {
+        lock (_lock)
+            _own.Add(prefix);
+        return new OwnReading(prefix, this);
     }
 
     public SharedReading Begin(string prefix, SharedWatch watch)
@@ -311,6 +319,17 @@ internal sealed class SharedWatches
     {
         lock (_lock)
             _readings.Remove(reading);
+    }
+
+    private void EndOwn(string prefix)
+    {
+        lock (_lock)
+            _own.Remove(prefix);
+    }
+
+    private sealed class OwnReading(string prefix, SharedWatches of) : IDisposable
+    {
+        public void Dispose() => of.EndOwn(prefix);
     }
 }
 
