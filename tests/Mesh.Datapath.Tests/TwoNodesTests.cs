@@ -194,12 +194,12 @@ internal sealed class LiveNode : IDisposable
     /// <summary>Until the next hop of every other node is known.</summary>
     internal void FindPaths()
     {
-        for (var turn = 0; _datapath!.Status().ResolvedNodes == 0; turn++)
-        {
-            Assert.True(turn < 50, "no next hop");
-            Space.Run(_datapath.Paths.Turn);
-            Thread.Sleep(100);
-        }
+        Assert.True(SpinWait.SpinUntil(
+            () =>
+            {
+                Space.Run(_datapath!.Paths.Turn);
+                return _datapath.Status().ResolvedNodes > 0;
+            }, TimeSpan.FromSeconds(5)), "no next hop");
     }
 
     /// <summary>One turn of every loop, inside the node's namespace.</summary>

@@ -198,12 +198,24 @@ public sealed partial class EtcdServer : IAsyncDisposable
         Directory.Delete(_directory, recursive: true);
     }
 
-    /// <summary>A loopback port nobody listens on at present.</summary>
+    /// <summary>A loopback port nobody listens on at present, from below those that the kernel gives to connections: such a one may
+    /// be taken by any connection before our child listens.</summary>
     public static int FreePort()
     {
-        using var probe = new TcpListener(IPAddress.Loopback, 0);
-        probe.Start();
-        return ((IPEndPoint)probe.LocalEndpoint).Port;
+        const int first = 15_000, end = 32_000, attempts = 100;
+        for (var attempt = 1; ; attempt++)
+        {
+            using var probe = new TcpListener(IPAddress.Loopback, Random.Shared.Next(first, end));
+            try
+            {
+                probe.Start();
+                return ((IPEndPoint)probe.LocalEndpoint).Port;
+            }
+            catch (SocketException) when (attempt < attempts)
+            {
+                // Taken.
+            }
+        }
     }
 
     private string DataDirectory => Path.Combine(_directory, "data");
