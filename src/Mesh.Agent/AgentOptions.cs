@@ -1,7 +1,7 @@
 using System.Net;
 using Mesh.ControlPlane;
-using Mesh.Datapath.Uplinks;
 using Mesh.Datapath;
+using Mesh.Datapath.Uplinks;
 using Mesh.Model;
 
 namespace Mesh.Agent;

@@ -261,7 +261,7 @@ public sealed class NothingIsLostTests : IAsyncLifetime
                 .. Enum.GetValues<ClusterMesh.Remote.RemoteResource>().Select(resource => On(Keys.Canary("falcon", resource)))], Cancellation);
         // Read anew behind the new canaries: what is not there any more is withheld, and the addresses are beyond doubt.
         await _relay.UntilAsync(() => _relay.Mirror.Count("cilium/cache/ip/v1/falcon/") == 50 && _relay.Status("falcon") is
-            { ConfigRetrieved: true, Status: var text } && text.Contains("are withheld", StringComparison.Ordinal), "all mirrored");
+        { ConfigRetrieved: true, Status: var text } && text.Contains("are withheld", StringComparison.Ordinal), "all mirrored");
         await _etcd.EtcdctlAsync("lease", "revoke", lease.Id.ToString("x", null));
         // The configuration ends with the lease too: whichever is met first, the relay knows that something is wrong.
         await _relay.UntilAsync(() => _relay.Status("falcon") is { Ready: false } status

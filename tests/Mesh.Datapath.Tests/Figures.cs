@@ -54,7 +54,8 @@ public sealed class Figures(ITestOutputHelper output)
         using var node = new LbNode(services: 16384, blocks: 262144, backends: 524288);
         var rows = Enumerable.Range(0, 10_000).Select(i => Frontend($"10.96.{i / 256}.{i % 256}:80/TCP",
             [.. Enumerable.Range(1, 10).Select(host => Backend($"10.1.{i % 250}.{host}:8080/TCP"))])
-            with { Service = new ServiceName("default", $"service-{i}") }).ToArray();
+            with
+        { Service = new ServiceName("default", $"service-{i}") }).ToArray();
         var cold = Stopwatch.StartNew();
         Assert.Empty(node.Update(rows));
         output.WriteLine($"cold load of 10000 services x 10 backends: {cold.ElapsedMilliseconds} ms");

@@ -1,3 +1,3 @@
+global using Xunit;
 global using BpfFileSystem = Mesh.TestKit.BpfFileSystem;
 global using NetworkNamespace = Mesh.TestKit.NetworkNamespace;
-global using Xunit;

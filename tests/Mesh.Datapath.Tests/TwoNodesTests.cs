@@ -158,7 +158,8 @@ internal sealed class LiveNode : IDisposable
         {
             var (id, name) = (node._cluster, new NodeName($"cluster{node._cluster}", "node"));
             Desired.Nodes.Write(table => table.Upsert(name, new Node(name, id, new([new NodeAddress("InternalIP", node.Underlay)]),
-                new([IpPrefix.Parse($"10.{id}.0.0/24"), IpPrefix.Parse($"fd00:{id}::/64")]), new([]), node == this) { TakesDsr = true }));
+                new([IpPrefix.Parse($"10.{id}.0.0/24"), IpPrefix.Parse($"fd00:{id}::/64")]), new([]), node == this)
+            { TakesDsr = true }));
             foreach (var address in (string[])[$"10.{id}.0.0/24", $"10.{id}.0.1", $"10.{id}.0.254", $"fd00:{id}::/64", $"fd00:{id}::1"])
             {
                 var prefix = IpPrefix.Parse(address);

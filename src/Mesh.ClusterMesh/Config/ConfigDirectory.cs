@@ -192,7 +192,8 @@ public sealed class ConfigDirectory
                 return Keep(before?.ImportsProblem);
             _importsMissingSince.Remove(peer.Name);
             return before!.Imports is null ? peer : Keep($"{path} is gone, {peer.Name} is not pinned by any file: what it said last stays in force "
-                + "until this process ends; put it back, or write {} into it to lift the ranges") with { ImportsText = null };
+                + "until this process ends; put it back, or write {} into it to lift the ranges") with
+            { ImportsText = null };
         }
         _importsMissingSince.Remove(peer.Name);
         if (ReadText(path) is not { } text)

@@ -76,16 +76,37 @@ internal static class IcmpTypes
 {
     private static readonly Dictionary<string, int> V4 = new(StringComparer.Ordinal)
     {
-        ["EchoReply"] = 0, ["DestinationUnreachable"] = 3, ["Redirect"] = 5, ["EchoRequest"] = 8, ["Echo"] = 8,
-        ["RouterAdvertisement"] = 9, ["RouterSelection"] = 10, ["TimeExceeded"] = 11, ["ParameterProblem"] = 12, ["Timestamp"] = 13,
-        ["TimestampReply"] = 14, ["Photuris"] = 40, ["ExtendedEchoRequest"] = 42, ["ExtendedEchoReply"] = 43,
+        ["EchoReply"] = 0,
+        ["DestinationUnreachable"] = 3,
+        ["Redirect"] = 5,
+        ["EchoRequest"] = 8,
+        ["Echo"] = 8,
+        ["RouterAdvertisement"] = 9,
+        ["RouterSelection"] = 10,
+        ["TimeExceeded"] = 11,
+        ["ParameterProblem"] = 12,
+        ["Timestamp"] = 13,
+        ["TimestampReply"] = 14,
+        ["Photuris"] = 40,
+        ["ExtendedEchoRequest"] = 42,
+        ["ExtendedEchoReply"] = 43,
     };
 
     private static readonly Dictionary<string, int> V6 = new(StringComparer.Ordinal)
     {
-        ["DestinationUnreachable"] = 1, ["PacketTooBig"] = 2, ["TimeExceeded"] = 3, ["ParameterProblem"] = 4, ["EchoRequest"] = 128,
-        ["EchoReply"] = 129, ["MulticastListenerQuery"] = 130, ["MulticastListenerReport"] = 131, ["MulticastListenerDone"] = 132,
-        ["RouterSolicitation"] = 133, ["RouterAdvertisement"] = 134, ["NeighborSolicitation"] = 135, ["NeighborAdvertisement"] = 136,
+        ["DestinationUnreachable"] = 1,
+        ["PacketTooBig"] = 2,
+        ["TimeExceeded"] = 3,
+        ["ParameterProblem"] = 4,
+        ["EchoRequest"] = 128,
+        ["EchoReply"] = 129,
+        ["MulticastListenerQuery"] = 130,
+        ["MulticastListenerReport"] = 131,
+        ["MulticastListenerDone"] = 132,
+        ["RouterSolicitation"] = 133,
+        ["RouterAdvertisement"] = 134,
+        ["NeighborSolicitation"] = 135,
+        ["NeighborAdvertisement"] = 136,
         ["RedirectMessage"] = 137,
     };
 

@@ -23,7 +23,7 @@ public sealed class IcmpErrorTests
         from error in family == 4
             ? ((byte, byte)[])[(3, 0), (3, 1), (3, 3), (3, 4), (3, 13), (4, 0), (11, 0), (12, 0)]
             : [(1, 0), (1, 4), (2, 0), (3, 0), (4, 1)]
-        // Only the ports; with the checksum; all of it.
+            // Only the ports; with the checksum; all of it.
         from quoted in (int[])[28, 40, 500]
         select (family, protocol, error.Item1, error.Item2, quoted));
 

@@ -243,15 +243,8 @@ public sealed class OutcomeTests : IDisposable
         return socket;
     }
 
-    private static void Until(Func<bool> condition, string what)
-    {
-        var clock = Stopwatch.StartNew();
-        while (!condition())
-        {
-            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(20), $"waited in vain until {what}");
-            Thread.Sleep(5);
-        }
-    }
+    private static void Until(Func<bool> condition, string what) =>
+        Assert.True(SpinWait.SpinUntil(condition, TimeSpan.FromSeconds(20)), $"waited in vain until {what}");
 
     public void Dispose()
     {
