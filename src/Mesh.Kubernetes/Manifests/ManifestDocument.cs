@@ -106,7 +106,7 @@ internal sealed class ManifestDocument
         catch (JsonException e)
         {
             var line = _json.LineAt(OffsetOf(element) + OffsetIn(raw, e) - 1);
-            Fault(line, subject, $"{item}{Named(kind, subject)}: {WrongType(e)}", kind);
+            Fault(line, subject, $"{item}{Named(kind, subject)}: {JsonFaults.Describe(e)}", kind);
             return;
         }
         decoded = Placed(decoded);
@@ -186,33 +186,6 @@ internal sealed class ManifestDocument
             start += raw[start..].IndexOf((byte)'\n') + 1;
         return start + (int)(e.BytePositionInLine ?? 0);
     }
-
-    private static string WrongType(JsonException e)
-    {
-        var field = e.Path is { Length: > 2 } path ? path[2..] : "the object";
-        var message = $"{e.Message} {e.InnerException?.Message}";
-        foreach (var (sign, wanted) in WantedTypes)
-        {
-            if (message.Contains(sign, StringComparison.Ordinal))
-                return $"{field} must be {wanted}";
-        }
-        return message.Contains("null", StringComparison.Ordinal)
-            ? $"{field} is null: fill it or leave it out"
-            : $"{field} has the wrong type";
-    }
-
-    /// <summary>How the serializer names the type it wanted, and how a person does.</summary>
-    private static readonly (string Sign, string Wanted)[] WantedTypes =
-    [
-        ("IReadOnlyList", "a list"),
-        ("IReadOnlyDictionary", "a map"),
-        ("System.String.", "text: put it in quotes"),
-        ("as a string", "text: put it in quotes"),
-        ("Int32", "a whole number without quotes"),
-        ("as a number", "a whole number without quotes"),
-        ("Boolean", "true or false without quotes"),
-        ("as a boolean", "true or false without quotes"),
-    ];
 
     /// <summary>The parser's reason without its trailing position, which we give in lines of our own.</summary>
     private static string Reason(JsonException e) => e.Message.Split(". LineNumber:", 2)[0].Split(". Path:", 2)[0].TrimEnd('.');

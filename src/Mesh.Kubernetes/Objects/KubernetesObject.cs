@@ -18,7 +18,7 @@ public enum ObjectKind
 
 /// <summary>The part of a Kubernetes object that the mesh reads: slim on purpose, decoded from YAML and JSON alike by one
 /// source-generated serializer. Unknown fields are ignored; a wrong type rejects the object.</summary>
-public abstract record KubernetesObject
+public abstract record KubernetesObject : IKubeObject
 {
     [JsonIgnore]
     public abstract ObjectKind Kind { get; }
@@ -34,17 +34,6 @@ public abstract record KubernetesObject
 public readonly record struct ObjectKey(ObjectKind Kind, string Namespace, string Name)
 {
     public override string ToString() => Namespace.Length == 0 ? $"{Kind} {Name}" : $"{Kind} {Namespace}/{Name}";
-}
-
-public sealed record ObjectMeta
-{
-    public string? Name { get; init; }
-
-    public string? Namespace { get; init; }
-
-    public IReadOnlyDictionary<string, string>? Labels { get; init; }
-
-    public IReadOnlyDictionary<string, string>? Annotations { get; init; }
 }
 
 public sealed record Service : KubernetesObject
