@@ -57,7 +57,8 @@ static __always_inline int into_tunnel(struct xdp_md *ctx, const __u8 family)
 	if (READ_ONCE(node->state) == NODE_DOWN)
 		return xdp_drop(ctx, DROP_NODE_DOWN);
 	more = memory->north.carry ? option : 0;
-	if ((config.pod_mtu && memory->frame.length + more > config.pod_mtu) || !towards(ctx, node, &memory->hop))
+	if ((config.pod_mtu && memory->frame.length + more > config.pod_mtu) ||
+	    xdp_is_unfinished(ctx, ETH_HLEN, family, &memory->frame) || !towards(ctx, node, &memory->hop))
 		return XDP_PASS;
 	if (config.underlay_family == MESH_FAMILY_IPV6)
 		return more ? wrap(ctx, memory, node, family, OUTER6, option) : wrap(ctx, memory, node, family, OUTER6, 0);
@@ -81,7 +82,8 @@ static __always_inline int send_on(struct xdp_md *ctx, struct north_scratch *mem
 	__be16 protocol = family == MESH_FAMILY_IPV4 ? bpf_htons(ETH_P_IP) : bpf_htons(ETH_P_IPV6);
 	const struct north *north = &memory->north;
 
-	if (memory->frame.ttl <= 1 || !xdp_find_route(ctx, family, &north->source, &north->destination, memory->frame.length))
+	if (memory->frame.ttl <= 1 || xdp_is_unfinished(ctx, at, family, &memory->frame) ||
+	    !xdp_find_route(ctx, family, &north->source, &north->destination, memory->frame.length))
 		return XDP_PASS;
 	if (at > ETH_HLEN && bpf_xdp_adjust_head(ctx, at - ETH_HLEN))
 		return XDP_PASS;
@@ -112,6 +114,8 @@ static __always_inline int from_outside(struct xdp_md *ctx, struct north_scratch
 	case NAT_DIRECT:
 		return send_on(ctx, memory, family, ETH_HLEN);
 	default:
+		if (xdp_is_unfinished(ctx, ETH_HLEN, family, &memory->frame))
+			return XDP_PASS;
 		if (!xdp_rewrite(ctx, ETH_HLEN, 0, family, frame->flow.protocol, north, 0))
 			return xdp_drop(ctx, DROP_TRANSLATION);
 		return XDP_PASS;

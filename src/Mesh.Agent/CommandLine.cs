@@ -39,8 +39,8 @@ internal sealed class CommandLine
     private readonly Option<string> _nodePorts = Flag("--node-port-range", "30000,32767", "First and last NodePort, as the cluster hands them out.");
     private readonly Option<string> _devices = Flag("--devices", "",
         "Devices that clients outside come in by, with commas between; empty for the one with the node's address.");
-    private readonly Option<string> _acceleration = Flag("--loadbalancer-acceleration", "disabled",
-        "native: take in packets from outside in the driver (XDP) where it can; disabled: at tc.");
+    private readonly Option<string> _acceleration = Flag("--loadbalancer-acceleration", "best-effort",
+        "native: take in packets from outside in the driver (XDP) where it can; best-effort: the same; disabled: at tc.");
     private readonly Option<string> _mode = Flag("--loadbalancer-mode", "snat",
         "Way of packets from outside to backends on other nodes: snat, or dsr where the other node knows it.");
     private readonly Option<string> _algorithm = Flag("--loadbalancer-algorithm", "maglev",
@@ -126,7 +126,7 @@ internal sealed class CommandLine
             Uplink = new UplinkOptions
             {
                 Devices = ReadDevices(value(_devices)),
-                Acceleration = OneOf(_acceleration, value(_acceleration), "disabled", "native") ? Acceleration.Native : Acceleration.Disabled,
+                Acceleration = ReadAcceleration(value(_acceleration)),
                 Forwarding = OneOf(_mode, value(_mode), "snat", "dsr") ? ForwardingMode.Dsr : ForwardingMode.Snat,
                 Algorithm = OneOf(_algorithm, value(_algorithm), "maglev", "random") ? BackendAlgorithm.Random : BackendAlgorithm.Maglev,
                 BuiltHeaders = !OneOf(_tunnelHeaders, value(_tunnelHeaders), "built", "device"),
@@ -136,6 +136,22 @@ internal sealed class CommandLine
             PolicyAuditMode = ReadSwitch(_policyAudit, value(_policyAudit)),
             PrometheusAddress = ReadEndPoint(value(_metrics)),
         };
+    }
+
+    private Acceleration ReadAcceleration(string value)
+    {
+        switch (value)
+        {
+            case "disabled":
+                return Acceleration.Disabled;
+            case "native":
+                return Acceleration.Native;
+            case "best-effort":
+                return Acceleration.BestEffort;
+            default:
+                Fault(_acceleration, value, "must be disabled, native or best-effort");
+                return default;
+        }
     }
 
     private bool ReadSwitch(Option<string> flag, string value)

@@ -57,7 +57,7 @@ public sealed record UplinkState
     /// <summary>"tcx", "tcx+xdp", "clsact" or "clsact+xdp".</summary>
     [JsonPropertyName("hooks")] public string Hooks { get; init; } = "";
 
-    /// <summary>Why native XDP, which was asked for, is not there.</summary>
+    /// <summary>Why native XDP, which was asked for or may be there, is not.</summary>
     [JsonPropertyName("problem")] public string? Problem { get; init; }
 }
 

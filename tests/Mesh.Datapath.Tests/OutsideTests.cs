@@ -28,8 +28,6 @@ public sealed class OutsideTests : IDisposable
         {
             _switch.Shell("ip", "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", space.Name);
             _switch.Shell("ip", "link", "set", port, "master", "sw0", "up");
-            _switch.Run(() => Ethtool.TakeFrames(port));
-            space.Run(() => Ethtool.FinishChecksums("eth0"));
         }
         _client.Shell("sh", "-c", $"ip link set lo up; ip addr add {Client}/24 dev eth0; ip link set eth0 up; ip route add {Virtual} via 172.30.0.1");
     }
@@ -48,30 +46,19 @@ public sealed class OutsideTests : IDisposable
     [InlineData(Acceleration.Disabled, ForwardingMode.Dsr, true, true, Client)]
     [InlineData(Acceleration.Disabled, ForwardingMode.Snat, true, false, Client)]
     [InlineData(Acceleration.Native, ForwardingMode.Snat, true, false, Client)]
+    [InlineData(Acceleration.BestEffort, ForwardingMode.Snat, true, true, Gateway)]
+    [InlineData(Acceleration.BestEffort, ForwardingMode.Snat, false, true, Gateway)]
+    [InlineData(Acceleration.Native, ForwardingMode.Dsr, true, true, Client)]
     public void A_client_outside_talks_to_a_backend(Acceleration acceleration, ForwardingMode mode, bool built, bool remote, string seen)
     {
-        foreach (var node in new[] { _tokyo, _osaka })
-        {
-            node.Uplink = new UplinkOptions { Acceleration = acceleration, Forwarding = mode, BuiltHeaders = built };
-            node.Start(_tokyo, _osaka);
-        }
+        foreach (var port in new[] { "tokyo", "osaka" })
+            _switch.Run(() => Ethtool.TakeFrames(port));
+        Serve(acceleration, mode, built);
         var status = Assert.Single(_tokyo.Status().Uplinks);
-        Assert.Equal(("eth0", acceleration == Acceleration.Native ? "tcx+xdp" : "tcx", null), (status.Device, status.Hooks, status.Problem));
-        var backend = remote ? "10.2.0.1" : "10.1.0.1";
-        var row = Frontend($"{Virtual}:80/TCP", Backend($"{backend}:8080/TCP", remote ? 2u : 1u)) with { Type = ServiceType.LoadBalancer };
-        _tokyo.Desired.Frontends.Write(table => table.Upsert(row.Address, row));
-        _tokyo.Turn();
-        foreach (var node in new[] { _tokyo, _osaka })
-            node.FindPaths();
+        Assert.Equal(("eth0", acceleration == Acceleration.Disabled ? "tcx" : "tcx+xdp", null), (status.Device, status.Hooks, status.Problem));
 
-        var server = (remote ? _osaka : _tokyo).Pod;
-        using var listener = server.Run(() =>
-        {
-            var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = 10_000 };
-            socket.Bind(new IPEndPoint(IPAddress.Parse(backend), 8080));
-            socket.Listen();
-            return socket;
-        });
+        var row = Offer(remote);
+        using var listener = Listen(remote);
         for (var connection = 0; connection < 3; connection++)
             Assert.Equal(seen, Echo(listener));
 
@@ -82,6 +69,51 @@ public sealed class OutsideTests : IDisposable
         Assert.False(Connects(late, 500));
         Assert.Contains(_tokyo.Counters(), counter => counter.Reason == Mesh.Datapath.Maps.DropReason.NoServiceBackend);
     }
+
+    /// <summary>The switch's ports are as they are made: frames that XDP sends to them would be lost.</summary>
+    [Theory]
+    [InlineData(Acceleration.Native)]
+    [InlineData(Acceleration.BestEffort)]
+    public void Without_a_taker_of_frames_clients_are_served_at_tc_and_the_status_says_why(Acceleration acceleration)
+    {
+        Serve(acceleration, ForwardingMode.Snat, built: true);
+        var status = Assert.Single(_tokyo.Status().Uplinks);
+        Assert.Equal(("eth0", "tcx"), (status.Device, status.Hooks));
+        Assert.Contains("GRO", status.Problem, StringComparison.Ordinal);
+
+        Offer(remote: true);
+        using var listener = Listen(remote: true);
+        Assert.Equal(Gateway, Echo(listener));
+    }
+
+    private void Serve(Acceleration acceleration, ForwardingMode mode, bool built)
+    {
+        foreach (var node in new[] { _tokyo, _osaka })
+        {
+            node.Uplink = new UplinkOptions { Acceleration = acceleration, Forwarding = mode, BuiltHeaders = built };
+            node.Start(_tokyo, _osaka);
+        }
+    }
+
+    private static string BackendAt(bool remote) => remote ? "10.2.0.1" : "10.1.0.1";
+
+    private Frontend Offer(bool remote)
+    {
+        var row = Frontend($"{Virtual}:80/TCP", Backend($"{BackendAt(remote)}:8080/TCP", remote ? 2u : 1u)) with { Type = ServiceType.LoadBalancer };
+        _tokyo.Desired.Frontends.Write(table => table.Upsert(row.Address, row));
+        _tokyo.Turn();
+        foreach (var node in new[] { _tokyo, _osaka })
+            node.FindPaths();
+        return row;
+    }
+
+    private Socket Listen(bool remote) => (remote ? _osaka : _tokyo).Pod.Run(() =>
+    {
+        var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { ReceiveTimeout = 10_000 };
+        socket.Bind(new IPEndPoint(IPAddress.Parse(BackendAt(remote)), 8080));
+        socket.Listen();
+        return socket;
+    });
 
     private static bool Connects(Socket socket, int milliseconds)
     {

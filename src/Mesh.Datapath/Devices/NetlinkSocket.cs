@@ -5,7 +5,7 @@ using Microsoft.Win32.SafeHandles;
 namespace Mesh.Datapath.Devices;
 
 /// <summary>
-/// A NETLINK_ROUTE socket, bound to the network namespace of the thread that made it for good, whichever thread uses it later.
+/// A netlink socket, of NETLINK_ROUTE where nothing else is said, bound to the network namespace of the thread that made it for good, whichever thread uses it later.
 /// One request at a time; the kernel answers before the call returns. Errors carry the kernel's own words (NETLINK_EXT_ACK).
 /// </summary>
 internal sealed unsafe partial class NetlinkSocket : IDisposable
@@ -33,9 +33,10 @@ internal sealed unsafe partial class NetlinkSocket : IDisposable
     private readonly byte[] _buffer = new byte[256 * 1024];
     private uint _sequence;
 
-    internal NetlinkSocket()
+    /// <param name="protocol">NETLINK_*: 0 = routes and devices, 16 = generic.</param>
+    internal NetlinkSocket(int protocol = 0)
     {
-        var fd = Socket(FamilyNetlink, RawCloseOnExec, 0);
+        var fd = Socket(FamilyNetlink, RawCloseOnExec, protocol);
         if (fd < 0)
             throw new DatapathException($"netlink socket: {LastError()}");
         _socket = new SafeFileHandle(fd, ownsHandle: true);

@@ -55,6 +55,9 @@ public enum NodeConfigFlags : uint
 
     /// <summary>Our programs write and remove VXLAN headers; the device is the fallback.</summary>
     BuiltHeaders = 0x01,
+
+    /// <summary>XDP sends frames back out of a device by redirecting them there.</summary>
+    SendByRedirect = 0x02,
 }
 
 /// <summary>struct agent_state, the one value of agent_state.</summary>

@@ -7,7 +7,7 @@ namespace Mesh.Datapath.Uplinks;
 
 /// <summary>
 /// The node's devices to the world: finds them, tells the programs about them, and attaches what runs there. tc is always attached,
-/// because XDP leaves to it what it does not do itself; XDP only where it is asked for and the driver has it. What is attached stays
+/// because XDP leaves to it what it does not do itself; XDP only where it is wanted, the driver has it and frames that it sends arrive. What is attached stays
 /// when we stop, and goes when it is no longer asked for.
 /// </summary>
 internal sealed class Uplink
@@ -42,7 +42,8 @@ internal sealed class Uplink
         var below = low - LowestPort > 65535 - high;
         IpAddr[] own = [options.UnderlayAddress, .. _options.NodeAddresses];
         config.TunnelPort = options.TunnelPort;
-        config.Flags = _options.BuiltHeaders ? NodeConfigFlags.BuiltHeaders : NodeConfigFlags.None;
+        config.Flags = (_options.BuiltHeaders ? NodeConfigFlags.BuiltHeaders : NodeConfigFlags.None)
+            | (_devices.Any(IsVeth) ? NodeConfigFlags.SendByRedirect : NodeConfigFlags.None);
         config.UplinkInterface = (uint)(_underlay?.Index ?? 0);
         config.UplinkMac = _underlay?.Mac ?? default;
         config.Underlay = MeshAddress.From(options.UnderlayAddress);
@@ -66,10 +67,9 @@ internal sealed class Uplink
         {
             attachments.ToInterface(Keep(IngressPrefix + device.Name), objects.UplinkIn, device.Index);
             attachments.ToEgress(Keep(EgressPrefix + device.Name), objects.UplinkOut, device.Index);
-            var problem = _options.Acceleration == Acceleration.Native
-                ? attachments.TryToXdp(XdpPrefix + device.Name, objects.XdpLb, device.Index)
-                : null;
-            var accelerated = _options.Acceleration == Acceleration.Native && problem is null;
+            var wants = _options.Acceleration != Acceleration.Disabled;
+            var problem = wants ? WhyNot(device) ?? attachments.TryToXdp(XdpPrefix + device.Name, objects.XdpLb, device.Index) : null;
+            var accelerated = wants && problem is null;
             if (accelerated)
                 Keep(XdpPrefix + device.Name);
             status.Add(new UplinkStatus(device.Name, attachments.Kind + (accelerated ? "+xdp" : ""), problem));
@@ -84,6 +84,17 @@ internal sealed class Uplink
             return name;
         }
     }
+
+    /// <summary>Why frames that XDP sends out of the device would be lost; null when nothing speaks against it. A veth hands them over only
+    /// to an end that polls a queue, which an end has that does GRO or runs XDP itself.</summary>
+    private static string? WhyNot(LinkInfo device)
+    {
+        if (!IsVeth(device) || XdpFeatureQuery.Of(device.Index) is not { } features || (features & XdpFeatures.Transmit) != 0)
+            return null;
+        return "the other end of this veth takes no frames from XDP: turn GRO on there (ethtool -K DEVICE gro on)";
+    }
+
+    private static bool IsVeth(LinkInfo device) => device.Kind == "veth";
 
     private static bool IsOurs(string link) => link.StartsWith(IngressPrefix, StringComparison.Ordinal)
         || link.StartsWith(EgressPrefix, StringComparison.Ordinal) || link.StartsWith(XdpPrefix, StringComparison.Ordinal);

@@ -42,9 +42,12 @@ public enum Acceleration
 
     /// <summary>In native XDP, and at tc for what XDP leaves or where the driver has no XDP.</summary>
     Native,
+
+    /// <summary>The same, of one who has not asked for it: where native XDP does not hold, the status says why.</summary>
+    BestEffort,
 }
 
 /// <summary>One device, as its programs are attached.</summary>
 /// <param name="Hooks">"tcx", "tcx+xdp", "clsact" or "clsact+xdp".</param>
-/// <param name="Problem">Why native XDP, which was asked for, is not there; null when nothing is wrong.</param>
+/// <param name="Problem">Why native XDP, which was asked for or may be there, is not; null when nothing is wrong.</param>
 public sealed record UplinkStatus(string Device, string Hooks, string? Problem);

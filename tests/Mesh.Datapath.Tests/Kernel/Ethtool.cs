@@ -4,15 +4,11 @@ using System.Text;
 
 namespace Mesh.Datapath.Tests.Kernel;
 
-/// <summary>Two switches of a device that iproute2 does not have. Call in the device's namespace.</summary>
+/// <summary>A switch of a device that iproute2 does not have. Call in the device's namespace.</summary>
 internal static unsafe partial class Ethtool
 {
-    private const uint SetTransmitChecksum = 0x17;
     private const uint SetGro = 0x2c;
     private const nuint Request = 0x8946; // SIOCETHTOOL
-
-    /// <summary>Checksums are finished before a frame leaves: XDP on the other end of a veth sees frames as they are.</summary>
-    public static void FinishChecksums(string device) => Set(device, SetTransmitChecksum, 0);
 
     /// <summary>Gives a veth the queue that frames transmitted by XDP at its other end arrive in.</summary>
     public static void TakeFrames(string device) => Set(device, SetGro, 1);
