@@ -1,0 +1,124 @@
+using Mesh.Install.Charts;
+using Mesh.Install.Text;
+using Mesh.Install.Values;
+using Xunit;
+
+namespace Mesh.Install.Tests;
+
+public class ValueTests
+{
+    private static readonly Chart Ours = Chart.OfThisProgram;
+
+    [Theory]
+    [InlineData("cluster: {nmae: tokyo}", "cluster.nmae is no value of this chart: did you mean cluster.name?")]
+    [InlineData("clustermesh: {apiServer: {replicas: 2}}", "clustermesh.apiServer is no value of this chart: did you mean clustermesh.apiserver?")]
+    [InlineData("tunelPort: 8472", "tunelPort is no value of this chart: did you mean tunnelPort?")]
+    [InlineData("kvstoremesh: {enabled: true}", "kvstoremesh is no value of this chart")]
+    [InlineData("clusterPoolIPv4PodCIDRList: [10.0.0.0/8]",
+        "clusterPoolIPv4PodCIDRList is no value of this chart: did you mean ipam.operator.clusterPoolIPv4PodCIDRList?")]
+    [InlineData("encryption: {enabled: true}", "encryption is no value of this chart: Mesh encrypts nothing")]
+    [InlineData("policyEnforcementMode: always", "policyEnforcementMode is no value of this chart: policies are enforced as `default` does")]
+    [InlineData("cluster: {id: 0}", "cluster.id is 0: must be 1 to 511")]
+    [InlineData("cluster: {id: 300}", "cluster.id is 300: must be 1 to 255, as clustermesh.maxConnectedClusters says")]
+    [InlineData("cluster: {id: one}", "cluster.id is 'one', text: must be a whole number")]
+    [InlineData("cluster: {name: Tokyo}", "cluster.name is 'Tokyo': must be 1 to 32 of a-z, 0-9 and '-'")]
+    [InlineData("cluster: {name: 7}", "cluster.name is 7, a whole number: must be text (in quotes where it looks like a number)")]
+    [InlineData("cluster: tokyo", "cluster is 'tokyo', text: must be a map")]
+    [InlineData("routingMode: native", "routingMode is 'native': must be tunnel (there is no routing without tunnel)")]
+    [InlineData("clustermesh: {apiserver: {service: {type: Nodeport}}}",
+        "clustermesh.apiserver.service.type is 'Nodeport': must be ClusterIP, NodePort or LoadBalancer")]
+    [InlineData("ipam: {operator: {clusterPoolIPv4PodCIDRList: 10.0.0.0/8}}",
+        "ipam.operator.clusterPoolIPv4PodCIDRList is '10.0.0.0/8', text: must be a list")]
+    [InlineData("ipam: {operator: {clusterPoolIPv4PodCIDRList: [10.0.0.1/8]}}",
+        "ipam.operator.clusterPoolIPv4PodCIDRList has '10.0.0.1/8': bits behind the mask must be 0, and the mask 0 to 32")]
+    [InlineData("ipam: {operator: {clusterPoolIPv4PodCIDRList: ['fd00::/64']}}",
+        "ipam.operator.clusterPoolIPv4PodCIDRList has 'fd00::/64': it is of the other family")]
+    [InlineData("ipam: {operator: {clusterPoolIPv4PodCIDRList: [10.0.0.0/25]}}",
+        "ipam.operator.clusterPoolIPv4MaskSize is 24: a node's range cannot be larger than the pool 10.0.0.0/25")]
+    [InlineData("{ipv4: {enabled: false}}", "ipv4.enabled and ipv6.enabled are both false: pods would have no address")]
+    [InlineData("tls: {ca: {cert: QUJD}}", "tls.ca.key is missing: certificate and key go together")]
+    [InlineData("clustermesh: {config: {clusters: [{name: osaka, prot: 2379}]}}",
+        "clustermesh.config.clusters[0].prot is no value of this chart: did you mean clustermesh.config.clusters[0].port?")]
+    [InlineData("clustermesh: {config: {clusters: [{ips: [192.0.2.1]}]}}", "clustermesh.config.clusters[0] has no name: it must")]
+    [InlineData("clustermesh: {config: {clusters: [{name: osaka}, {name: osaka}]}}", "clustermesh.config.clusters names osaka twice: remove one")]
+    [InlineData("externalWorkloads: {enabled: true}", "externalWorkloads.enabled is true: must be false (a bare host joins as a cluster of its own)")]
+    public void A_wrong_value_is_named_with_what_is_allowed(string values, string expected)
+    {
+        var fault = Assert.Single(ValueCheck.Faults(Ours, YamlText.ParseMap(values, "values")));
+        Assert.StartsWith(expected, fault, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void All_faults_are_told_at_once()
+    {
+        var e = Assert.Throws<InstallException>(() => ChartRenderer.Render(
+            Ours, YamlText.ParseMap("{cluster: {nmae: a, id: 0}, tunnelPort: 70000}", "values"), new("cilium", "kube-system"), ChartEnvironment.Nowhere));
+        Assert.Equal("""
+            3 values are wrong:
+              cluster.id is 0: must be 1 to 511
+              cluster.nmae is no value of this chart: did you mean cluster.name?
+              tunnelPort is 70000: must be 0 to 65535
+            """, e.Message);
+    }
+
+    [Theory]
+    [InlineData("{}")]
+    // What `cilium clustermesh enable` and `connect` write, of several versions.
+    [InlineData("{externalWorkloads: {enabled: false}, clustermesh: {useAPIServer: true, apiserver: {service: {type: LoadBalancer, annotations: "
+        + "{cloud.google.com/load-balancer-type: Internal}}, tls: {auto: {enabled: true, method: cronJob, schedule: '0 0 1 */4 *'}}}}}")]
+    [InlineData("{clustermesh: {useAPIServer: true, config: {enabled: true, clusters: [{name: c2, ips: [172.18.0.3], port: 32379}]}}}")]
+    [InlineData("{clustermesh: {useAPIServer: true, config: {enabled: true, clusters: {c2: {ips: [172.18.0.3], port: 2379}, c3: {enabled: false}}}}}")]
+    public void What_the_cilium_CLI_writes_is_understood(string values) =>
+        Assert.Empty(ValueCheck.Faults(Ours, YamlText.ParseMap(values, "values")));
+
+    [Fact]
+    public void Every_value_has_a_schema_and_every_schema_a_value()
+    {
+        foreach (var name in ValueCheck.Names(Ours.Schema).Where(name => name != "global" && !name.Contains("resources.", StringComparison.Ordinal)))
+            Assert.True(Has(Ours.Values, name), $"values.schema.json has {name}, values.yaml has not");
+        Assert.Empty(ValueCheck.Faults(Ours, []));
+    }
+
+    [Theory]
+    [InlineData("cluster.id=7", "cluster: {id: 7}")]
+    [InlineData("cluster.name=tokyo,cluster.id=7", "cluster: {id: 7, name: tokyo}")]
+    [InlineData("devices={eth0,eth1}", "devices: [eth0, eth1]")]
+    [InlineData("nodeSelector.kubernetes\\.io/os=linux", "nodeSelector: {kubernetes.io/os: linux}")]
+    [InlineData("image.tag=007", "image: {tag: '007'}")]
+    [InlineData("ipv6.enabled=true", "ipv6: {enabled: true}")]
+    [InlineData("ipam.operator.clusterPoolIPv4PodCIDRList={10.1.0.0/16\\,x}", "ipam: {operator: {clusterPoolIPv4PodCIDRList: ['10.1.0.0/16,x']}}")]
+    public void Set_is_read_as_Helm_reads_it(string set, string yaml) =>
+        Assert.True(Tree.Same(YamlText.ParseMap(yaml, "expected"), ValueInput.Read([], [set], [])));
+
+    [Theory]
+    [InlineData("cluster.id", "--set cluster.id: must be NAME=VALUE")]
+    [InlineData("a[0]=1", "--set a[0]: must be names with dots between")]
+    [InlineData("=1", "--set =1: must be NAME=VALUE")]
+    public void What_is_no_set_is_refused(string set, string expected) =>
+        Assert.StartsWith(expected, Assert.Throws<InstallException>(() => ValueInput.Read([], [set], [])).Message, StringComparison.Ordinal);
+
+    [Fact]
+    public void A_values_file_that_is_no_map_or_not_there_is_named()
+    {
+        var file = Path.Combine(Path.GetTempPath(), $"mesh-install-{Guid.NewGuid():N}.yaml");
+        Assert.StartsWith($"values file {file} cannot be read", Fault(), StringComparison.Ordinal);
+        File.WriteAllText(file, "- a\n");
+        Assert.Equal($"{file}: must be a map of names, and is a list", Fault());
+        File.WriteAllText(file, "a: [1\n");
+        Assert.StartsWith($"{file}: line", Fault(), StringComparison.Ordinal);
+        File.Delete(file);
+
+        string Fault() => Assert.Throws<InstallException>(() => ValueInput.Read([file], [], [])).Message;
+    }
+
+    private static bool Has(Map values, string path)
+    {
+        object? at = values;
+        foreach (var name in path.Split('.'))
+        {
+            if (at is not Map map || !map.TryGetValue(name, out at))
+                return false;
+        }
+        return true;
+    }
+}
