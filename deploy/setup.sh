@@ -4,9 +4,10 @@ set -euo pipefail
 
 # clang llvm clang-format: compile, strip and format the BPF programs · libbpf-dev: libbpf.so.1 and the BPF headers
 # zlib1g-dev: linked by the NativeAOT programs · bpftool: `make -C bpf verify` · etcd-server etcd-client: the store, and the peer
-# that benchmarks compare with · nftables: lab faults and benchmark peers · the rest: making and looking at network namespaces
+# that benchmarks compare with · nftables: lab faults and benchmark peers · kubernetes-client: kubectl, which holds the stand-in of
+# kube-apiserver to the real protocol · the rest: making and looking at network namespaces
 packages=(clang llvm clang-format libbpf-dev libelf-dev zlib1g-dev bpftool etcd-server etcd-client
-    iproute2 nftables iputils-ping curl util-linux procps make)
+    iproute2 nftables iputils-ping curl util-linux procps make kubernetes-client)
 
 missing=()
 for package in "${packages[@]}"; do
@@ -25,6 +26,11 @@ if [ ${#missing[@]} -gt 0 ]; then
         trap 'rm -f /usr/sbin/policy-rc.d' EXIT
         printf '#!/bin/sh\nexit 101\n' >$policy
         chmod +x $policy
+    fi
+    # Where another package has a kubectl already, it keeps its place and Debian's stands beside it.
+    owner=$(dpkg-query -S /usr/bin/kubectl 2>/dev/null | grep -v '^diversion' | cut -d: -f1 || true)
+    if [ -n "$owner" ] && [ "$owner" != kubernetes-client ]; then
+        dpkg-divert --quiet --package "$owner" --no-rename --divert /usr/bin/kubectl.debian --add /usr/bin/kubectl
     fi
     export DEBIAN_FRONTEND=noninteractive
     apt-get update -qq
