@@ -193,7 +193,8 @@ static __always_inline bool xdp_is_unfinished(struct xdp_md *ctx, const __u32 at
 
 	check = xdp_at(ctx,
 		       at + header +
-			       (frame->flow.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) : offsetof(struct udphdr, check)),
+			       (frame->flow.protocol == IPPROTO_TCP ? offsetof(struct tcphdr, check) :
+								      offsetof(struct udphdr, check)),
 		       sizeof(*check));
 #pragma unroll
 	for (__u32 i = 0; i < words; i++) {
@@ -306,7 +307,8 @@ VERIFIED_ALONE int xdp_find_route(struct xdp_md *ctx, __u32 family, const struct
 static __always_inline int xdp_send(struct xdp_md *ctx, __u32 interface)
 {
 	xdp_count(ctx, FORWARDED);
-	return interface == ctx->ingress_ifindex && !(config.flags & CONFIG_SEND_BY_REDIRECT) ? XDP_TX : bpf_redirect(interface, 0);
+	return interface == ctx->ingress_ifindex && !(config.flags & CONFIG_SEND_BY_REDIRECT) ? XDP_TX :
+												bpf_redirect(interface, 0);
 }
 
 /* The frame's Ethernet header, anew. */

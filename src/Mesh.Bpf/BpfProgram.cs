@@ -70,8 +70,22 @@ public sealed unsafe class BpfProgram : IDisposable
         return TestRun(packet, repeat, new Span<byte>(&context, sizeof(XdpBuff)));
     }
 
+    /// <summary>What the kernel says about it.</summary>
+    public ProgramInfo Info()
+    {
+        var record = new Syscalls.ProgramInfoRecord();
+        BpfException.ThrowIfNegative(Fd.GetInfo(ref record), $"program {Name}: info");
+        GC.KeepAlive(this);
+        return new ProgramInfo(record.Id, (int)record.TranslatedBytes / 8, (int)record.VerifiedInstructions);
+    }
+
     public void Dispose() => Fd.Dispose();
 }
+
+/// <param name="Instructions">After the kernel's rewriting, without what it has found dead.</param>
+/// <param name="Verified">Instructions that the verifier went through, along every way that it could not prove equal to another; it gives up
+/// at a million.</param>
+public sealed record ProgramInfo(uint Id, int Instructions, int Verified);
 
 /// <summary>What a test run gave.</summary>
 /// <param name="ReturnValue">The program's return value, for example a TC_ACT_* or XDP_* verdict.</param>

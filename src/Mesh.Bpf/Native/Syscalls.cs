@@ -176,6 +176,20 @@ internal static unsafe partial class Syscalls
         internal fixed byte Name[16];
     }
 
+    /// <summary>struct bpf_prog_info, as far as it is read.</summary>
+    [StructLayout(LayoutKind.Explicit, Size = 232)]
+    internal struct ProgramInfoRecord
+    {
+        [FieldOffset(4)]
+        internal uint Id;
+
+        [FieldOffset(20)]
+        internal uint TranslatedBytes;
+
+        [FieldOffset(216)]
+        internal uint VerifiedInstructions;
+    }
+
     [StructLayout(LayoutKind.Sequential)]
     internal struct LinkInfoRecord
     {

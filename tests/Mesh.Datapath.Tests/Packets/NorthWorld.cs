@@ -47,7 +47,8 @@ public sealed class NorthWorld : IDisposable
     private readonly uint _pod;
 
     /// <param name="underlayV6">Family of the tunnel.</param>
-    public NorthWorld(bool underlayV6)
+    /// <param name="uplink">uplink_in, or what stands for it.</param>
+    public NorthWorld(bool underlayV6, string uplink = "uplink_in.bpf.o")
     {
         UnderlayV6 = underlayV6;
         _thread.Shell($"""
@@ -88,7 +89,7 @@ public sealed class NorthWorld : IDisposable
         };
         var podObject = Load("pod_in.bpf.o", config);
         _podIn = Own(podObject.Program("pod_in"));
-        var uplinkObject = Load("uplink_in.bpf.o", config);
+        var uplinkObject = Load(uplink, config);
         _tc = Own(uplinkObject.Program("uplink_in"));
         _out = Own(uplinkObject.Program("uplink_out"));
         _vxlanIn = Own(Load("tests/vxlan_in_test.bpf.o", config).Program("vxlan_in_test"));
@@ -106,6 +107,9 @@ public sealed class NorthWorld : IDisposable
         Hosts6 = Own(podObject.Map<IPCache6Key, IPCacheValue>("ipcache6"));
         Reset();
     }
+
+    /// <summary>What the kernel refuses: of tests/faults_uplink_in only. The caller disposes it.</summary>
+    internal MmapArray<ulong> Faults => _homes["faults"].Array<ulong>("faults");
 
     internal bool UnderlayV6 { get; }
 

@@ -42,6 +42,12 @@ public sealed class PacketWorld : IDisposable
     private readonly BpfMap<Conntrack6Key, ConntrackValue> _conntrack6;
 
     public PacketWorld()
+        : this("pod_in.bpf.o")
+    {
+    }
+
+    /// <param name="programs">pod_in, or what stands for it.</param>
+    internal PacketWorld(string programs)
     {
         _thread.Shell("""
             ip link add pod type veth peer name pod0
@@ -67,7 +73,7 @@ public sealed class PacketWorld : IDisposable
             NodePortFirst = 30000,
             NodePortLast = 32767,
         };
-        _podObject = BpfObject.Open(Objects.Path("pod_in.bpf.o"));
+        _podObject = BpfObject.Open(Objects.Path(programs));
         _podObject.SetConstant("config", config);
         _podObject.Load();
         _tunnelObject = BpfObject.Open(Objects.Path("tests/vxlan_in_test.bpf.o"));
@@ -214,6 +220,9 @@ public sealed class PacketWorld : IDisposable
                 return true;
         return awaited is null;
     }
+
+    /// <summary>What the kernel refuses: of tests/faults_pod_in only. The caller disposes it.</summary>
+    internal MmapArray<ulong> Faults => _podObject.Array<ulong>("faults");
 
     /// <summary>The word that turns the telling of events on. The caller disposes it.</summary>
     internal MmapArray<ObservingValue> Observing => _podObject.Array<ObservingValue>("observing");
