@@ -7,6 +7,7 @@ using Mesh.Cli.Commands.Bpf;
 using Mesh.Cli.Commands.Ca;
 using Mesh.Cli.Commands.Drill;
 using Mesh.Cli.Commands.Explain;
+using Mesh.Cli.Commands.Host;
 using Mesh.Cli.Commands.Joining;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Cli.Commands.Observe;
@@ -88,6 +89,8 @@ public static class MeshCommand
             BpfCommand.Build(output),
             CaCommand.Build(output),
             DrillCommand.Build(output),
+            HostCommand.Build(output),
+            PodCommand.Build(),
             LabCommand.Build(output),
             DemoCommand.Build(output),
             VersionCommand.Build(output),

@@ -10,8 +10,6 @@ public sealed record LabPlace(string Name, string Namespace, string Cgroup)
     /// <summary>Stands for the control plane where a node's name would stand.</summary>
     public const string ControlPlaneName = "cp";
 
-    private const string DefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-
     /// <summary>CLUSTER/NODE, CLUSTER/NODE/POD or CLUSTER/cp; a node or pod may be given by its number.</summary>
     /// <exception cref="LabException">There is no such place; says which there are.</exception>
     public static LabPlace Find(LabPlan plan, string path)
@@ -49,18 +47,9 @@ public sealed record LabPlace(string Name, string Namespace, string Cgroup)
     public void Become(IReadOnlyList<string> command)
     {
         LabStore.RequireRoot();
-        var program = FindProgram(command[0]);
+        var program = Execution.Find(command[0]);
         ControlGroup.Join(Cgroup);
         Libc.EnterNetworkNamespace(NetworkNamespace.PathOf(Namespace));
-        Libc.Execute(program, command, Spawn.CurrentEnvironment());
-    }
-
-    private static string FindProgram(string name)
-    {
-        if (name.Contains('/'))
-            return File.Exists(name) ? name : throw new LabException($"{name}: there is no such program");
-        var path = Environment.GetEnvironmentVariable("PATH") is { Length: > 0 } given ? given : DefaultPath;
-        return path.Split(':').Select(directory => $"{directory}/{name}").FirstOrDefault(File.Exists)
-            ?? throw new LabException($"{name}: not found in PATH ({path})");
+        Execution.Become(program, command);
     }
 }

@@ -30,7 +30,7 @@ public static class LabStore
             .Where(n => Libc.geteuid() != 0 || File.Exists($"{LabSpec.LabsRoot}/{n}/lab.json")).Order(StringComparer.Ordinal)]
         : [];
 
-    internal static void RequireRoot()
+    public static void RequireRoot()
     {
         if (Libc.geteuid() != 0)
             throw new LabException("a lab needs namespaces and BPF, so it needs root: run it again with sudo");

@@ -1,0 +1,56 @@
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using Mesh.Cli;
+using Mesh.TestKit;
+using Xunit;
+
+namespace Mesh.Deploy.Tests;
+
+public sealed partial class FilesTests
+{
+    [Theory]
+    [InlineData("mesh-agent@.service")]
+    [InlineData("mesh-apiserver.service")]
+    public async Task A_unit_calls_a_command_that_there_is(string unit)
+    {
+        var line = File.ReadAllLines($"{Checkout.Root}/deploy/systemd/{unit}")
+            .Single(text => text.StartsWith("ExecStart=/usr/bin/mesh ", StringComparison.Ordinal));
+        var empty = Directory.CreateTempSubdirectory("mesh-unit-");
+        try
+        {
+            var words = line["ExecStart=/usr/bin/mesh ".Length..].Replace("/var/lib/mesh", empty.FullName, StringComparison.Ordinal).Split(' ');
+            var error = new StringWriter();
+            Assert.Equal(1, await MeshCommand.RunAsync(words, TextWriter.Null, error));
+            // It got as far as the cluster's directory: every word before was understood.
+            Assert.Contains($"{empty.FullName} is no cluster yet", error.ToString(), StringComparison.Ordinal);
+        }
+        finally
+        {
+            empty.Delete(recursive: true);
+        }
+    }
+
+    [Fact]
+    public void Every_program_that_an_image_copies_was_built_and_starts()
+    {
+        var copied = Copied().Matches(File.ReadAllText($"{Checkout.Root}/deploy/images/Dockerfile")).Select(match => match.Groups[1].Value).Distinct().ToList();
+        Assert.Contains("mesh-agent", copied);
+        foreach (var program in copied)
+            Assert.NotEqual("", ChildThread.Run(Checkout.Program(program), program == "mesh-cni" ? "--version" : "--help"));
+    }
+
+    [Fact]
+    public void The_list_of_parts_names_packages_and_libraries()
+    {
+        using var parts = JsonDocument.Parse(ChildThread.Run($"{Checkout.Root}/deploy/images/sbom.sh"));
+        var names = parts.RootElement.GetProperty("components").EnumerateArray().Select(part => part.GetProperty("purl").GetString()!).ToList();
+        Assert.Contains(names, name => name.StartsWith("pkg:nuget/dotnet-etcd@", StringComparison.Ordinal));
+        Assert.Contains(names, name => name.StartsWith("pkg:deb/debian/libbpf1@", StringComparison.Ordinal));
+    }
+
+    [Fact]
+    public void The_kind_script_is_a_script() => ChildThread.Run("bash", "-n", $"{Checkout.Root}/deploy/kind/two-clusters.sh");
+
+    [GeneratedRegex("/programs/(mesh[a-z-]*|clustermesh-apiserver) ")]
+    private static partial Regex Copied();
+}

@@ -1,0 +1,2 @@
+// Namespaces and mounts are Linux.
+[assembly: System.Runtime.Versioning.SupportedOSPlatform("linux")]
