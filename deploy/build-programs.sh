@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Publishes the three programs as native code into out/bin, and `cilium` as a second name of `mesh`.
+# Publishes the programs as native code into out/bin, and `cilium` as a second name of `mesh`.
 # Does nothing when no source has changed since the last time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,14 +13,15 @@ fingerprint=$({
         \( -name '*.cs' -o -name '*.csproj' -o -name '*.props' -o -name '*.json' \) -not -path '*/obj/*' -not -path '*/bin/*'
     ls out/bpf/*.bpf.o
 } | LC_ALL=C sort | xargs sha256sum | sha256sum)
-if [ -f $stamp ] && [ "$(cat $stamp)" = "$fingerprint" ] && [ -x $bin/mesh ] && [ -x $bin/mesh-agent ] && [ -x $bin/clustermesh-apiserver ]; then
+if [ -f $stamp ] && [ "$(cat $stamp)" = "$fingerprint" ] && [ -x $bin/mesh ] && [ -x $bin/mesh-agent ] && [ -x $bin/clustermesh-apiserver ] &&
+    [ -x $bin/mesh-cni ]; then
     exit 0
 fi
 
 mkdir -p $bin
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-for project in src/Mesh.Cli src/Mesh.Agent clustermesh/Mesh.ClusterMesh.ApiServer; do
+for project in src/Mesh.Cli src/Mesh.Agent src/Mesh.Cni clustermesh/Mesh.ClusterMesh.ApiServer; do
     echo "build: $project"
     # Twice, because one failed answer of a busy package registry must not fail a build; a compile error fails both times.
     publish=(dotnet publish "$project" -c Release -r "$runtime" -p:PublishAot=true -o "out/publish/$(basename $project)" --nologo -v quiet)
@@ -29,7 +30,7 @@ for project in src/Mesh.Cli src/Mesh.Agent clustermesh/Mesh.ClusterMesh.ApiServe
         exit 1
     }
 done
-for program in Mesh.Cli/mesh Mesh.Agent/mesh-agent Mesh.ClusterMesh.ApiServer/clustermesh-apiserver; do
+for program in Mesh.Cli/mesh Mesh.Agent/mesh-agent Mesh.Cni/mesh-cni Mesh.ClusterMesh.ApiServer/clustermesh-apiserver; do
     # Installed by rename: a program that runs just now is not written over.
     new="$bin/.$(basename $program).new"
     install -m 0755 out/publish/$program "$new"

@@ -1,4 +1,5 @@
 using System.Net;
+using Mesh.Agent.Cni;
 using Mesh.ControlPlane;
 using Mesh.Datapath;
 using Mesh.Datapath.Uplinks;
@@ -32,6 +33,9 @@ public sealed record AgentOptions
 
     /// <summary>Registered endpoints are kept here over restarts.</summary>
     public required string StateDirectory { get; init; }
+
+    /// <summary>What the container runtime is told.</summary>
+    public CniOptions Cni { get; init; } = new();
 
     public ushort TunnelPort { get; init; } = 8472;
 

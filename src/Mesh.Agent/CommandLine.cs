@@ -1,6 +1,7 @@
 using System.CommandLine;
 using System.Globalization;
 using System.Net;
+using Mesh.Agent.Cni;
 using Mesh.ControlPlane;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath;
@@ -52,6 +53,11 @@ internal sealed class CommandLine
     private readonly Option<string> _policyLocal = Flag("--policy-default-local-cluster", "true",
         "Whether a policy's selector that names no cluster means this one (true) or every one (false).");
     private readonly Option<string> _policyAudit = Flag("--policy-audit-mode", "false", "true: what policies deny is counted, and passes.");
+    private readonly Option<string> _cniConf = Flag("--write-cni-conf-when-ready", "",
+        "Network configuration for the container runtime, written once pods can be added; empty for none.");
+    private readonly Option<string> _cniExclusive = Flag("--cni-exclusive", "true",
+        "Whether other networks' configurations beside it are put aside, as *.cilium_bak.");
+    private readonly Option<string> _cniChaining = Flag("--cni-chaining-mode", "none", "portmap: the portmap plugin is called after ours; or none.");
     private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
 
     private readonly List<string> _faults = [];
@@ -60,7 +66,7 @@ internal sealed class CommandLine
     [
         _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _socket, _stateDir, _tunnelPort,
         _nodePorts, _devices, _acceleration, _mode, _algorithm, _tunnelHeaders,
-        _ipcacheMax, _policyLocal, _policyAudit, _metrics,
+        _ipcacheMax, _policyLocal, _policyAudit, _cniConf, _cniExclusive, _cniChaining, _metrics,
     ];
 
     /// <returns>Options, or an exit code when there is nothing to run (help, version, a fault).</returns>
@@ -134,6 +140,12 @@ internal sealed class CommandLine
             IPCacheMapMax = ipcache,
             PolicyDefaultLocalCluster = ReadSwitch(_policyLocal, value(_policyLocal)),
             PolicyAuditMode = ReadSwitch(_policyAudit, value(_policyAudit)),
+            Cni = new CniOptions
+            {
+                ConfigurationPath = ReadConflist(value(_cniConf)),
+                Exclusive = ReadSwitch(_cniExclusive, value(_cniExclusive)),
+                PortMap = OneOf(_cniChaining, value(_cniChaining), "none", "portmap"),
+            },
             PrometheusAddress = ReadEndPoint(value(_metrics)),
         };
     }
@@ -184,6 +196,13 @@ internal sealed class CommandLine
         if (value != first && value != second)
             Fault(flag, value, $"must be {first} or {second}");
         return value == second;
+    }
+
+    private string? ReadConflist(string path)
+    {
+        if (path.Length > 0 && Path.GetExtension(path) != ".conflist")
+            Fault(_cniConf, path, "must end in .conflist, or be empty");
+        return path.Length == 0 ? null : path;
     }
 
     private string[] ReadDevices(string list)

@@ -1,7 +1,9 @@
 using Mesh.Agent.Api;
+using Mesh.Agent.Cni;
 using Mesh.Agent.Decisions;
 using Mesh.Agent.Endpoints;
 using Mesh.Agent.Identities;
+using Mesh.Agent.Ipam;
 using Mesh.Agent.Metrics;
 using Mesh.Agent.Probes;
 using Mesh.Agent.Start;
@@ -74,7 +76,9 @@ internal sealed class NodeAgent
         }, restored.PolicyEndpoints, time, log);
         _local = new LocalSource(objects, state, nodes, identities, endpoints, loadBalancing, policies);
         var remote = new RemoteClusterSource(state, options.Cluster, restored, nodes, identities, ipcache, loadBalancing);
-        var registry = new EndpointRegistry(state, endpoints, new EndpointFiles(options.StateDirectory), interfaceIndex, time);
+        var self = new NodeName(options.Cluster.Name, options.NodeName);
+        var addresses = new PodAddresses(() => state.Nodes.TryGet(self, out var node) ? node : null, time);
+        var registry = new EndpointRegistry(state, endpoints, new EndpointFiles(options.StateDirectory), addresses, interfaceIndex, time);
         state.Frontends.SealInitializers();
         state.IPCache.SealInitializers();
 
@@ -99,6 +103,9 @@ internal sealed class NodeAgent
             LoadBalancing = loadBalancing,
             RemoteSource = remote,
             Endpoints = registry,
+            Addresses = addresses,
+            Cni = new CniStage(new NetworkConfiguration(options.Cni, options.SocketPath, log), DeleteNotes.Beside(options.SocketPath),
+                registry, addresses, time, log),
             Policies = policies,
             Peers = peers,
             PeerConfig = directory,
@@ -160,6 +167,7 @@ internal sealed class NodeAgent
             _view.Datapath = datapath;
             _log($"kernel programmed: node {node.Name}, pod MTU {datapath.PodMtu}, {_view.State.Endpoints.Count} endpoints taken up");
             running.Add(datapath.RunAsync(stop.Token));
+            running.Add(_view.Cni.RunAsync(stop.Token));
             running.Add(_view.Policies.RunAsync(stop.Token));
             running.Add(_identityFile.FollowAsync(_view.State.Identities, TimeProvider.System, _log, stop.Token));
             running.Add(RunPeersAsync(stop.Token));

@@ -26,6 +26,10 @@ namespace Mesh.AgentApi;
 [JsonSerializable(typeof(PolicyReport))]
 [JsonSerializable(typeof(IReadOnlyList<PolicyObjectReport>))]
 [JsonSerializable(typeof(PolicyTraceReport))]
+[JsonSerializable(typeof(IpamResponse))]
+[JsonSerializable(typeof(IpamStatus))]
+[JsonSerializable(typeof(CniAttachments))]
+[JsonSerializable(typeof(IReadOnlyList<string>))]
 [JsonSerializable(typeof(string))]
 public sealed partial class AgentApiJson : JsonSerializerContext
 {

@@ -7,6 +7,15 @@ public sealed record EndpointChangeRequest
 {
     [JsonPropertyName("addressing")] public AddressPair? Addressing { get; init; }
 
+    /// <summary>Of the container runtime, when a CNI plugin made the device; null for pods that somebody made by hand.</summary>
+    [JsonPropertyName("container-id")] public string? ContainerId { get; init; }
+
+    /// <summary>Name of the device inside the pod.</summary>
+    [JsonPropertyName("container-interface-name")] public string? ContainerInterfaceName { get; init; }
+
+    /// <summary>Ours: name of the network configuration that the plugin was called with.</summary>
+    [JsonPropertyName("cni-network")] public string? CniNetwork { get; init; }
+
     /// <summary>Link-layer address of the host side, which the pod sees as its gateway.</summary>
     [JsonPropertyName("host-mac")] public string? HostMac { get; init; }
 
@@ -19,10 +28,19 @@ public sealed record EndpointChangeRequest
 
     [JsonPropertyName("k8s-pod-name")] public string? K8sPodName { get; init; }
 
+    [JsonPropertyName("k8s-uid")] public string? K8sUid { get; init; }
+
     /// <summary>Link-layer address of the pod side.</summary>
     [JsonPropertyName("mac")] public string? Mac { get; init; }
 
     [JsonPropertyName("state")] public string? State { get; init; }
+
+    /// <summary>Answer when the kernel forwards for the pod, not before; what the kernel refuses is not registered.</summary>
+    [JsonPropertyName("sync-build-endpoint")] public bool SyncBuildEndpoint { get; init; }
+
+    /// <summary>CONTAINER:IFNAME; null for a pod that no plugin made.</summary>
+    [JsonIgnore]
+    public string? Attachment => string.IsNullOrEmpty(ContainerId) ? null : $"{ContainerId}:{ContainerInterfaceName}";
 }
 
 public sealed record AddressPair
@@ -74,6 +92,11 @@ public sealed record EndpointStatus
 
 public sealed record EndpointIdentifiers
 {
+    /// <summary>CONTAINER:IFNAME, when a CNI plugin made the device.</summary>
+    [JsonPropertyName("cni-attachment-id")] public string? CniAttachmentId { get; init; }
+
+    [JsonPropertyName("container-id")] public string? ContainerId { get; init; }
+
     [JsonPropertyName("k8s-namespace")] public string? K8sNamespace { get; init; }
 
     [JsonPropertyName("k8s-pod-name")] public string? K8sPodName { get; init; }

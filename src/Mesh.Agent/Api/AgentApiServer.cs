@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
@@ -5,7 +6,10 @@ using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Mesh.Agent.Endpoints;
 using Mesh.AgentApi;
+using Mesh.Model;
+using Mesh.StateDB;
 using Endpoint = Mesh.AgentApi.Endpoint;
+using Row = Mesh.ControlPlane.Endpoints.Endpoint;
 
 namespace Mesh.Agent.Api;
 
@@ -18,6 +22,10 @@ internal sealed class AgentApiServer : IAsyncDisposable
     private const string BasePath = "/v1/";
     private const UnixFileMode SocketMode =
         UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.GroupRead | UnixFileMode.GroupWrite;
+
+    private static readonly TimeSpan RestorePatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan BuildPatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan BuildPoll = TimeSpan.FromMilliseconds(1);
 
     private readonly AgentView _view;
     private readonly WebApplication _application;
@@ -108,6 +116,11 @@ internal sealed class AgentApiServer : IAsyncDisposable
             ("GET", _) when Below(resource, "service/") is { } id => SendOneAsync(context, Service(id), AgentApiJson.Wire.Service),
             ("GET", _) when Below(resource, "identity/") is { } id => SendOneAsync(context, Identity(id), AgentApiJson.Wire.Identity),
             ("GET", _) when Below(resource, "endpoint/") is { } id => SendOneAsync(context, Endpoint(id), AgentApiJson.Wire.Endpoint),
+            ("GET", "ipam") => SendAsync(context, IpamBody.Of(_view), AgentApiJson.Wire.IpamStatus),
+            ("POST", "ipam") => ReserveAsync(context, null),
+            ("POST", _) when Below(resource, "ipam/") is { } address => ReserveAsync(context, address),
+            ("DELETE", _) when Below(resource, "ipam/") is { } address => ReleaseAddressAsync(context, address),
+            ("POST", "cni/gc") => CollectAsync(context),
             ("PUT", _) when Below(resource, "endpoint/") is not null => RegisterAsync(context),
             ("DELETE", _) when Below(resource, "endpoint/") is { } id => RemoveAsync(context, id),
             _ => RefuseAsync(context, HttpStatusCode.NotFound, $"{context.Request.Method} {path} was not found"),
@@ -127,22 +140,75 @@ internal sealed class AgentApiServer : IAsyncDisposable
     private Endpoint? Endpoint(string reference) =>
         _view.Endpoints.Resolve(reference) is { } id ? EndpointBody.Of(_view, id) : null;
 
-    private async Task RegisterAsync(HttpContext context)
+    private Task RegisterAsync(HttpContext context) => DoAsync(context, "an endpoint", AgentApiJson.Wire.EndpointChangeRequest, async request =>
     {
-        EndpointChangeRequest? request;
+        var row = _view.Endpoints.Register(request);
+        if (request.SyncBuildEndpoint)
+            await BuiltAsync(row, context.RequestAborted);
+        await SendAsync(context, EndpointBody.Of(_view, row.Id)!, AgentApiJson.Wire.Endpoint, HttpStatusCode.Created);
+    });
+
+    /// <summary>Waits until the kernel forwards for the pod; what it refuses is not registered.</summary>
+    private async Task BuiltAsync(Row row, CancellationToken aborted)
+    {
+        var clock = Stopwatch.StartNew();
+        // A row's status changes without a word: the reconciler's own work takes about as long as one of these rests.
+        using var rest = new PeriodicTimer(BuildPoll);
+        while (true)
+        {
+            var status = _view.State.Endpoints.Find(row.Id)?.Status;
+            if (status is { State: RowState.Done })
+                return;
+            if (status is null or { State: RowState.Error } || clock.Elapsed > BuildPatience)
+            {
+                _view.Endpoints.Remove(row.Id.ToString(CultureInfo.InvariantCulture));
+                throw new EndpointRefusedException(HttpStatusCode.InternalServerError, $"the kernel does not forward for {row.Namespace}/{row.PodName}: "
+                    + (status?.Error ?? (status is null ? "it was removed meanwhile" : $"not programmed after {BuildPatience.TotalSeconds:0} s")));
+            }
+            await rest.WaitForNextTickAsync(aborted);
+        }
+    }
+
+    private Task RemoveAsync(HttpContext context, string reference) => DoAsync(context, () =>
+    {
+        // A plugin that gave up between reservation and registration ends both by this.
+        const string attachment = "cni-attachment-id:";
+        if (reference.StartsWith(attachment, StringComparison.Ordinal))
+            _view.Addresses.ReleaseAll(reference[attachment.Length..]);
+        return _view.Endpoints.Remove(reference)
+            ? SendAsync(context, "", AgentApiJson.Wire.String)
+            : RefuseAsync(context, HttpStatusCode.NotFound, $"endpoint {reference} is not registered");
+    });
+
+    private Task ReserveAsync(HttpContext context, string? address) => DoAsync(context, () =>
+    {
+        string Asked(string name) => context.Request.Query[name].ToString();
+        return SendAsync(context, IpamBody.Reserve(_view, address, Asked("family"), Asked("owner"), Asked("attachment")),
+            AgentApiJson.Wire.IpamResponse, HttpStatusCode.Created);
+    });
+
+    private Task ReleaseAddressAsync(HttpContext context, string address) => DoAsync(context, () =>
+        IpAddr.TryParse(address, out var parsed) && _view.Addresses.Release(parsed)
+            ? SendAsync(context, "", AgentApiJson.Wire.String)
+            : RefuseAsync(context, HttpStatusCode.NotFound, $"{address} is not reserved"));
+
+    private Task CollectAsync(HttpContext context) => DoAsync(context, "a list of attachments", AgentApiJson.Wire.CniAttachments, asked =>
+    {
+        var removed = _view.Endpoints.RemoveAllBut(asked.Network, asked.Attachments.ToHashSet(StringComparer.Ordinal));
+        return SendAsync(context, removed, AgentApiJson.Wire.IReadOnlyListString);
+    });
+
+    /// <summary>What changes the pods waits until those of earlier runs have been taken up, which an early change would be undone by.</summary>
+    private async Task DoAsync(HttpContext context, Func<Task> work)
+    {
         try
         {
-            request = await JsonSerializer.DeserializeAsync(context.Request.Body, AgentApiJson.Wire.EndpointChangeRequest, context.RequestAborted);
+            await _view.Endpoints.Restored.WaitAsync(RestorePatience, context.RequestAborted);
+            await work();
         }
-        catch (JsonException e)
+        catch (TimeoutException)
         {
-            await RefuseAsync(context, HttpStatusCode.BadRequest, $"the body is not an endpoint: {e.Message}");
-            return;
-        }
-        try
-        {
-            var row = _view.Endpoints.Register(request ?? new EndpointChangeRequest());
-            await SendAsync(context, EndpointBody.Of(_view, row.Id)!, AgentApiJson.Wire.Endpoint, HttpStatusCode.Created);
+            await RefuseAsync(context, HttpStatusCode.ServiceUnavailable, $"the agent is not ready: {StatusBody.WaitingFor(_view)}");
         }
         catch (EndpointRefusedException e)
         {
@@ -150,9 +216,21 @@ internal sealed class AgentApiServer : IAsyncDisposable
         }
     }
 
-    private Task RemoveAsync(HttpContext context, string reference) => _view.Endpoints.Remove(reference)
-        ? SendAsync(context, "", AgentApiJson.Wire.String)
-        : RefuseAsync(context, HttpStatusCode.NotFound, $"endpoint {reference} is not registered");
+    private async Task DoAsync<T>(HttpContext context, string what, JsonTypeInfo<T> type, Func<T, Task> work)
+        where T : class, new()
+    {
+        T? request;
+        try
+        {
+            request = await JsonSerializer.DeserializeAsync(context.Request.Body, type, context.RequestAborted);
+        }
+        catch (JsonException e)
+        {
+            await RefuseAsync(context, HttpStatusCode.BadRequest, $"the body is not {what}: {e.Message}");
+            return;
+        }
+        await DoAsync(context, () => work(request ?? new T()));
+    }
 
     private async Task TraceAsync(HttpContext context)
     {

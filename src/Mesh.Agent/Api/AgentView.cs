@@ -1,4 +1,6 @@
+using Mesh.Agent.Cni;
 using Mesh.Agent.Endpoints;
+using Mesh.Agent.Ipam;
 using Mesh.Agent.Probes;
 using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Remote;
@@ -8,6 +10,7 @@ using Mesh.ControlPlane.Nodes;
 using Mesh.ControlPlane.Policies;
 using Mesh.ControlPlane.Sources;
 using Mesh.Kubernetes;
+using Mesh.Model;
 
 namespace Mesh.Agent.Api;
 
@@ -29,6 +32,13 @@ internal sealed class AgentView
     public required RemoteClusterSource RemoteSource { get; init; }
 
     public required EndpointRegistry Endpoints { get; init; }
+
+    public required PodAddresses Addresses { get; init; }
+
+    public required CniStage Cni { get; init; }
+
+    /// <summary>This node as it is known now; null while it is not.</summary>
+    public Node? Local => State.Nodes.TryGet(new NodeName(Options.Cluster.Name, Options.NodeName), out var node) ? node : null;
 
     public required PolicyWriter Policies { get; init; }
 

@@ -16,15 +16,17 @@ internal static class EndpointBody
     {
         // Before the rows: what is in the kernel by then is of this revision at least.
         var revision = view.Policies.Read(engine => engine.Revision);
-        return [.. view.State.Endpoints.Snapshot().OrderBy(pair => pair.Key).Select(pair => Item(view.State, pair.Value.Row, pair.Value.Status, revision))];
+        return [.. view.State.Endpoints.Snapshot().OrderBy(pair => pair.Key).Select(pair => Item(view, pair.Value.Row, pair.Value.Status, revision))];
     }
 
     /// <summary>Null when there is no such endpoint.</summary>
     public static Endpoint? Of(AgentView view, ushort id) =>
         Of(view).FirstOrDefault(endpoint => endpoint.Id == id);
 
-    private static Endpoint Item(DesiredState state, Row row, RowStatus status, long revision)
+    private static Endpoint Item(AgentView view, Row row, RowStatus status, long revision)
     {
+        var state = view.State;
+        var registration = view.Endpoints.Registration(row.Id);
         var policy = PolicyOf(state, row, revision);
         IReadOnlyList<string> labels = row.Identity == 0
             ? ["reserved:init"]
@@ -38,6 +40,8 @@ internal static class EndpointBody
             {
                 ExternalIdentifiers = new EndpointIdentifiers
                 {
+                    CniAttachmentId = registration?.Attachment,
+                    ContainerId = registration?.ContainerId,
                     K8sNamespace = row.Namespace,
                     K8sPodName = row.PodName,
                     PodName = $"{row.Namespace}/{row.PodName}",

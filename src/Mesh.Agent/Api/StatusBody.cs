@@ -116,7 +116,8 @@ internal static class StatusBody
         };
     }
 
-    private static string WaitingFor(AgentView view) => view.Nodes.LocalNode.IsCompleted
+    /// <summary>What stands between the start and pods.</summary>
+    public static string WaitingFor(AgentView view) => view.Nodes.LocalNode.IsCompleted
         ? "programming the kernel"
         : $"waiting for CiliumNode {view.Options.NodeName} with an InternalIP in {view.Options.ManifestDirectory}: add it there";
 
@@ -134,9 +135,11 @@ internal static class StatusBody
             SourceProblems = OrNull(view.Objects.Problems.Concat(view.Endpoints.Problems)
             .Select(problem => new Problem { Where = problem.Where, Message = problem.Message, Since = problem.Since })
             .Concat(view.LoadBalancing.Conflicts.Select(conflict => new Problem { Where = "services", Message = conflict }))),
-            ConfigProblems = OrNull(view.PeerConfig?.Problem is { } problem
+            ConfigProblems = OrNull((view.PeerConfig?.Problem is { } problem
             ? [new Problem { Where = view.Options.ClusterMeshConfig!, Message = problem }]
-            : Enumerable.Empty<Problem>()),
+            : Enumerable.Empty<Problem>()).Concat(view.Cni.Configuration.Problem is { } cni
+            ? [new Problem { Where = view.Options.Cni.ConfigurationPath!, Message = cni }]
+            : Enumerable.Empty<Problem>())),
             Rejections = OrNull(peers.Where(peer => peer.Rejected > 0)
             .Select(peer => new PeerRejections { Name = peer.Name, Rejected = peer.Rejected, Last = peer.LastRejection })),
             Certificates = OrNull(peers.Where(peer => peer.Tls is not null).Select(Certificates)),

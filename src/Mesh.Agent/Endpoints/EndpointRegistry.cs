@@ -1,4 +1,5 @@
 using System.Net;
+using Mesh.Agent.Ipam;
 using Mesh.AgentApi;
 using Mesh.ControlPlane;
 using Mesh.ControlPlane.Endpoints;
@@ -23,13 +24,18 @@ internal sealed class EndpointRegistry
     private readonly EndpointFiles _files;
     private readonly Func<string, int> _indexOf;
     private readonly TimeProvider _time;
+    private readonly PodAddresses _addresses;
+    private readonly TaskCompletionSource _restored = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Dictionary<ushort, EndpointChangeRequest> _registered = [];
     private readonly Dictionary<string, SourceProblem> _problems = new(StringComparer.Ordinal);
     private ushort _last;
 
     /// <param name="indexOf">Index of an interface in the node's network namespace, 0 when there is none.</param>
-    public EndpointRegistry(DesiredState state, EndpointsWriter writer, EndpointFiles files, Func<string, int> indexOf, TimeProvider time)
+    /// <param name="addresses">Is told of every address that an endpoint has, and of every one that it has no more.</param>
+    public EndpointRegistry(DesiredState state, EndpointsWriter writer, EndpointFiles files, PodAddresses addresses, Func<string, int> indexOf,
+        TimeProvider time)
     {
+        _addresses = addresses;
         _state = state;
         _writer = writer;
         _files = files;
@@ -49,6 +55,9 @@ internal sealed class EndpointRegistry
         }
     }
 
+    /// <summary>Completes when what earlier runs left has been taken up: whoever registers or removes before that is early.</summary>
+    public Task Restored => _restored.Task;
+
     /// <summary>Takes up what earlier runs left on disk. Called once, after the objects are known: they give the identities.</summary>
     public void Restore()
     {
@@ -56,13 +65,17 @@ internal sealed class EndpointRegistry
         {
             foreach (var request in _files.ReadAll(Reject))
             {
-                if (Check(request) is { } fault)
+                // The kernel removes both ends of a pod's device with its namespace: that pod ended while nobody listened.
+                if (request.Attachment is not null && IsGone(request))
+                    _files.Delete(request.Id);
+                else if (Check(request) is { } fault)
                     Reject($"endpoint {request.Id} ({request.K8sNamespace}/{request.K8sPodName})", fault);
                 else
                     Take(request);
             }
             _state.Endpoints.InitializerDone(Name);
         }
+        _restored.TrySetResult();
     }
 
     /// <summary>Registers a pod, or replaces what was registered of it: the id stays.</summary>
@@ -71,15 +84,17 @@ internal sealed class EndpointRegistry
     {
         lock (_lock)
         {
-            var known = Find(request.K8sNamespace ?? "", request.K8sPodName ?? "");
+            var known = Find(request.K8sNamespace ?? "", request.K8sPodName ?? "", request.ContainerInterfaceName);
             var id = known ?? (request.Id is > 0 and <= ushort.MaxValue ? (ushort)request.Id : FreeId());
-            var complete = request with { Id = id };
+            var complete = request with { Id = id, SyncBuildEndpoint = false };
             if (Check(complete) is { } fault)
                 throw new EndpointRefusedException(HttpStatusCode.BadRequest, fault);
             if (known is null && _registered.ContainsKey(id))
                 throw new EndpointRefusedException(HttpStatusCode.Conflict, $"endpoint {id} is another pod: register with id 0 to be given a free one");
             if (AddressTaken(complete) is { } taken)
                 throw new EndpointRefusedException(HttpStatusCode.Conflict, taken);
+            if (_addresses.Refusal(KeyOf(complete), AddressesOf(complete)) is { } reserved)
+                throw new EndpointRefusedException(HttpStatusCode.Conflict, reserved);
             try
             {
                 _files.Write(complete);
@@ -93,18 +108,60 @@ internal sealed class EndpointRegistry
     }
 
     /// <summary>False when there is no such endpoint.</summary>
-    /// <param name="reference">"7", "endpoint-id:7", "cilium-local:7", "pod-name:ns/name" or "cep-name:ns/name".</param>
+    /// <param name="reference">"7", "endpoint-id:7", "cilium-local:7", "pod-name:ns/name", "cep-name:ns/name", "container-id:ID" or
+    /// "cni-attachment-id:ID:IFNAME".</param>
     public bool Remove(string reference)
     {
         lock (_lock)
         {
-            if (Resolve(reference) is not { } id || !_registered.Remove(id))
+            if (Resolve(reference) is not { } id)
                 return false;
-            _files.Delete(id);
-            _writer.Remove(id);
+            Drop(id);
             return true;
         }
     }
+
+    /// <summary>Removes pods that plugins made and whose device has gone with the pod's namespace: nobody will ask for their end.</summary>
+    /// <returns>Their names.</returns>
+    public IReadOnlyList<string> RemoveVanished() => RemoveWhere(IsGone);
+
+    /// <summary>Removes pods of this network that are none of the attachments.</summary>
+    /// <returns>Their names.</returns>
+    public IReadOnlyList<string> RemoveAllBut(string network, IReadOnlySet<string> attachments) =>
+        RemoveWhere(request => request.CniNetwork == network && !attachments.Contains(request.Attachment!));
+
+    /// <summary>What was registered; null when there is no such endpoint.</summary>
+    public EndpointChangeRequest? Registration(ushort id)
+    {
+        lock (_lock)
+            return _registered.GetValueOrDefault(id);
+    }
+
+    private List<string> RemoveWhere(Func<EndpointChangeRequest, bool> leaves)
+    {
+        lock (_lock)
+        {
+            var leaving = _registered.Where(pair => pair.Value.Attachment is not null && leaves(pair.Value)).ToList();
+            foreach (var (id, _) in leaving)
+                Drop(id);
+            return [.. leaving.Select(pair => $"{pair.Value.K8sNamespace}/{pair.Value.K8sPodName} ({pair.Value.InterfaceName})")];
+        }
+    }
+
+    private void Drop(ushort id)
+    {
+        _files.Delete(id);
+        _writer.Remove(id);
+        if (_registered.Remove(id, out var request))
+            _addresses.Registered(NameOf(request), AddressesOf(request), []);
+    }
+
+    private bool IsGone(EndpointChangeRequest request) => _indexOf(request.InterfaceName ?? "") == 0;
+
+    private static string NameOf(EndpointChangeRequest request) => $"{request.K8sNamespace}/{request.K8sPodName}";
+
+    /// <summary>By which its addresses were reserved.</summary>
+    private static string KeyOf(EndpointChangeRequest request) => request.Attachment ?? NameOf(request);
 
     /// <summary>Null when there is no such endpoint.</summary>
     public ushort? Resolve(string reference)
@@ -118,7 +175,11 @@ internal sealed class EndpointRegistry
                 case "endpoint-id" or "cilium-local":
                     return ushort.TryParse(name, out var id) && _registered.ContainsKey(id) ? id : null;
                 case "pod-name" or "cep-name" when name.Split('/') is [var ns, var pod]:
-                    return Find(ns, pod);
+                    return Find(ns, pod, null);
+                case "container-id":
+                    return FirstOf(request => request.ContainerId == name);
+                case "cni-attachment-id":
+                    return FirstOf(request => request.Attachment == name);
                 default:
                     return null;
             }
@@ -128,7 +189,9 @@ internal sealed class EndpointRegistry
     private Endpoint Take(EndpointChangeRequest request)
     {
         var id = (ushort)request.Id;
+        var before = _registered.GetValueOrDefault(id);
         _registered[id] = request;
+        _addresses.Registered(NameOf(request), before is null ? [] : AddressesOf(before), [.. AddressesOf(request)]);
         _ = MacText.TryParse(request.Mac, out var podMac);
         _ = MacText.TryParse(request.HostMac, out var hostMac);
         return _writer.Register(new Endpoint(id, request.K8sNamespace!, request.K8sPodName!, request.InterfaceName!,
@@ -168,10 +231,14 @@ internal sealed class EndpointRegistry
 
     private void Reject(string where, string message) => _problems[where] = new SourceProblem(where, message, _time.GetUtcNow());
 
-    private ushort? Find(string @namespace, string pod)
+    /// <param name="device">Of the pod, where plugins gave it several; null for any.</param>
+    private ushort? Find(string @namespace, string pod, string? device) => FirstOf(request => request.K8sNamespace == @namespace
+        && request.K8sPodName == pod && (device is null || request.ContainerInterfaceName is null || request.ContainerInterfaceName == device));
+
+    private ushort? FirstOf(Func<EndpointChangeRequest, bool> wanted)
     {
         foreach (var (id, request) in _registered)
-            if (request.K8sNamespace == @namespace && request.K8sPodName == pod)
+            if (wanted(request))
                 return id;
         return null;
     }

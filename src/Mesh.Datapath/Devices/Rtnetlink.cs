@@ -1,6 +1,7 @@
 using System.Buffers.Binary;
 using Mesh.Datapath.Maps;
 using Mesh.Model;
+using Mesh.Netlink;
 
 namespace Mesh.Datapath.Devices;
 
@@ -43,7 +44,7 @@ internal sealed class Rtnetlink : IDisposable
     {
         var links = new List<LinkInfo>();
         var request = new NetlinkMessage(18, NetlinkSocket.FlagRequest | NetlinkSocket.FlagDump).U32(0).U32(0).U32(0).U32(0);
-        _socket.Request(request, "list devices", (_, payload) => links.Add(ParseLink(payload)));
+        Request(request, "list devices", (_, payload) => links.Add(ParseLink(payload)));
         return links;
     }
 
@@ -52,7 +53,7 @@ internal sealed class Rtnetlink : IDisposable
     {
         LinkInfo? link = null;
         var request = new NetlinkMessage(18, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck).U32(0).U32((uint)index).U32(0).U32(0);
-        _socket.Request(request, $"device {index}", (_, payload) => link = ParseLink(payload), ENODEV);
+        Request(request, $"device {index}", (_, payload) => link = ParseLink(payload), ENODEV);
         return link;
     }
 
@@ -62,22 +63,22 @@ internal sealed class Rtnetlink : IDisposable
         LinkInfo? link = null;
         var request = new NetlinkMessage(18, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck)
             .U32(0).U32(0).U32(0).U32(0).Attribute(3, name);
-        _socket.Request(request, $"device {name}", (_, payload) => link = ParseLink(payload), ENODEV);
+        Request(request, $"device {name}", (_, payload) => link = ParseLink(payload), ENODEV);
         return link;
     }
 
-    internal void AddVeth(string name, string peer, uint mtu) => _socket.Request(
+    internal void AddVeth(string name, string peer, uint mtu) => Request(
         NewLink(name, mtu).Nested(18, info => info.Attribute(1, "veth").Nested(2, data => data.Nested(1, other =>
             other.U32(0).U32(0).U32(0).U32(0).Attribute(3, peer).AttributeU32(4, mtu)))), $"add veth pair {name} and {peer}");
 
     /// <summary>Collect-metadata mode: remote, VNI and source come from each packet's tunnel key. Both underlay families; over IPv6
     /// the UDP checksum may be zero, as our sender leaves it.</summary>
-    internal void AddVxlan(string name, ushort port, uint mtu) => _socket.Request(
+    internal void AddVxlan(string name, ushort port, uint mtu) => Request(
         NewLink(name, mtu).Nested(18, info => info.Attribute(1, "vxlan").Nested(2, data => data
             .AttributeU8(7, 0).AttributeBigEndianU16(15, port).AttributeU8(25, 1).AttributeU8(19, 1).AttributeU8(20, 1))),
         $"add vxlan device {name} on port {port}");
 
-    internal void DeleteLink(int index) => _socket.Request(
+    internal void DeleteLink(int index) => Request(
         new NetlinkMessage(17, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck).U32(0).U32((uint)index).U32(0).U32(0),
         $"delete device {index}", null, ENODEV);
 
@@ -87,14 +88,14 @@ internal sealed class Rtnetlink : IDisposable
             return;
         var request = new NetlinkMessage(16, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck)
             .U32(0).U32((uint)link.Index).U32(Up).U32(Up).AttributeU32(4, mtu);
-        _socket.Request(request, $"bring up {link.Name} with MTU {mtu}");
+        Request(request, $"bring up {link.Name} with MTU {mtu}");
     }
 
     internal IReadOnlyList<DeviceAddress> Addresses()
     {
         var addresses = new List<DeviceAddress>();
         var request = new NetlinkMessage(22, NetlinkSocket.FlagRequest | NetlinkSocket.FlagDump).U32(0).U32(0);
-        _socket.Request(request, "list addresses", (_, payload) =>
+        Request(request, "list addresses", (_, payload) =>
         {
             var attributes = new NetlinkAttributes(payload[8..]);
             // IFA_LOCAL is our side; IPv6 has only IFA_ADDRESS.
@@ -114,7 +115,7 @@ internal sealed class Rtnetlink : IDisposable
             .Attribute(2, address).Attribute(1, address);
         if (address.IsV6)
             request.AttributeU32(8, noDuplicateDetection);
-        _socket.Request(request, $"add address {address}", null, EEXIST);
+        Request(request, $"add address {address}", null, EEXIST);
     }
 
     internal void DeleteAddress(DeviceAddress address)
@@ -123,7 +124,7 @@ internal sealed class Rtnetlink : IDisposable
         var request = new NetlinkMessage(21, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck)
             .U8(RouteFamily(address.Address)).U8(address.Length).U8(0).U8(0).U32((uint)address.InterfaceIndex)
             .Attribute(2, address.Address).Attribute(1, address.Address);
-        _socket.Request(request, $"remove address {address.Address}", null, EADDRNOTAVAIL, ENODEV);
+        Request(request, $"remove address {address.Address}", null, EADDRNOTAVAIL, ENODEV);
     }
 
     /// <summary>Replaces a route of ours. The next hop is taken as on-link, whatever the device's addresses are.</summary>
@@ -134,10 +135,10 @@ internal sealed class Rtnetlink : IDisposable
         if (preferredSource is { } source)
             request.Attribute(7, source);
         request.Nested(8, metrics => metrics.AttributeU32(2, mtu));
-        _socket.Request(request, $"route {destination}");
+        Request(request, $"route {destination}");
     }
 
-    internal void DeleteRoute(IpPrefix destination, int index) => _socket.Request(
+    internal void DeleteRoute(IpPrefix destination, int index) => Request(
         Route(25, 0, destination).AttributeU32(4, (uint)index), $"remove route {destination}", null, ESRCH, ENODEV);
 
     /// <summary>Destinations of our routes over a device.</summary>
@@ -145,7 +146,7 @@ internal sealed class Rtnetlink : IDisposable
     {
         var routes = new HashSet<IpPrefix>();
         var request = new NetlinkMessage(26, NetlinkSocket.FlagRequest | NetlinkSocket.FlagDump).U32(0).U32(0).U32(0);
-        _socket.Request(request, "list routes", (_, payload) =>
+        Request(request, "list routes", (_, payload) =>
         {
             var attributes = new NetlinkAttributes(payload[12..]);
             if (payload[5] != RouteProtocol || attributes.U32(4) != (uint)index)
@@ -162,7 +163,7 @@ internal sealed class Rtnetlink : IDisposable
         const ushort permanent = 0x80;
         var request = new NetlinkMessage(28, Creating | NetlinkSocket.FlagReplace)
             .U32(RouteFamily(address)).U32((uint)index).U16(permanent).U16(0).Attribute(1, address).Attribute(2, mac);
-        _socket.Request(request, $"neighbour {address}");
+        Request(request, $"neighbour {address}");
     }
 
     /// <summary>Where packets to an address would leave now, without a source of their own; null when nowhere.</summary>
@@ -172,7 +173,7 @@ internal sealed class Rtnetlink : IDisposable
         const int unreachable = 101, noRoute = 113, forbidden = 13, invalid = 22;
         var request = new NetlinkMessage(26, NetlinkSocket.FlagRequest | NetlinkSocket.FlagAck)
             .U8(RouteFamily(destination)).U8((byte)destination.Bits).U8(0).U8(0).U8(0).U8(0).U8(0).U8(0).U32(0).Attribute(1, destination);
-        _socket.Request(request, $"route to {destination}", (_, payload) =>
+        Request(request, $"route to {destination}", (_, payload) =>
         {
             var attributes = new NetlinkAttributes(payload[12..]);
             if (payload[7] == TypeUnicast && attributes.U32(4) is { } index)
@@ -187,7 +188,7 @@ internal sealed class Rtnetlink : IDisposable
         const ushort usable = 0x02 | 0x04 | 0x08 | 0x10 | 0x40 | 0x80; // reachable, stale, delay, probe, noarp, permanent
         var neighbours = new Dictionary<(int, IpAddr), MacAddress>();
         var request = new NetlinkMessage(30, NetlinkSocket.FlagRequest | NetlinkSocket.FlagDump).U32(0).U32(0).U32(0);
-        _socket.Request(request, "list neighbours", (_, payload) =>
+        Request(request, "list neighbours", (_, payload) =>
         {
             var attributes = new NetlinkAttributes(payload[12..]);
             if ((BinaryPrimitives.ReadUInt16LittleEndian(payload[8..]) & usable) != 0 && AddressOf(attributes.Get(1)) is { } address
@@ -206,10 +207,22 @@ internal sealed class Rtnetlink : IDisposable
         const int EBUSY = 16;
         var request = new NetlinkMessage(28, Creating).U32(RouteFamily(address)).U32((uint)index).U16(0).U8(use).U8(0)
             .Attribute(1, address).AttributeU32(extendedFlags, managed);
-        _socket.Request(request, $"neighbour {address}", null, EBUSY, ENODEV, EEXIST);
+        Request(request, $"neighbour {address}", null, EBUSY, ENODEV, EEXIST);
     }
 
     public void Dispose() => _socket.Dispose();
+
+    private void Request(NetlinkMessage message, string what, NetlinkSocket.Receive? receive = null, params ReadOnlySpan<int> allowed)
+    {
+        try
+        {
+            _socket.Request(message, what, receive, allowed);
+        }
+        catch (NetlinkException refused)
+        {
+            throw new DatapathException(refused.Message, refused);
+        }
+    }
 
     private static IpAddr? AddressOf(ReadOnlySpan<byte> bytes) => bytes.Length is 4 or 16 ? IpAddr.FromBytes(bytes) : null;
 

@@ -1,4 +1,5 @@
 using System.Buffers.Binary;
+using Mesh.Netlink;
 
 namespace Mesh.Datapath.Devices;
 

@@ -2,20 +2,21 @@ using System.Buffers.Binary;
 using System.Runtime.InteropServices;
 using Microsoft.Win32.SafeHandles;
 
-namespace Mesh.Datapath.Devices;
+namespace Mesh.Netlink;
 
 /// <summary>
-/// A netlink socket, of NETLINK_ROUTE where nothing else is said, bound to the network namespace of the thread that made it for good, whichever thread uses it later.
+/// A netlink socket, of NETLINK_ROUTE where nothing else is said, bound to the network namespace of the thread that made it for good,
+/// whichever thread uses it later.
 /// One request at a time; the kernel answers before the call returns. Errors carry the kernel's own words (NETLINK_EXT_ACK).
 /// </summary>
-internal sealed unsafe partial class NetlinkSocket : IDisposable
+public sealed unsafe partial class NetlinkSocket : IDisposable
 {
-    internal const ushort FlagRequest = 0x1;
-    internal const ushort FlagAck = 0x4;
-    internal const ushort FlagDump = 0x300;
-    internal const ushort FlagReplace = 0x100;
-    internal const ushort FlagExclusive = 0x200;
-    internal const ushort FlagCreate = 0x400;
+    public const ushort FlagRequest = 0x1;
+    public const ushort FlagAck = 0x4;
+    public const ushort FlagDump = 0x300;
+    public const ushort FlagReplace = 0x100;
+    public const ushort FlagExclusive = 0x200;
+    public const ushort FlagCreate = 0x400;
 
     private const int FamilyNetlink = 16;
     private const int RawCloseOnExec = 3 | 0x80000;
@@ -34,11 +35,11 @@ internal sealed unsafe partial class NetlinkSocket : IDisposable
     private uint _sequence;
 
     /// <param name="protocol">NETLINK_*: 0 = routes and devices, 16 = generic.</param>
-    internal NetlinkSocket(int protocol = 0)
+    public NetlinkSocket(int protocol = 0)
     {
         var fd = Socket(FamilyNetlink, RawCloseOnExec, protocol);
         if (fd < 0)
-            throw new DatapathException($"netlink socket: {LastError()}");
+            throw new NetlinkException($"netlink socket: {LastError()}");
         _socket = new SafeFileHandle(fd, ownsHandle: true);
         var one = 1;
         // Words and short echoes are a comfort: kernels that lack them still give the number.
@@ -46,10 +47,10 @@ internal sealed unsafe partial class NetlinkSocket : IDisposable
         _ = SetSocketOption(_socket, SolNetlink, ExtAck, &one, sizeof(int));
     }
 
-    internal delegate void Receive(ushort type, ReadOnlySpan<byte> payload);
+    public delegate void Receive(ushort type, ReadOnlySpan<byte> payload);
 
     /// <summary>Sends a request with FlagAck and waits for its end. Returns 0 or the positive errno.</summary>
-    internal int TryRequest(NetlinkMessage message, out string words, Receive? receive = null)
+    public int TryRequest(NetlinkMessage message, out string words, Receive? receive = null)
     {
         lock (_lock)
         {
@@ -58,7 +59,7 @@ internal sealed unsafe partial class NetlinkSocket : IDisposable
             var bytes = message.Finish(sequence);
             fixed (byte* pointer = bytes)
                 if (Send(_socket, pointer, (nuint)bytes.Length, 0) < 0)
-                    throw new DatapathException($"netlink send: {LastError()}");
+                    throw new NetlinkException($"netlink send: {LastError()}");
             while (true)
             {
                 nint length;
@@ -69,7 +70,7 @@ internal sealed unsafe partial class NetlinkSocket : IDisposable
                     const int interrupted = 4;
                     if (Marshal.GetLastPInvokeError() == interrupted)
                         continue;
-                    throw new DatapathException($"netlink receive: {LastError()}");
+                    throw new NetlinkException($"netlink receive: {LastError()}");
                 }
                 if (Read(_buffer.AsSpan(0, (int)length), sequence, receive, ref words) is { } result)
                     return result;
@@ -78,13 +79,13 @@ internal sealed unsafe partial class NetlinkSocket : IDisposable
     }
 
     /// <summary>As <see cref="TryRequest"/>; any error but those allowed is an exception that says what was tried.</summary>
-    internal int Request(NetlinkMessage message, string what, Receive? receive = null, params ReadOnlySpan<int> allowed)
+    public int Request(NetlinkMessage message, string what, Receive? receive = null, params ReadOnlySpan<int> allowed)
     {
         var error = TryRequest(message, out var words, receive);
         if (error == 0 || allowed.Contains(error))
             return error;
         var detail = words.Length == 0 ? "" : $" [{words}]";
-        throw new DatapathException($"{what}{detail}: {Marshal.GetPInvokeErrorMessage(error)} ({error})");
+        throw new NetlinkException($"{what}{detail}: {Marshal.GetPInvokeErrorMessage(error)} ({error})", error);
     }
 
     public void Dispose() => _socket.Dispose();
@@ -95,7 +96,7 @@ internal sealed unsafe partial class NetlinkSocket : IDisposable
         {
             var length = (int)BinaryPrimitives.ReadUInt32LittleEndian(bytes);
             if (length < HeaderSize || length > bytes.Length)
-                throw new DatapathException("netlink: a reply was cut short");
+                throw new NetlinkException("netlink: a reply was cut short");
             var type = BinaryPrimitives.ReadUInt16LittleEndian(bytes[4..]);
             var flags = BinaryPrimitives.ReadUInt16LittleEndian(bytes[6..]);
             var payload = bytes[HeaderSize..length];

@@ -2,46 +2,46 @@ using System.Buffers.Binary;
 using System.Text;
 using Mesh.Model;
 
-namespace Mesh.Datapath.Devices;
+namespace Mesh.Netlink;
 
 /// <summary>Builds one rtnetlink request: header, fixed part, attributes padded to 4 bytes (linux/netlink.h).</summary>
-internal sealed class NetlinkMessage
+public sealed class NetlinkMessage
 {
     private const int HeaderSize = 16;
 
     private byte[] _bytes = new byte[512];
     private int _length = HeaderSize;
 
-    internal NetlinkMessage(ushort type, ushort flags)
+    public NetlinkMessage(ushort type, ushort flags)
     {
         BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(4), type);
         BinaryPrimitives.WriteUInt16LittleEndian(_bytes.AsSpan(6), flags);
     }
 
-    internal Span<byte> Finish(uint sequence)
+    public Span<byte> Finish(uint sequence)
     {
         BinaryPrimitives.WriteUInt32LittleEndian(_bytes, (uint)_length);
         BinaryPrimitives.WriteUInt32LittleEndian(_bytes.AsSpan(8), sequence);
         return _bytes.AsSpan(0, _length);
     }
 
-    internal NetlinkMessage U8(byte value) => Append([value]);
+    public NetlinkMessage U8(byte value) => Append([value]);
 
-    internal NetlinkMessage U16(ushort value)
+    public NetlinkMessage U16(ushort value)
     {
         Span<byte> bytes = stackalloc byte[2];
         BinaryPrimitives.WriteUInt16LittleEndian(bytes, value);
         return Append(bytes);
     }
 
-    internal NetlinkMessage U32(uint value)
+    public NetlinkMessage U32(uint value)
     {
         Span<byte> bytes = stackalloc byte[4];
         BinaryPrimitives.WriteUInt32LittleEndian(bytes, value);
         return Append(bytes);
     }
 
-    internal NetlinkMessage Attribute(ushort type, ReadOnlySpan<byte> value)
+    public NetlinkMessage Attribute(ushort type, ReadOnlySpan<byte> value)
     {
         U16((ushort)(4 + value.Length)).U16(type).Append(value);
         while (_length % 4 != 0)
@@ -49,27 +49,27 @@ internal sealed class NetlinkMessage
         return this;
     }
 
-    internal NetlinkMessage Attribute(ushort type, string value) => Attribute(type, Encoding.UTF8.GetBytes(value + "\0"));
+    public NetlinkMessage Attribute(ushort type, string value) => Attribute(type, Encoding.UTF8.GetBytes(value + "\0"));
 
-    internal NetlinkMessage Attribute(ushort type, IpAddr address) => Attribute(type, address.ToBytes());
+    public NetlinkMessage Attribute(ushort type, IpAddr address) => Attribute(type, address.ToBytes());
 
-    internal NetlinkMessage AttributeU8(ushort type, byte value) => Attribute(type, [value]);
+    public NetlinkMessage AttributeU8(ushort type, byte value) => Attribute(type, [value]);
 
-    internal NetlinkMessage AttributeU32(ushort type, uint value)
+    public NetlinkMessage AttributeU32(ushort type, uint value)
     {
         Span<byte> bytes = stackalloc byte[4];
         BinaryPrimitives.WriteUInt32LittleEndian(bytes, value);
         return Attribute(type, bytes);
     }
 
-    internal NetlinkMessage AttributeBigEndianU16(ushort type, ushort value)
+    public NetlinkMessage AttributeBigEndianU16(ushort type, ushort value)
     {
         Span<byte> bytes = stackalloc byte[2];
         BinaryPrimitives.WriteUInt16BigEndian(bytes, value);
         return Attribute(type, bytes);
     }
 
-    internal NetlinkMessage Nested(ushort type, Action<NetlinkMessage> content)
+    public NetlinkMessage Nested(ushort type, Action<NetlinkMessage> content)
     {
         const ushort nestedFlag = 0x8000;
         var start = _length;
@@ -90,14 +90,14 @@ internal sealed class NetlinkMessage
 }
 
 /// <summary>Attributes of a reply, by type; a repeated one keeps its last value.</summary>
-internal readonly ref struct NetlinkAttributes
+public readonly ref struct NetlinkAttributes
 {
     private readonly ReadOnlySpan<byte> _bytes;
 
-    internal NetlinkAttributes(ReadOnlySpan<byte> bytes) => _bytes = bytes;
+    public NetlinkAttributes(ReadOnlySpan<byte> bytes) => _bytes = bytes;
 
     /// <summary>Empty when absent.</summary>
-    internal ReadOnlySpan<byte> Get(ushort type)
+    public ReadOnlySpan<byte> Get(ushort type)
     {
         var found = ReadOnlySpan<byte>.Empty;
         for (var rest = _bytes; rest.Length >= 4;)
@@ -115,9 +115,9 @@ internal readonly ref struct NetlinkAttributes
         return found;
     }
 
-    internal uint? U32(ushort type) => Get(type) is { Length: >= 4 } value ? BinaryPrimitives.ReadUInt32LittleEndian(value) : null;
+    public uint? U32(ushort type) => Get(type) is { Length: >= 4 } value ? BinaryPrimitives.ReadUInt32LittleEndian(value) : null;
 
-    internal string? Text(ushort type) => Get(type) is { Length: > 0 } value ? Encoding.UTF8.GetString(value.TrimEnd((byte)0)) : null;
+    public string? Text(ushort type) => Get(type) is { Length: > 0 } value ? Encoding.UTF8.GetString(value.TrimEnd((byte)0)) : null;
 
-    internal NetlinkAttributes Nested(ushort type) => new(Get(type));
+    public NetlinkAttributes Nested(ushort type) => new(Get(type));
 }
