@@ -95,6 +95,7 @@ internal sealed class StrategicMergePatch(string group, string kind)
         }
         if (patch.Objects().Any(item => item.Str("$patch") == "replace"))
             return Clean((JsonArray)patch.DeepClone());
+        List<string> before = [.. result.Select(item => Json.Text((item as JsonObject)?[key]))];
         foreach (var item in patch)
         {
             if (item is not JsonObject change)
@@ -119,7 +120,7 @@ internal sealed class StrategicMergePatch(string group, string kind)
                 result[at] = Merge(there, change, path);
             }
         }
-        return order is null ? result : Ordered(result, order, key);
+        return Ordered(result, order ?? new JsonArray([.. patch.Objects().Where(item => item.Str("$patch") is null).Select(item => item.DeepClone())]), key, before);
     }
 
     private static JsonArray Clean(JsonArray list)
@@ -137,17 +138,25 @@ internal sealed class StrategicMergePatch(string group, string kind)
         return list;
     }
 
-    private static JsonArray Ordered(JsonArray list, JsonArray order, string? key)
+    /// <summary>
+    /// Items named by <paramref name="order"/> in that order, the others in between as they stood before: an item that was there
+    /// before another stays before it, and new ones come first. That is how a kube-apiserver orders.
+    /// </summary>
+    private static JsonArray Ordered(JsonArray list, JsonArray order, string? key, List<string>? before = null)
     {
-        int Place(JsonNode? item)
+        string Key(JsonNode? item) => Json.Text(key is null or "" ? item : (item as JsonObject)?[key]);
+        var places = order.Select(Key).ToList();
+        before ??= [.. list.Select(Key)];
+        var named = list.Where(item => places.Contains(Key(item))).OrderBy(item => places.IndexOf(Key(item))).ToList();
+        var others = list.Where(item => !places.Contains(Key(item))).ToList();
+        var sorted = new List<JsonNode?>();
+        int left = 0, right = 0;
+        while (left < named.Count || right < others.Count)
         {
-            for (var i = 0; i < order.Count; i++)
-                if (key is null or "" ? Json.Same(order[i], item) : Json.Same((order[i] as JsonObject)?[key], (item as JsonObject)?[key]))
-                    return i;
-            return int.MaxValue;
+            var leftWas = left < named.Count ? before.IndexOf(Key(named[left])) : int.MaxValue;
+            var rightWas = right < others.Count ? before.IndexOf(Key(others[right])) : int.MaxValue;
+            sorted.Add(right >= others.Count || (left < named.Count && leftWas <= rightWas) ? named[left++] : others[right++]);
         }
-        var sorted = list.Select((item, index) => (item, index)).OrderBy(pair => Place(pair.item)).ThenBy(pair => pair.index)
-            .Select(pair => pair.item).ToList();
         list.Clear();
         return new JsonArray([.. sorted]);
     }
