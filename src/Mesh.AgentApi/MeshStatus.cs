@@ -45,6 +45,9 @@ public sealed record MeshStatus
     /// <summary>Devices that clients outside come in by.</summary>
     [JsonPropertyName("uplinks")] public IReadOnlyList<UplinkState>? Uplinks { get; init; }
 
+    /// <summary>Why programs of an earlier layout of the maps still serve, in words; null when the agent's own do.</summary>
+    [JsonPropertyName("switching")] public string? Switching { get; init; }
+
     /// <summary>Packets dropped by the datapath since its maps were made, by reason.</summary>
     [JsonPropertyName("drops")] public IReadOnlyDictionary<string, long>? Drops { get; init; }
 }

@@ -99,6 +99,14 @@ public sealed unsafe class BpfObject : IDisposable
         *(TValue*)(start + symbol.Offset) = value;
     }
 
+    /// <summary>The map as the object declares it; its id is 0.</summary>
+    public MapInfo Declared(string map)
+    {
+        var handle = MapHandle(map);
+        return new MapInfo(Libbpf.MapType(handle), 0, Libbpf.MapKeySize(handle), Libbpf.MapValueSize(handle), Libbpf.MapMaxEntries(handle),
+            Libbpf.MapFlags(handle), map);
+    }
+
     /// <summary>The map is taken from this path when it is pinned there, else created and pinned there by <see cref="Load"/>.</summary>
     public void SetPinPath(string map, string path) =>
         BpfException.ThrowIfNegative(Libbpf.MapSetPinPath(MapHandle(map), path), $"{Name}: map {map}: set pin path {path}");

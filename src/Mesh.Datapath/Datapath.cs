@@ -44,12 +44,17 @@ public sealed class Datapath : IDisposable
     private readonly ConntrackSweeper _sweeper;
     private readonly PolicyOperations _policies;
     private readonly NodePaths _paths;
-    private readonly IReadOnlyList<UplinkStatus> _uplinks;
     private readonly MmapArray<FailoverValue> _failover;
     private readonly BackendNodes _backendNodes;
+    private readonly LayoutSwitch _layout;
+    private readonly Action _activate;
     private readonly PinDirectory _pins;
     private readonly DeviceSet _devices;
-    private readonly int _socketHooks;
+    private IReadOnlyList<UplinkStatus> _uplinks = [];
+    private int _socketHooks;
+    private bool _active;
+    private DateTimeOffset _removeOthersAt = DateTimeOffset.MaxValue;
+    private readonly DateTimeOffset _startedAt;
     private readonly bool _tcx;
     private readonly TimeProvider _time;
 
@@ -57,9 +62,10 @@ public sealed class Datapath : IDisposable
     {
         _desired = desired;
         _time = time;
+        _startedAt = time.GetUtcNow();
         _owned = owned;
-        _pins = new PinDirectory(options.BpfRoot);
-        _pins.Create();
+        _layout = LayoutSwitch.Prepare(options.BpfRoot, DatapathObjects.Shapes, options.Variant);
+        _pins = _layout.Pins;
         // What the kernel holds of another ABI must not be read, far less written.
         RequireSameAbi(_pins);
 
@@ -71,7 +77,9 @@ public sealed class Datapath : IDisposable
 
         var uplink = new Uplink(options.Uplink, netlink, options.UnderlayAddress);
 
-        var objects = Own(DatapathObjects.Load(_pins, uplink.Describe(Configuration(options, _devices), options), options.IPCacheMapMax));
+        var objects = Own(DatapathObjects.Load(_pins, uplink.Describe(Configuration(options, _devices), options), options.IPCacheMapMax, options.Variant));
+        _layout.Fill();
+        _layout.TakeLinks();
         _agentState = Own(BpfMaps.OpenPinnedArray<AgentStateValue>(_pins.Map("agent_state")));
         _counters = Own(BpfMaps.OpenPinned<uint, CounterValue>(_pins.Map("counters"), readOnly: true));
         var lb = Own(LbMaps.OpenPinned(_pins.Maps));
@@ -100,18 +108,26 @@ public sealed class Datapath : IDisposable
         _paths = Own(new NodePaths(_nodes, netlink, new NetlinkEvents(), options.UnderlayAddress));
         _backendNodes = new BackendNodes(desired, lb, _store.Slots, _nodes);
 
-        var attachments = new Attachments(_pins, features);
+        var attachments = new Attachments(_pins, features, options.Variant?.Failpoint);
         var endpoints = new EndpointOperations(endpointMap, attachments, objects.PodIn, netlink, options.EnforcePolicy);
         endpoints.SetHostAddresses([.. options.GatewayAddresses, options.UnderlayAddress],
             _devices.Host, _devices.StackMac, _devices.GatewayMac);
 
-        // Programs last, when everything they look up is in place.
-        endpoints.Adopt();
-        attachments.ToInterface("mesh_net", objects.PodIn, _devices.Host);
-        attachments.ToInterface("mesh_vxlan", objects.VxlanIn, _devices.Tunnel);
-        _uplinks = uplink.Attach(attachments, objects);
         Sockets = Own(new SocketCloser(objects.ClosingPrograms));
-        _socketHooks = AttachSocketHooks(attachments, objects, options.CgroupPath);
+
+        // Programs last, when everything they look up is in place. Sockets first: a connection that its socket has translated means
+        // the same to the old programs of devices.
+        _activate = () =>
+        {
+            _socketHooks = AttachSocketHooks(attachments, objects, options.CgroupPath);
+            endpoints.Adopt();
+            attachments.ToInterface("mesh_net", objects.PodIn, _devices.Host);
+            attachments.ToInterface("mesh_vxlan", objects.VxlanIn, _devices.Tunnel);
+            _uplinks = uplink.Attach(attachments, objects);
+            attachments.RemoveForeign();
+        };
+        if (_layout.Tables.Count > 0)
+            endpoints.WaitForSwitch();
 
         _reconcilers = new Reconcilers(
             new(desired.Frontends, _frontends, time: time),
@@ -126,6 +142,7 @@ public sealed class Datapath : IDisposable
         state.Abi = Abi.Word;
         state.Generation++;
         Beat();
+        TrySwitch();
     }
 
     /// <summary>Loads, adopts, attaches. Whatever fails leaves the kernel as the last agent left it, or with parts that the next
@@ -199,7 +216,10 @@ public sealed class Datapath : IDisposable
             StatusOf(_desired.Endpoints.Name, _reconcilers.Endpoints),
             StatusOf(_desired.RemoteClusters.Name, _reconcilers.Clusters),
             StatusOf(_desired.Policies.Name, _reconcilers.Policies),
-        ]);
+        ])
+    {
+        Switching = _active ? null : $"programs of layout {_layout.From} serve until the maps of {_pins.Layout} hold {string.Join(", ", Awaited())}",
+    };
 
     /// <summary>Packets forwarded and dropped, by reason and direction; reasons never met are left out.</summary>
     public IReadOnlyList<PacketCounter> Counters() => PacketCounter.Read(_counters);
@@ -209,6 +229,9 @@ public sealed class Datapath : IDisposable
 
     /// <summary>Index of the node with this tunnel endpoint; 0 when the datapath does not know it.</summary>
     public uint NodeIndex(IpAddr tunnelEndpoint) => _nodes.Find(tunnelEndpoint);
+
+    /// <summary>The indexes by which the kernel knows tunnel endpoints.</summary>
+    public IReadOnlyList<KeyValuePair<IpAddr, uint>> NodeIndexes() => _nodes.All();
 
     /// <summary>How full the maps are that this process hands out.</summary>
     public IReadOnlyList<MapUsage> MapUsage()
@@ -246,6 +269,45 @@ public sealed class Datapath : IDisposable
         _policies.Collect();
         _grace.Collect();
     }
+
+    /// <summary>Lets our programs serve as soon as what they look up is there; at most once. In the node's network namespace.</summary>
+    /// <returns>True when they do.</returns>
+    internal bool TrySwitch()
+    {
+        if (_active || Awaited().Any())
+            return _active;
+        _activate();
+        _layout.Complete();
+        _removeOthersAt = _time.GetUtcNow() + LayoutSwitch.Grace;
+        return _active = true;
+    }
+
+    /// <summary>Unpins what other layouts have left, once we serve.</summary>
+    internal void RemoveOtherLayouts()
+    {
+        if (_active)
+            _layout.RemoveOthers();
+        _removeOthersAt = DateTimeOffset.MaxValue;
+    }
+
+    /// <summary>Tables that have not been written whole to the maps made anew.</summary>
+    private IEnumerable<string> Awaited()
+    {
+        (string Table, bool IsThere)[] tables =
+        [
+            ("frontends", IsThere(_reconcilers.Frontends)), ("clusters", IsThere(_reconcilers.Clusters)),
+            ("ipcache", IsThere(_reconcilers.IPCache)), ("nodes", IsThere(_reconcilers.Nodes)),
+            // A pod that is new waits for us.
+            ("endpoints", _reconcilers.Endpoints.HasPruned), ("policies", IsThere(_reconcilers.Policies)),
+        ];
+        return tables.Where(table => !table.IsThere && _layout.Tables.Contains(table.Table)).Select(table => table.Table);
+    }
+
+    /// <summary>A row that is refused is waited for, but not for ever: the programs that serve may have found no room for it either.</summary>
+    private bool IsThere<TKey, TRow>(Reconciler<TKey, TRow> reconciler)
+        where TKey : notnull
+        where TRow : class
+        => reconciler.HasPruned && (reconciler.Failing == 0 || _time.GetUtcNow() - _startedAt > LayoutSwitch.Grace);
 
     private static NodeConfig Configuration(DatapathOptions options, DeviceSet devices) => new()
     {
@@ -303,6 +365,9 @@ public sealed class Datapath : IDisposable
             while (await timer.WaitForNextTickAsync(cancellation))
             {
                 Beat();
+                TrySwitch();
+                if (_time.GetUtcNow() >= _removeOthersAt)
+                    RemoveOtherLayouts();
                 _policies.Collect();
                 _grace.Collect();
             }

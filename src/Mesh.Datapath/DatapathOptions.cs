@@ -46,4 +46,7 @@ public sealed record DatapathOptions
     public uint? UnderlayMtu { get; init; }
 
     public UplinkOptions Uplink { get; init; } = new();
+
+    /// <summary>For tests: start as a build with another layout would.</summary>
+    internal Loader.LayoutVariant? Variant { get; init; }
 }

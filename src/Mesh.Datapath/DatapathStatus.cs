@@ -66,4 +66,8 @@ public sealed record DatapathStatus(
     int GracePeriodPending,
     IReadOnlyList<UplinkStatus> Uplinks,
     int ResolvedNodes,
-    IReadOnlyList<ReconcilerStatus> Reconcilers);
+    IReadOnlyList<ReconcilerStatus> Reconcilers)
+{
+    /// <summary>Why programs of an earlier layout of the maps still serve, in words; null when ours do.</summary>
+    public string? Switching { get; init; }
+}

@@ -1,6 +1,5 @@
 using Mesh.AgentApi;
 using Mesh.ControlPlane.Nodes;
-using Mesh.Datapath;
 
 namespace Mesh.Agent.Api;
 
@@ -17,10 +16,9 @@ internal static class NodeBody
     /// <summary>The indexes by which the kernel knows tunnel endpoints; empty before the kernel is programmed.</summary>
     public static IReadOnlyList<NodeId> Ids(AgentView view)
     {
-        if (view.Datapath is null)
-            return [];
-        using var maps = PinnedMaps.Open(view.Options.BpfRoot);
-        return [.. maps.Nodes().Select(node => new NodeId { Id = node.Index, Ips = [node.TunnelEndpoint.ToString()] })];
+        return view.Datapath is { } datapath
+            ? [.. datapath.NodeIndexes().OrderBy(node => node.Value).Select(node => new NodeId { Id = node.Value, Ips = [node.Key.ToString()] })]
+            : [];
     }
 
     /// <summary>The addresses of one node in the API's shape.</summary>

@@ -104,6 +104,8 @@ internal static class StatusBody
         var name = $"mesh-agent {AgentView.Version}";
         if (view.Datapath is null)
             return new Status { State = StatusState.Warning, Msg = $"{name}: {WaitingFor(view)}" };
+        if (view.Datapath.Status().Switching is { } switching)
+            return new Status { State = StatusState.Warning, Msg = $"{name}: {switching}" };
         var failing = tables.Where(table => table.Failing > 0).ToList();
         if (failing.Count == 0)
             return new Status { State = StatusState.Ok, Msg = name };
@@ -146,6 +148,7 @@ internal static class StatusBody
             Unconfirmed = OrNull(view.RemoteSource.Unconfirmed.Select(id => (long)id)),
             Liveness = LivenessBody.Of(view),
             Drops = view.Datapath is { } datapath ? Drops(datapath) : null,
+            Switching = view.Datapath?.Status().Switching,
             Uplinks = view.Datapath is { } running
                 ? OrNull(running.Status().Uplinks.Select(uplink =>
                     new UplinkState { Device = uplink.Device, Hooks = uplink.Hooks, Problem = uplink.Problem }))

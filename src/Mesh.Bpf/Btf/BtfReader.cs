@@ -94,6 +94,62 @@ public sealed class BtfReader
         return values;
     }
 
+    /// <summary>A checksum of the key and the value of a declared map, with every member of theirs: the same in every build that lays
+    /// them out alike. Null when the object declares no such map.</summary>
+    public uint? MapTypes(string map)
+    {
+        var variable = _types.Find(type => type.Kind == Kind.Var && type.Name == map);
+        if (variable.Kind != Kind.Var)
+            return null;
+        var hash = 2166136261u;
+        var body = TypeOf(variable.SizeOrType).Body.Span;
+        for (var at = 0; at < body.Length; at += 12)
+            if (Text(U32(body, at)) is "key" or "value")
+                // Declared as pointers, so that a size of any kind can be said.
+                Describe(TypeOf(U32(body, at + 4)).SizeOrType, 0, ref hash);
+        return hash;
+    }
+
+    private TypeRecord TypeOf(uint id) => id < _types.Count ? _types[(int)id]
+        : throw new InvalidDataException($"{_source}: BTF type {id} is out of range");
+
+    private void Describe(uint id, int depth, ref uint hash)
+    {
+        if (depth > MaxDepth)
+            throw new InvalidDataException($"{_source}: BTF type {id} refers to itself");
+        var type = TypeOf(id);
+        var body = type.Body.Span;
+        switch (type.Kind)
+        {
+            case Kind.Typedef or Kind.Volatile or Kind.Const or Kind.Restrict or Kind.TypeTag:
+                Describe(type.SizeOrType, depth + 1, ref hash);
+                break;
+            case Kind.Array:
+                Add(ref hash, "[]", U32(body, 8));
+                Describe(U32(body, 0), depth + 1, ref hash);
+                break;
+            case Kind.Struct or Kind.Union:
+                Add(ref hash, type.Name, type.SizeOrType);
+                for (var at = 0; at < body.Length; at += 12)
+                {
+                    Add(ref hash, Text(U32(body, at)), U32(body, at + 8));
+                    Describe(U32(body, at + 4), depth + 1, ref hash);
+                }
+                break;
+            default:
+                Add(ref hash, "", type.Kind == Kind.Pointer ? 8 : type.SizeOrType);
+                break;
+        }
+
+        // FNV-1a.
+        static void Add(ref uint hash, string name, uint number)
+        {
+            foreach (var c in name)
+                hash = (hash ^ c) * 16777619;
+            hash = (hash ^ number) * 16777619;
+        }
+    }
+
     private BtfStruct Layout(TypeRecord type)
     {
         var members = new List<BtfMember>();

@@ -116,6 +116,8 @@ internal static class StatusText
         Problems(table, "Peer files not taken over:", mesh.ConfigProblems, now);
         foreach (var peer in (mesh.Rejections ?? []).Where(p => p.Rejected > 0 && (allClusters || IsRefused(p.Name))))
             table.Line($"Records of {peer.Name} rejected: {peer.Rejected}, last: {peer.Last}");
+        if (mesh.Switching is { } switching)
+            table.Line($"Maps: {switching}");
         if (mesh.Uplinks is { Count: > 0 } uplinks)
             table.Line($"Uplinks: {string.Join(", ", uplinks.Select(u => $"{u.Device} ({u.Hooks})"
                 + (u.Problem is null ? "" : $", no native XDP: {u.Problem}")))}");

@@ -22,6 +22,8 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
     private readonly BpfProgram _podIn;
     private readonly Rtnetlink _netlink;
     private readonly HashSet<int> _attached = [];
+    private readonly Lock _lock = new();
+    private bool _waits;
     private readonly EndpointFlags _flags;
 
     /// <param name="enforcePolicy">Packets of pods are judged by policy.</param>
@@ -35,9 +37,14 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
         _netlink = netlink;
     }
 
+    /// <summary>Until <see cref="Adopt"/> every device keeps the program it has; one that has none waits.</summary>
+    internal void WaitForSwitch() => _waits = true;
+
     /// <summary>Gives every device that was attached before the new program, at once: a pod must not wait for its row.</summary>
     internal void Adopt()
     {
+        using var _ = _lock.EnterScope();
+        _waits = false;
         foreach (var link in _attachments.Names.Where(name => name.StartsWith(LinkPrefix, StringComparison.Ordinal)).ToList())
             if (_attachments.Renew(link, _podIn))
                 _attached.Add(int.Parse(link.AsSpan(LinkPrefix.Length), CultureInfo.InvariantCulture));
@@ -63,6 +70,7 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
 
     public void Update(IReadOnlyList<KeyValuePair<ushort, Endpoint>> rows, Action<int, RowFault> fail)
     {
+        using var _ = _lock.EnterScope();
         for (var i = 0; i < rows.Count; i++)
         {
             var row = rows[i].Value;
@@ -80,12 +88,14 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
 
     public void Delete(IReadOnlyList<ushort> keys, Action<int, RowFault> fail)
     {
+        using var _ = _lock.EnterScope();
         var gone = keys.ToHashSet();
-        RemoveWhere((_, value) => gone.Contains(value.Id));
+        RemoveWhere((address, value) => gone.Contains(value.Id));
     }
 
     public int Prune(IReadOnlyDictionary<ushort, Endpoint> desired)
     {
+        using var scope = _lock.EnterScope();
         var removed = RemoveWhere((key, value) => !desired.TryGetValue(value.Id, out var row)
             || !row.Addresses.Items.Any(address => EndpointKey.From(address) == key));
         var wanted = desired.Values.Select(row => LinkName(row.InterfaceIndex)).ToHashSet();
@@ -120,8 +130,10 @@ internal sealed class EndpointOperations : IOperations<ushort, Endpoint>
                 HostMac = MacAddress.From(row.HostMac),
                 Flags = _flags,
             });
+        if (_waits && !_attachments.Has(LinkName(row.InterfaceIndex)))
+            throw new DatapathException("waits until the maps of a new layout are filled");
         // Once per device and start: exchanging a program waits for a grace period.
-        if (!_attached.Contains(row.InterfaceIndex))
+        if (!_waits && !_attached.Contains(row.InterfaceIndex))
         {
             Sysctl.PreparePodDevice(row.InterfaceName);
             _attachments.ToInterface(LinkName(row.InterfaceIndex), _podIn, row.InterfaceIndex);

@@ -14,6 +14,24 @@ internal sealed class DatapathObjects : IDisposable
 
     private readonly List<BpfProgram> _programs = [];
 
+    /// <summary>Every map that the objects declare. Opened once: it is the same as long as the process lives.</summary>
+    internal static IReadOnlyDictionary<string, MapShape> Shapes => s_shapes.Value;
+
+    private static readonly Lazy<IReadOnlyDictionary<string, MapShape>> s_shapes = new(() =>
+    {
+        var objects = OpenAll();
+        try
+        {
+            return objects.SelectMany(one => one.MapNames.Select(map => (Name: map, Shape: MapShape.Of(one, map))))
+                .DistinctBy(map => map.Name).ToDictionary(map => map.Name, map => map.Shape);
+        }
+        finally
+        {
+            foreach (var one in objects)
+                one.Dispose();
+        }
+    });
+
     private DatapathObjects()
     {
     }
@@ -43,7 +61,8 @@ internal sealed class DatapathObjects : IDisposable
     /// <exception cref="VerifierException">The kernel refused a program.</exception>
     /// <exception cref="BpfException">A pinned map has another shape, or the kernel refused something else.</exception>
     /// <exception cref="DatapathException">A pinned ipcache holds more than it is to hold.</exception>
-    internal static DatapathObjects Load(PinDirectory pins, NodeConfig config, uint ipcacheMax = DatapathOptions.IPCacheMapMaxDefault)
+    internal static DatapathObjects Load(PinDirectory pins, NodeConfig config, uint ipcacheMax = DatapathOptions.IPCacheMapMaxDefault,
+        LayoutVariant? variant = null)
     {
         var loaded = new DatapathObjects();
         var objects = new List<BpfObject>();
@@ -57,8 +76,11 @@ internal sealed class DatapathObjects : IDisposable
                 foreach (var map in one.MapNames)
                 {
                     one.SetPinPath(map, resize.PinOf(map));
+                    if (variant?.MaxEntries.TryGetValue(map, out var entries) == true)
+                        one.SetMaxEntries(map, entries);
                     if (IPCacheResize.Sized(map))
                         one.SetMaxEntries(map, ipcacheMax);
+                    KeepSize(one, map, pins);
                 }
                 if (one.HasConstant("config"))
                     one.SetConstant("config", config);
@@ -83,6 +105,16 @@ internal sealed class DatapathObjects : IDisposable
     internal static IReadOnlyList<BpfObject> OpenAll() => [.. Names.Select(Open)];
 
     public void Dispose() => _programs.ForEach(program => program.Dispose());
+
+    /// <summary>Memory of flows is shared between layouts with the size that it was made with.</summary>
+    private static void KeepSize(BpfObject one, string map, PinDirectory pins)
+    {
+        if (!LayoutPlan.IsMemoryOfFlows(MapShape.Of(one, map)))
+            return;
+        using var pinned = BpfFd.TryOpenPinned(pins.Map(map), readOnly: true);
+        if (pinned is not null)
+            one.SetMaxEntries(map, MapInfo.Of(pinned, map).MaxEntries);
+    }
 
     private BpfProgram Named(string name) => _programs.Find(program => program.Name == name)
         ?? throw new DatapathException($"the BPF objects have no program {name}");

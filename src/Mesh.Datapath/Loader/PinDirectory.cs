@@ -1,22 +1,33 @@
 using Mesh.Bpf;
-using Mesh.Datapath.Maps;
 
 namespace Mesh.Datapath.Loader;
 
 /// <summary>
-/// Where the datapath lives while nobody runs: BPFROOT/v2/maps and BPFROOT/v2/links. The version is the ABI's, so that an agent of
-/// another layout never adopts these maps by mistake.
+/// Where the datapath lives while nobody runs: BPFROOT/LAYOUT/maps and BPFROOT/LAYOUT/links, one directory for each layout of the
+/// maps, so that an agent of another layout never writes into these by mistake. BPFROOT/current leads to the one that serves.
 /// </summary>
 public sealed class PinDirectory
 {
+    /// <summary>The name that leads to the layout that serves.</summary>
+    internal const string Current = "current";
+
+    /// <summary>Of the layout that serves.</summary>
     public PinDirectory(string bpfRoot)
+        : this(bpfRoot, Current)
+    {
+    }
+
+    internal PinDirectory(string bpfRoot, string layout)
     {
         Root = bpfRoot;
-        Maps = Path.Combine(bpfRoot, $"v{Abi.Version}", "maps");
-        Links = Path.Combine(bpfRoot, $"v{Abi.Version}", "links");
+        Layout = layout;
+        Maps = Path.Combine(bpfRoot, layout, "maps");
+        Links = Path.Combine(bpfRoot, layout, "links");
     }
 
     public string Root { get; }
+
+    internal string Layout { get; }
 
     public string Maps { get; }
 
@@ -57,8 +68,14 @@ internal sealed class Attachments
     private readonly PinDirectory _pins;
     private readonly BpfFeatures _features;
 
-    internal Attachments(PinDirectory pins, BpfFeatures features)
+    /// <summary>Links that this process has given a program.</summary>
+    private readonly HashSet<string> _ours = [];
+    private readonly Action<string>? _failpoint;
+
+    /// <param name="failpoint">Called before each exchange.</param>
+    internal Attachments(PinDirectory pins, BpfFeatures features, Action<string>? failpoint = null)
     {
+        _failpoint = failpoint;
         _pins = pins;
         _features = features;
     }
@@ -123,6 +140,15 @@ internal sealed class Attachments
 
     internal IEnumerable<string> Names => _pins.LinkNames();
 
+    internal bool Has(string link) => File.Exists(_pins.Link(link));
+
+    /// <summary>Detaches what another layout had attached and this one does not have.</summary>
+    internal void RemoveForeign()
+    {
+        foreach (var link in Names.Where(name => !_ours.Contains(name)).ToList())
+            Remove(link);
+    }
+
     /// <summary>Exchanges the program of a pinned link to a device. False when the device is gone: then it is unpinned.</summary>
     internal bool Renew(string link, BpfProgram program)
     {
@@ -134,12 +160,16 @@ internal sealed class Attachments
             _pins.RemoveLink(link);
             return false;
         }
+        _failpoint?.Invoke($"switch {link}");
         pinned.Update(program);
+        _ours.Add(link);
         return true;
     }
 
     private void Attach(string link, BpfProgram program, Func<BpfLink> create, Func<BpfLinkInfo, bool> isRight)
     {
+        _failpoint?.Invoke($"switch {link}");
+        _ours.Add(link);
         using (var pinned = BpfLink.TryOpenPinned(_pins.Link(link)))
         {
             if (pinned is not null && isRight(pinned.Info()))

@@ -67,6 +67,9 @@ internal sealed class Uplink
         {
             attachments.ToInterface(Keep(IngressPrefix + device.Name), objects.UplinkIn, device.Index);
             attachments.ToEgress(Keep(EgressPrefix + device.Name), objects.UplinkOut, device.Index);
+        }
+        foreach (var device in _devices)
+        {
             var wants = _options.Acceleration != Acceleration.Disabled;
             var problem = wants ? WhyNot(device) ?? attachments.TryToXdp(XdpPrefix + device.Name, objects.XdpLb, device.Index) : null;
             var accelerated = wants && problem is null;

@@ -19,6 +19,7 @@ public sealed class Reconciler<TKey, TRow>
     private readonly Dictionary<string, WaitingRows<TKey, TRow>> _full = [];
     private DateTimeOffset _nextPrune = DateTimeOffset.MinValue;
     private bool _pruneRequested;
+    private bool _hasPruned;
     private long _failures;
     private long _pruned;
 
@@ -57,6 +58,9 @@ public sealed class Reconciler<TKey, TRow>
                 return [.. _full.Values.Select(waiting => waiting.Status).OrderBy(full => full.Name, StringComparer.Ordinal)];
         }
     }
+
+    /// <summary>True once the whole of the initialized table has been tried on the target, and leftovers are gone.</summary>
+    public bool HasPruned => Volatile.Read(ref _hasPruned);
 
     /// <summary>Asks for a prune at the next turn, for a target that is known to have lost or gained entries.</summary>
     public void RequestPrune() => Volatile.Write(ref _pruneRequested, true);
@@ -229,6 +233,7 @@ public sealed class Reconciler<TKey, TRow>
         try
         {
             Interlocked.Add(ref _pruned, _operations.Prune(_table.Snapshot().ToDictionary(pair => pair.Key, pair => pair.Value.Row)));
+            Volatile.Write(ref _hasPruned, true);
         }
         catch (Exception)
         {

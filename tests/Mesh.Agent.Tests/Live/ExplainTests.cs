@@ -127,7 +127,7 @@ public sealed class ExplainTests : IAsyncLifetime
         (_, var json) = await ExplainAsync("default/front", "shop:80", "-o", "json");
         var slot = JsonNode.Parse(json)!["frontends"]![0]!["backends"]!.AsArray().Single(
             backend => (string)backend!["address"]! == "10.2.1.22:8080/TCP")!["map"]!["slot"]!.GetValue<uint>();
-        using var backends = BpfMaps.OpenPinnedArray<LbBackend>(Directory.EnumerateFiles(BpfRoot, "lb_backends", SearchOption.AllDirectories).Single());
+        using var backends = BpfMaps.OpenPinnedArray<LbBackend>(Path.Combine(BpfRoot, "current", "maps", "lb_backends"));
         var good = backends[slot];
         backends[slot].Port = BigEndianUInt16.FromHost(9999);
         (exit, var corrupted) = await ExplainAsync("default/front", "shop:80");

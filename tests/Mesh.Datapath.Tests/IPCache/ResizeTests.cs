@@ -60,7 +60,8 @@ public sealed class ResizeTests : IDisposable
 
         var refused = Assert.Throws<DatapathException>(() => Start(2));
 
-        Assert.Equal($"map {Pin("ipcache4")} holds 3 addresses, more than the 2 it is to have room for: "
+        var layout = new FileInfo(Path.Combine(_files.Path, "current")).LinkTarget;
+        Assert.Equal($"map {_files.Path}/{layout}/maps/ipcache4 holds 3 addresses, more than the 2 it is to have room for: "
             + "start with --bpf-ipcache-map-max 3 or more, as it was 1024 before", refused.Message);
         Assert.Equal(map, IdOf("ipcache4"));
         Assert.Equal(maps, MapsOfProgram());

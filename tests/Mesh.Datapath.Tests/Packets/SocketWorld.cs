@@ -1,8 +1,8 @@
-using System.Globalization;
 using System.Net;
 using System.Net.Sockets;
 using Mesh.Bpf;
 using Mesh.Datapath.Maps;
+using Mesh.Datapath.Tests.Kernel;
 
 namespace Mesh.Datapath.Tests.Packets;
 
@@ -20,8 +20,7 @@ public sealed class SocketWorld : IDisposable
     private readonly List<BpfProgram> _programs = [];
     private readonly List<BpfLink> _links = [];
     private readonly BpfMap<uint, CounterValue> _counters;
-    private readonly string _cgroup;
-    private readonly string _home;
+    private readonly OwnCgroup _cgroup = new("mesh-packets");
 
     public SocketWorld()
     {
@@ -36,11 +35,6 @@ public sealed class SocketWorld : IDisposable
         Tables = new ServiceTables(_object);
         Tables.Clear();
 
-        var mount = File.ReadLines("/proc/mounts").Select(line => line.Split(' ')).First(fields => fields[2] == "cgroup2")[1];
-        _home = mount + File.ReadLines("/proc/self/cgroup").First(line => line.StartsWith("0::", StringComparison.Ordinal))[3..];
-        _cgroup = $"{mount}/mesh-packets-{Environment.ProcessId}";
-        Directory.CreateDirectory(_cgroup);
-        Join(_cgroup);
         Attach();
     }
 
@@ -52,7 +46,7 @@ public sealed class SocketWorld : IDisposable
         {
             var program = _object.Program(hook);
             _programs.Add(program);
-            _links.Add(BpfLink.AttachCgroup(program, _cgroup));
+            _links.Add(BpfLink.AttachCgroup(program, _cgroup.Path));
         }
     }
 
@@ -69,7 +63,7 @@ public sealed class SocketWorld : IDisposable
         return other;
     }
 
-    internal BpfLink AttachToCgroup(BpfProgram program) => BpfLink.AttachCgroup(program, _cgroup);
+    internal BpfLink AttachToCgroup(BpfProgram program) => BpfLink.AttachCgroup(program, _cgroup.Path);
 
     /// <summary>Runs a command in the namespace of the sockets.</summary>
     internal string Shell(string command) => _thread.Shell(command);
@@ -113,44 +107,10 @@ public sealed class SocketWorld : IDisposable
         return socket;
     }
 
-    private static void Join(string cgroup) =>
-        File.WriteAllText($"{cgroup}/cgroup.procs", Environment.ProcessId.ToString(CultureInfo.InvariantCulture));
-
-    /// <summary>Other tests of this process start children meanwhile, which are born where it is: all of them leave.</summary>
-    private void LeaveCgroup()
-    {
-        for (var attempt = 0; ; attempt++)
-        {
-            foreach (var pid in File.ReadAllLines($"{_cgroup}/cgroup.procs"))
-            {
-                try
-                {
-                    File.WriteAllText($"{_home}/cgroup.procs", pid);
-                }
-                catch (IOException) when (attempt < LeaveAttempts)
-                {
-                    // It ended between the look and the move.
-                }
-            }
-            try
-            {
-                Directory.Delete(_cgroup);
-                return;
-            }
-            catch (IOException) when (attempt < LeaveAttempts)
-            {
-                // A process that has ended but was not waited for yet keeps its cgroup for a moment.
-                Thread.Yield();
-            }
-        }
-    }
-
-    private const int LeaveAttempts = 10_000;
-
     public void Dispose()
     {
         Detach();
-        LeaveCgroup();
+        _cgroup.Dispose();
         Tables.Dispose();
         _counters.Dispose();
         _object.Dispose();
