@@ -6,7 +6,9 @@ namespace Mesh.Datapath.LoadBalancing;
 /// <summary>
 /// The consistent-hashing table of one segment (Eisenbud et al., NSDI 2016): every backend walks its own permutation of the
 /// entries and the backends take turns claiming their next free one. A function of the backends' addresses alone, so every node
-/// and every restart computes the same table, and a changed backend moves little besides its own share.
+/// computes the same table for a service that it meets. When backends leave, the table is not computed anew but repainted: only what was
+/// theirs changes hands, so that no flow of another backend moves. Nodes that have seen the same departures since the last arrival still
+/// have the same table.
 /// </summary>
 internal static class Maglev
 {
@@ -57,6 +59,46 @@ internal static class Maglev
                 table[(int)at] = (ushort)i;
                 next[i] = Advance(at, step[i], size);
             }
+        }
+    }
+
+    /// <summary>How much larger than a new one a table may be that is kept when backends leave: two sizes.</summary>
+    private const int KeptGrowth = 5;
+
+    /// <summary>May the table be kept for fewer backends than it was made for?</summary>
+    internal static bool MayKeep(int tableSize, int backends) => tableSize >= backends && tableSize < KeptGrowth * TableSize(backends);
+
+    /// <summary>
+    /// Gives the entries of backends that have left to those that remain, one by one to whoever has fewest; nobody else's changes. As
+    /// shares differed by one entry at the most, so they do again.
+    /// </summary>
+    /// <param name="before">The table as it is.</param>
+    /// <param name="places">Of each backend of before: its index among those that remain, or -1.</param>
+    /// <param name="remaining">At least 1.</param>
+    /// <param name="after">As long as <paramref name="before"/>.</param>
+    internal static void Repaint(ReadOnlySpan<ushort> before, ReadOnlySpan<int> places, int remaining, Span<ushort> after)
+    {
+        var shares = new int[remaining];
+        var free = new List<int>();
+        for (var i = 0; i < before.Length; i++)
+        {
+            var place = before[i] < places.Length ? places[before[i]] : -1;
+            if (place < 0)
+            {
+                free.Add(i);
+                continue;
+            }
+            after[i] = (ushort)place;
+            shares[place]++;
+        }
+        var poorest = new PriorityQueue<int, (int Share, int Index)>(remaining);
+        for (var i = 0; i < remaining; i++)
+            poorest.Enqueue(i, (shares[i], i));
+        foreach (var entry in free)
+        {
+            var heir = poorest.Peek();
+            after[entry] = (ushort)heir;
+            poorest.DequeueEnqueue(heir, (++shares[heir], heir));
         }
     }
 

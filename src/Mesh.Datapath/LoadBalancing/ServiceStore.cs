@@ -180,7 +180,7 @@ internal sealed class ServiceStore
         {
             for (var i = 0; i < segments.Length; i++)
                 segments[i] = Find(old, plan.Segments[i]) ?? Find(related, plan.Segments[i])
-                    ?? Find(segments.AsSpan(0, i), plan.Segments[i]) ?? Write(plan.Segments[i], fresh);
+                    ?? Find(segments.AsSpan(0, i), plan.Segments[i]) ?? Write(plan.Segments[i], fresh, Ancestor(old, plan.Segments[i]));
             if (segments.Length > 0 || !SameInfo(plan.Info, default))
                 header = WriteHeader(plan.Info, segments, fresh);
         }
@@ -323,13 +323,38 @@ internal sealed class ServiceStore
         return null;
     }
 
-    private LbSegment Write(PlannedSegment planned, List<(RangeAllocator Owner, uint Start, uint Length)> fresh)
+    /// <summary>The segment that only loses backends, or changes their states, on its way to the plan, and where those that stay go: its
+    /// table is kept but for the entries of those that leave.</summary>
+    private (LbSegment Segment, int[] Places)? Ancestor(LbSegment[] old, PlannedSegment planned)
+    {
+        foreach (var segment in old)
+            if (segment.ClusterId == planned.ClusterId && segment.Backends >= planned.Backends.Length
+                && Maglev.MayKeep(segment.TableSize, planned.Backends.Length) && PlacesOf(BackendsOf(segment), planned.Backends) is { } places)
+                return (segment, places);
+        return null;
+    }
+
+    /// <summary>Index of each present backend among those wanted, or -1; null when one is wanted that is not present. Both are sorted.</summary>
+    private static int[]? PlacesOf(ReadOnlySpan<LbBackend> present, ReadOnlySpan<LbBackend> wanted)
+    {
+        var places = new int[present.Length];
+        var next = 0;
+        for (var i = 0; i < present.Length; i++)
+            places[i] = next < wanted.Length && IsSame(present[i], wanted[next]) ? next++ : -1;
+        return next == wanted.Length ? places : null;
+    }
+
+    private static bool IsSame(in LbBackend left, in LbBackend right) =>
+        (left.Address, left.Port, left.Protocol, left.Family) == (right.Address, right.Port, right.Protocol, right.Family);
+
+    private LbSegment Write(PlannedSegment planned, List<(RangeAllocator Owner, uint Start, uint Length)> fresh,
+        (LbSegment Segment, int[] Places)? ancestor)
     {
         var count = planned.Backends.Length;
         var segment = new LbSegment
         {
             Backends = (ushort)count,
-            TableSize = Maglev.TableSize(count),
+            TableSize = ancestor?.Segment.TableSize ?? Maglev.TableSize(count),
             ClusterId = planned.ClusterId,
             Tier = planned.Tier,
             Weight = planned.Weight,
@@ -344,18 +369,32 @@ internal sealed class ServiceStore
         BeforeStore($"backends at {segment.BackendBase}");
         planned.Backends.CopyTo(_maps.Backends.Span.Slice((int)segment.BackendBase, count));
         BeforeStore($"table at block {block}");
-        WriteTable(segment, planned.Backends);
+        var table = new ushort[segment.TableSize];
+        if (ancestor is { } from)
+            Maglev.Repaint(ReadTable(from.Segment), from.Places, count, table);
+        else
+            Maglev.Fill(planned.Backends, table);
+        WriteTable(segment, table);
         return segment;
     }
 
-    private void WriteTable(LbSegment segment, ReadOnlySpan<LbBackend> backends)
+    private ushort[] ReadTable(LbSegment segment)
     {
-        var table = new ushort[segment.TableSize];
-        Maglev.Fill(backends, table);
+        var place = _maps.Arena.Bytes.Slice((int)segment.Table, segment.TableBytes);
+        if ((segment.Flags & LbSegmentFlags.Wide) != 0)
+            return MemoryMarshal.Cast<byte, ushort>(place).ToArray();
+        var table = new ushort[place.Length];
+        for (var i = 0; i < table.Length; i++)
+            table[i] = place[i];
+        return table;
+    }
+
+    private void WriteTable(LbSegment segment, ReadOnlySpan<ushort> table)
+    {
         var place = _maps.Arena.Bytes.Slice((int)segment.Table, segment.TableBytes);
         if ((segment.Flags & LbSegmentFlags.Wide) != 0)
         {
-            MemoryMarshal.AsBytes(table.AsSpan()).CopyTo(place);
+            MemoryMarshal.AsBytes(table).CopyTo(place);
             return;
         }
         for (var i = 0; i < table.Length; i++)

@@ -1,7 +1,6 @@
 using System.Globalization;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath.LoadBalancing;
-using Mesh.Datapath.Maps;
 using Mesh.Datapath.Tests.Kernel;
 using Mesh.Model;
 
@@ -84,15 +83,12 @@ internal sealed class LbNode : IDisposable
     {
         foreach (var segment in frontend.Segments)
         {
-            var expected = new ushort[Maglev.TableSize(segment.Backends.Count)];
-            Maglev.Fill([.. segment.Backends.Select(backend => new LbBackend
-            {
-                Address = MeshAddress.From(backend.Address.Address),
-                Port = BigEndianUInt16.FromHost(backend.Address.Port),
-                Protocol = (byte)backend.Address.Protocol,
-                Family = Family.Of(backend.Address.Address),
-            })], expected);
-            Assert.Equal(expected, segment.Table);
+            // Made new or repainted: a table that fits, in which nobody is ahead by more than one entry.
+            Assert.True(segment.Table.Count >= Maglev.TableSize(segment.Backends.Count) && Maglev.MayKeep(segment.Table.Count, segment.Backends.Count));
+            var shares = new int[segment.Backends.Count];
+            foreach (var index in segment.Table)
+                shares[index]++;
+            Assert.InRange(shares.Max() - shares.Min(), 0, 1);
         }
         return Text(frontend.Affinity, frontend.Segments.Select(segment =>
             (segment.Tier, segment.ClusterId, segment.Backends.Select(backend => (backend.Address, backend.State)))));
