@@ -29,6 +29,9 @@ public sealed record AgentOptions
     /// <summary>cgroup2 directory for the socket hooks; null = services are translated at tc only.</summary>
     public string? CgroupRoot { get; init; }
 
+    /// <summary>procfs whose sys/net may be written.</summary>
+    public string Procfs { get; init; } = "/proc";
+
     public required string SocketPath { get; init; }
 
     /// <summary>Registered endpoints are kept here over restarts.</summary>

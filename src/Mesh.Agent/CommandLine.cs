@@ -34,6 +34,7 @@ internal sealed class CommandLine
     private readonly Option<string> _config = Flag("--clustermesh-config", "", "Directory with one etcd client file per peer; empty for no peers.");
     private readonly Option<string> _bpfRoot = Flag("--bpf-root", "/sys/fs/bpf/mesh", "Directory on a bpffs; maps and links are pinned below.");
     private readonly Option<string> _cgroupRoot = Flag("--cgroup-root", "", "cgroup2 directory whose sockets are load-balanced; empty for none.");
+    private readonly Option<string> _procfs = Flag("--procfs", "/proc", "procfs whose sys/net may be written; a container's own may not.");
     private readonly Option<string> _socket = Flag("--socket-path", "/var/run/cilium/cilium.sock", "Unix socket of the REST API.");
     private readonly Option<string> _stateDir = Flag("--state-dir", "/var/run/cilium/state", "Directory in which endpoints survive restarts.");
     private readonly Option<string> _tunnelPort = Flag("--tunnel-port", "8472", "UDP port of the VXLAN tunnel; the same in the whole mesh.");
@@ -64,7 +65,7 @@ internal sealed class CommandLine
 
     private IEnumerable<Option<string>> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _socket, _stateDir, _tunnelPort,
+        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _procfs, _socket, _stateDir, _tunnelPort,
         _nodePorts, _devices, _acceleration, _mode, _algorithm, _tunnelHeaders,
         _ipcacheMax, _policyLocal, _policyAudit, _cniConf, _cniExclusive, _cniChaining, _metrics,
     ];
@@ -125,6 +126,7 @@ internal sealed class CommandLine
             ClusterMeshConfig = value(_config).Length == 0 ? null : value(_config),
             BpfRoot = Given(_bpfRoot, value(_bpfRoot), "a directory on a bpffs"),
             CgroupRoot = ReadCgroup(value(_cgroupRoot)),
+            Procfs = Given(_procfs, value(_procfs), "a directory with sys/net, such as /proc"),
             SocketPath = ReadSocket(value(_socket)),
             StateDirectory = Given(_stateDir, value(_stateDir), "a directory"),
             TunnelPort = port,

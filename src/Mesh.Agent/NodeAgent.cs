@@ -226,6 +226,7 @@ internal sealed class NodeAgent
 
     private DatapathOptions DatapathOptionsOf(Node node) => new()
     {
+        Procfs = _options.Procfs,
         BpfRoot = _options.BpfRoot,
         CgroupPath = _options.CgroupRoot,
         ClusterId = _options.Cluster.Id,

@@ -152,6 +152,7 @@ public sealed class Datapath : IDisposable
     /// <exception cref="InvalidDataException">Programs and agent are of different builds.</exception>
     public static Datapath Start(DatapathOptions options, DesiredState desired, TimeProvider? time = null)
     {
+        Devices.Sysctl.Procfs = options.Procfs;
         var owned = new List<IDisposable>();
         try
         {

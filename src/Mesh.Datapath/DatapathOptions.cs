@@ -12,6 +12,9 @@ public sealed record DatapathOptions
     /// <summary>cgroup2 directory whose sockets are load-balanced; null = none, services are translated packet by packet.</summary>
     public string? CgroupPath { get; init; }
 
+    /// <summary>procfs whose sys/net may be written.</summary>
+    public string Procfs { get; init; } = "/proc";
+
     /// <summary>0 for a cluster outside a mesh.</summary>
     public required uint ClusterId { get; init; }
 

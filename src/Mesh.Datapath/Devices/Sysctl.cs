@@ -2,11 +2,15 @@ using System.Globalization;
 
 namespace Mesh.Datapath.Devices;
 
-/// <summary>Kernel settings of the calling thread's network namespace, under /proc/sys/net. Written only when they differ, so that a
+/// <summary>Kernel settings of the calling thread's network namespace, under sys/net of a procfs. Written only when they differ, so that a
 /// read-only /proc with right values is no error.</summary>
 internal static class Sysctl
 {
-    private const string Root = "/proc/sys/net";
+    /// <summary>Where the kernel's settings are. One for the process: there is one kernel. In a container /proc/sys cannot be written, and
+    /// the node's is mounted elsewhere.</summary>
+    internal static string Procfs { get; set; } = "/proc";
+
+    private static string Root => $"{Procfs}/sys/net";
 
     /// <summary>False on a kernel without IPv6.</summary>
     internal static bool HasIPv6 => Directory.Exists($"{Root}/ipv6");
@@ -40,7 +44,7 @@ internal static class Sysctl
     /// <summary>The ports that the stack hands out, both ends included.</summary>
     internal static (int Low, int High) LocalPorts()
     {
-        const string path = $"{Root}/ipv4/ip_local_port_range";
+        var path = $"{Root}/ipv4/ip_local_port_range";
         try
         {
             var words = File.ReadAllText(path).Split((char[]?)null, StringSplitOptions.RemoveEmptyEntries);

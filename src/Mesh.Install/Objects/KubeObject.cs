@@ -1,12 +1,13 @@
 using System.Text.Json.Nodes;
 using Mesh.Install.Text;
+using Mesh.Kubernetes.Api;
 
 namespace Mesh.Install.Objects;
 
 /// <summary>One Kubernetes object as we want it, or as we found it.</summary>
 public sealed class KubeObject
 {
-    private KubeObject(JsonObject body, ObjectKind resource)
+    private KubeObject(JsonObject body, KubeResource resource)
     {
         Body = body;
         Resource = resource;
@@ -14,7 +15,7 @@ public sealed class KubeObject
 
     public JsonObject Body { get; }
 
-    public ObjectKind Resource { get; }
+    public KubeResource Resource { get; }
 
     public string Kind => Resource.Kind;
 
@@ -46,44 +47,17 @@ public sealed class KubeObject
     public override string ToString() => Namespace is { } ns ? $"{Kind} {ns}/{Name}" : $"{Kind} {Name}";
 }
 
-/// <summary>A resource of the API: where its objects are, and what they call themselves.</summary>
-/// <param name="Group">"" for the core group.</param>
-/// <param name="Plural">As in paths and RBAC: "daemonsets".</param>
-public sealed record ObjectKind(string Group, string Version, string Plural, string Kind, bool Namespaced)
-{
-    public string ApiVersion => Group.Length == 0 ? Version : $"{Group}/{Version}";
-}
-
 /// <summary>The resources that an installation consists of.</summary>
 internal static class KubeKinds
 {
-    private static readonly ObjectKind[] All =
+    private static readonly KubeResource[] All =
     [
-        new("", "v1", "namespaces", "Namespace", false),
-        new("", "v1", "serviceaccounts", "ServiceAccount", true),
-        new("", "v1", "configmaps", "ConfigMap", true),
-        new("", "v1", "secrets", "Secret", true),
-        new("", "v1", "services", "Service", true),
-        new("rbac.authorization.k8s.io", "v1", "clusterroles", "ClusterRole", false),
-        new("rbac.authorization.k8s.io", "v1", "clusterrolebindings", "ClusterRoleBinding", false),
-        new("rbac.authorization.k8s.io", "v1", "roles", "Role", true),
-        new("rbac.authorization.k8s.io", "v1", "rolebindings", "RoleBinding", true),
-        new("apps", "v1", "daemonsets", "DaemonSet", true),
-        new("apps", "v1", "deployments", "Deployment", true),
+        KubeResources.Namespaces, KubeResources.ServiceAccounts, KubeResources.ConfigMaps, KubeResources.Secrets, KubeResources.Services,
+        KubeResources.ClusterRoles, KubeResources.ClusterRoleBindings, KubeResources.Roles, KubeResources.RoleBindings,
+        KubeResources.DaemonSets, KubeResources.Deployments,
     ];
 
-    public static ObjectKind Pods { get; } = new("", "v1", "pods", "Pod", true);
-
-    public static ObjectKind Nodes { get; } = new("", "v1", "nodes", "Node", false);
-
-    public static ObjectKind Events { get; } = new("", "v1", "events", "Event", true);
-
-    public static ObjectKind Definitions { get; } =
-        new("apiextensions.k8s.io", "v1", "customresourcedefinitions", "CustomResourceDefinition", false);
-
-    public static ObjectKind Of(string kind) => All.First(resource => resource.Kind == kind);
-
-    public static ObjectKind? Find(string apiVersion, string kind) =>
+    public static KubeResource? Find(string apiVersion, string kind) =>
         All.FirstOrDefault(resource => resource.Kind == kind && resource.ApiVersion == apiVersion);
 }
 
