@@ -42,7 +42,10 @@ public sealed class CniNode : IAsyncDisposable
 
     public string ConfigurationPath => Path.Combine(ConfigurationDirectory, "05-cilium.conflist");
 
-    public string Log => string.Join('\n', File.ReadLines(Path.Combine(_directory, "agent.log")).TakeLast(30));
+    /// <summary>The agent's last words.</summary>
+    public string Log => File.Exists(Path.Combine(_directory, "agent.log"))
+        ? string.Join('\n', File.ReadLines(Path.Combine(_directory, "agent.log")).TakeLast(30))
+        : "";
 
     public static async Task<CniNode> StartAsync(string podRanges = $"{PodRange},fd00:40:1::/64", params IReadOnlyList<string> flags)
     {
@@ -119,11 +122,23 @@ public sealed class CniNode : IAsyncDisposable
     }
 
     /// <summary>ADD that must succeed.</summary>
-    public CniAnswer Add(NetworkNamespace space, string container, string pod)
+    public CniAnswer Add(NetworkNamespace space, string container, string pod, string version = "1.1.0") =>
+        Good(Call("ADD", container, PathOf(space), pod, version));
+
+    /// <summary>DEL that must succeed.</summary>
+    public CniAnswer Delete(string container, NetworkNamespace? space = null) => Good(Call("DEL", container, space is null ? "" : PathOf(space)));
+
+    public CniAnswer Good(CniAnswer answer)
     {
-        var answer = Call("ADD", container, PathOf(space), pod);
         Assert.True(answer.ExitCode == 0, $"{answer}\n{Log}");
         return answer;
+    }
+
+    /// <summary>The pod reaches its node's router, in both families where it has both.</summary>
+    public static void Reaches(NetworkNamespace space, params IEnumerable<string> addresses)
+    {
+        foreach (var address in addresses)
+            space.Shell("ping", "-c", "1", "-W", "5", address);
     }
 
     public string Shell(params string[] command) => _node.Shell(command);
@@ -185,6 +200,16 @@ public sealed class CniNode : IAsyncDisposable
               ipam: {podCIDRs: [{{string.Join(", ", ranges.Select(range => $"\"{range}\""))}}]}
             """;
     }
+}
+
+/// <summary>One node for all tests of a class, each of which leaves nothing behind.</summary>
+public sealed class SharedNode : IAsyncLifetime
+{
+    public CniNode Node { get; private set; } = null!;
+
+    public async ValueTask InitializeAsync() => Node = await CniNode.StartAsync();
+
+    public ValueTask DisposeAsync() => Node.DisposeAsync();
 }
 
 /// <summary>What the plugin answered.</summary>
