@@ -131,7 +131,8 @@ public sealed class KubeApiServer : IAsyncDisposable
         Put(config, "contexts", "context", contextName, context);
         config["current-context"] = contextName;
         File.WriteAllText(path, config.ToJsonString(new() { WriteIndented = true }) + "\n");
-        File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+        if (!OperatingSystem.IsWindows())
+            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
     }
 
     private static string Base64(string text) => Convert.ToBase64String(Encoding.UTF8.GetBytes(text));
@@ -170,12 +171,20 @@ public sealed class KubeApiServer : IAsyncDisposable
 
     /// <summary>An object as it is stored, a copy; null when it is not there. Cluster-wide resources take namespace "".</summary>
     public JsonObject? Find(string resource, string @namespace, string name) =>
-        _handler.Store.Get(TypeOf(resource), @namespace, name) is { } stored ? stored.Copy(stored.Type.Versions[0].Name) : null;
+        _handler.Store.Get(TypeOf(resource), @namespace, name) is { } stored ? Read(stored) : null;
 
     /// <summary>All objects of a resource, copies; of one namespace, or of all ("").</summary>
     public IReadOnlyList<JsonObject> List(string resource, string @namespace = "") =>
         [.. _handler.Store.Snapshot(TypeOf(resource)).Table.Values.Where(stored => @namespace == "" || stored.Namespace == @namespace)
-            .Select(stored => stored.Copy(stored.Type.Versions[0].Name))];
+            .Select(Read)];
+
+    /// <summary>Through text, so that numbers read as any type of number.</summary>
+    private static JsonObject Read(StoredObject stored)
+    {
+        var bytes = new MemoryStream();
+        stored.WriteTo(bytes, stored.Type.Versions[0].Name, bare: false);
+        return (JsonObject)JsonNode.Parse(bytes.GetBuffer().AsSpan(0, (int)bytes.Length))!;
+    }
 
     /// <summary>Waits until the condition holds; it is asked again after every change of any object.</summary>
     public async Task WhenAsync(Func<KubeApiServer, bool> condition, CancellationToken stop)
@@ -255,6 +264,7 @@ public sealed class KubeApiServer : IAsyncDisposable
         if (_options.Tls)
             builder.WebHost.UseKestrelHttpsConfiguration();
         var web = builder.Build();
+        web.UseWebSockets();
         web.Run(http => _handler.HandleAsync(http, _serving.Token));
         await web.StartAsync(stop);
         _web = web;

@@ -32,7 +32,7 @@ internal sealed class ApiHandler
         _tokens = tokens;
         Store = new ObjectStore(options.HistoryMax, options.WatchBacklogMax);
         Types = new TypeRegistry();
-        Writes = new Writes(options, Store, Types, new Definitions(options, Store, Types));
+        Writes = new Writes(options, Store, Types, new Definitions(options, Store, Types), authority.Pem);
         _access = new Access(options, Store, authority, tokens);
         _reviews = new Reviews(_access);
         _discovery = new Discovery(options, Types);

@@ -3,12 +3,15 @@ using Mesh.KubeApi.Auth;
 using Mesh.KubeApi.Objects;
 using Mesh.KubeApi.Patching;
 using Mesh.KubeApi.Store;
+using Mesh.KubeApi.Streams;
 
 namespace Mesh.KubeApi.Api;
 
 /// <summary>What hangs below an object beside its status: scale, binding, eviction, tokens, finalize, and a pod's streams.</summary>
 internal sealed class Subresources(KubeApiOptions options, KubeApiServer server, ObjectStore store, Writes writes, TokenBook tokens)
 {
+    private readonly PodConnections _connections = new(server, options);
+
     public async Task HandleAsync(ApiRequest request, ResourceType type, CancellationToken serverStops)
     {
         if (!type.Subresources.Contains(request.Sub))
@@ -37,9 +40,11 @@ internal sealed class Subresources(KubeApiOptions options, KubeApiServer server,
                 var stored = writes.Update(type, request.Version, "", request.Name, body, new Writes.Writer(request.FieldManager, request.DryRun, "finalize"));
                 await Reply.ObjectAsync(request, 200, stored, options.Time);
                 break;
+            case ("log", "get"):
+            case ("exec" or "attach" or "portforward", "create" or "get"):
+                await _connections.HandleAsync(request, Get(request, type), serverStops);
+                break;
             default:
-                _ = server;
-                _ = serverStops;
                 throw KubeApiException.MethodNotAllowed();
         }
     }

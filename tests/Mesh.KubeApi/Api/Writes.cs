@@ -10,7 +10,7 @@ namespace Mesh.KubeApi.Api;
 /// Create, update, patch: what a kube-apiserver does to an object between the body and the store. Defaults, checks, allocation, the
 /// line between spec and status, generation, and who wrote which field. Writers take turns; readers never wait for them.
 /// </summary>
-internal sealed class Writes(KubeApiOptions options, ObjectStore store, TypeRegistry types, Definitions definitions)
+internal sealed class Writes(KubeApiOptions options, ObjectStore store, TypeRegistry types, Definitions definitions, string authority)
 {
     private readonly Lock _turn = new();
     private readonly ServiceAllocator _services = new(options, store);
@@ -71,7 +71,12 @@ internal sealed class Writes(KubeApiOptions options, ObjectStore store, TypeRegi
             AdmitPod(node);
         Finish(type, version, node, null);
         FieldOwners.Written(type, types, version, null, node, writer, options.Time.GetUtcNow());
-        return Commit(type, null, node, writer.DryRun);
+        var made = Commit(type, null, node, writer.DryRun);
+        // A controller does this in a real cluster, some moments later; here no pod has to wait for it.
+        if (type == BuiltIns.Namespaces && options.MakeServiceAccounts && !writer.DryRun)
+            foreach (var (kind, own) in Bootstrapping.OfNamespace(authority))
+                CreateInTurn(kind, "v1", name, own, Writer.Internal, "");
+        return made;
     }
 
     private void AdmitPod(JsonObject pod)

@@ -211,10 +211,10 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
             return _watchers.Where(pair => pair.Key != "*" && (type is null || pair.Key == type.Key)).Sum(pair => pair.Value.Count);
     }
 
-    /// <summary>One reader of changes. It is cut off when more wait than the store allows.</summary>
+    /// <summary>One reader of changes (the general kind of channel: that for a single reader cannot count). It is cut off when more wait than the store allows.</summary>
     internal sealed class Watcher(ObjectStore store, string key, long revision, int backlogMax) : IDisposable
     {
-        private readonly Channel<Change> _changes = Channel.CreateUnbounded<Change>(new() { SingleReader = true });
+        private readonly Channel<Change> _changes = Channel.CreateUnbounded<Change>();
 
         /// <summary>Revision at which it began.</summary>
         public long Start { get; } = revision;
