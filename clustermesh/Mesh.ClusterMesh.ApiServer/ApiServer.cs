@@ -23,7 +23,7 @@ public sealed class ApiServer : IAsyncDisposable
 
     // Disposed from the last to the first.
     private readonly Stack<IAsyncDisposable> _started = new();
-    private ManifestDirectory? _source;
+    private IObjectSource? _source;
     private volatile bool _ready;
 
     public ApiServer(ApiServerOptions options, TimeProvider? time = null, Action<string>? log = null)
@@ -61,7 +61,7 @@ public sealed class ApiServer : IAsyncDisposable
         if (_options.Join is { } join)
             Join = await StartedAsync(JoinListener.Start(join with { Time = _time, Log = _log }));
         using var name = ReplicaName.Of(_options.StateDirectory);
-        _source = await StartedAsync(new ManifestDirectory(_options.ManifestDirectory, _time, _log));
+        var source = _source = await StartedAsync(_options.Source.Open(Reflector.Kinds, "clustermesh-apiserver", _time, _log));
         var etcd = await OpenEtcdAsync(cancellation);
         if (_options.Relay is { } relay)
             Relay = await StartedAsync(await RelayKeeper.StartAsync(relay, _time, _log, cancellation));
@@ -71,7 +71,7 @@ public sealed class ApiServer : IAsyncDisposable
         _log($"etcd at {string.Join(' ', etcd.Endpoints)}");
         await AllAsync(
             [
-                stop => _publisher.ReflectAsync(_source, stop),
+                stop => _publisher.ReflectAsync(source, stop),
                 stop => _publisher.WriteAsync(store, Measured, _options.EmbeddedEtcdDirectory is null ? name.Value : null, stop),
                 stop => ReportReadyAsync(store, stop),
                 stop => Relay?.Completion.WaitAsync(stop) ?? Task.CompletedTask,

@@ -2,6 +2,7 @@ using System.Net;
 using Mesh.ClusterMesh.ApiServer.Relaying;
 using Mesh.ClusterMesh.Door;
 using Mesh.Joining.Listening;
+using Mesh.Kubernetes;
 using Mesh.KVStore;
 
 namespace Mesh.ClusterMesh.ApiServer;
@@ -11,8 +12,8 @@ public sealed record ApiServerOptions
 {
     public required ClusterSelf Self { get; init; }
 
-    /// <summary>Where the objects are: a directory of manifests, which may come into being later.</summary>
-    public required string ManifestDirectory { get; init; }
+    /// <summary>Where the objects are.</summary>
+    public required SourceAddress Source { get; init; }
 
     /// <summary>An etcd that somebody else runs, of one or several members; null together with a set
     /// <see cref="EmbeddedEtcdDirectory"/>.</summary>

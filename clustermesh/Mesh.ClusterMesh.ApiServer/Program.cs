@@ -4,7 +4,7 @@ using Mesh.ClusterMesh.ApiServer.Commands;
 
 // clustermesh-apiserver: one cluster's objects into its etcd, where the other clusters' agents read them.
 //
-//   ManifestDirectory   objects of the cluster, as events                    (Mesh.Kubernetes)
+//   IObjectSource       manifests or an API server, as events                (Mesh.Kubernetes)
 //     → Reflector       one converter per kind; namespace and sharing rules  (Converters/)
 //     → Publication     desired keys and who wants them
 //     → SyncStore       compare, write, repair; then the canary              (Mesh.KVStore)

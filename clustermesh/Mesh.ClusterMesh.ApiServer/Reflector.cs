@@ -14,7 +14,10 @@ namespace Mesh.ClusterMesh.ApiServer;
 internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
 {
     /// <summary>The kinds to follow.</summary>
-    public static readonly IReadOnlySet<ObjectKind> Kinds = new HashSet<ObjectKind>(Enum.GetValues<ObjectKind>());
+    public static readonly IReadOnlySet<ObjectKind> Kinds = new HashSet<ObjectKind>
+    {
+        ObjectKind.Service, ObjectKind.EndpointSlice, ObjectKind.Namespace, ObjectKind.CiliumNode, ObjectKind.CiliumIdentity, ObjectKind.CiliumEndpoint,
+    };
 
     private readonly Dictionary<ObjectKey, KubernetesObject> _objects = [];
     private readonly Dictionary<ServiceName, Dictionary<ObjectKey, EndpointSlice>> _slices = [];

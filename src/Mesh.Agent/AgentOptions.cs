@@ -3,6 +3,7 @@ using Mesh.Agent.Cni;
 using Mesh.ControlPlane;
 using Mesh.Datapath;
 using Mesh.Datapath.Uplinks;
+using Mesh.Kubernetes;
 using Mesh.Model;
 
 namespace Mesh.Agent;
@@ -17,8 +18,11 @@ public sealed record AgentOptions
     /// <summary>Name of the CiliumNode object that describes this node.</summary>
     public required string NodeName { get; init; }
 
-    /// <summary>Directory of this cluster's manifests. Need not exist yet.</summary>
-    public required string ManifestDirectory { get; init; }
+    /// <summary>Where this cluster's objects are.</summary>
+    public required SourceAddress Source { get; init; }
+
+    /// <summary>With an API server: the pod ranges are those of the Node object (ipam: kubernetes), not what the operator gives.</summary>
+    public bool PodRangesFromNode { get; init; }
 
     /// <summary>Directory of the peers' etcd client files; null = no peers.</summary>
     public string? ClusterMeshConfig { get; init; }

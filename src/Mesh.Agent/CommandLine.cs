@@ -6,6 +6,7 @@ using Mesh.ControlPlane;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath;
 using Mesh.Datapath.Uplinks;
+using Mesh.Kubernetes;
 using Mesh.Model;
 
 namespace Mesh.Agent;
@@ -13,8 +14,6 @@ namespace Mesh.Agent;
 /// <summary>The flags, and what each of them allows. All faults are found before anything is touched; the line says each of them.</summary>
 internal sealed class CommandLine
 {
-    private const string ManifestsScheme = "manifests:";
-
     /// <summary>sun_path holds 108 bytes with the closing zero.</summary>
     private const int SocketPathMax = 107;
 
@@ -30,7 +29,9 @@ internal sealed class CommandLine
     private readonly Option<string> _clusterId = Flag("--cluster-id", "", "Number of this cluster, 1 to --max-connected-clusters.");
     private readonly Option<string> _maxClusters = Flag("--max-connected-clusters", "255", "255 or 511; the same in the whole mesh.");
     private readonly Option<string> _nodeName = Flag("--node-name", "", "Name of this node's CiliumNode object.");
-    private readonly Option<string> _source = Flag("--source", "", "Where this cluster's objects are: manifests:DIRECTORY.");
+    private readonly Option<string> _source = Flag("--source", "", $"Where this cluster's objects are: {SourceAddress.Allowed}.");
+    private readonly Option<string> _ipam = Flag("--ipam", "cluster-pool",
+        "On Kubernetes, who gives this node its pod ranges: cluster-pool (the operator) or kubernetes (Node.spec.podCIDRs).");
     private readonly Option<string> _config = Flag("--clustermesh-config", "", "Directory with one etcd client file per peer; empty for no peers.");
     private readonly Option<string> _bpfRoot = Flag("--bpf-root", "/sys/fs/bpf/mesh", "Directory on a bpffs; maps and links are pinned below.");
     private readonly Option<string> _cgroupRoot = Flag("--cgroup-root", "", "cgroup2 directory whose sockets are load-balanced; empty for none.");
@@ -61,13 +62,15 @@ internal sealed class CommandLine
     private readonly Option<string> _cniChaining = Flag("--cni-chaining-mode", "none", "portmap: the portmap plugin is called after ours; or none.");
     private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
 
+    private readonly Option<string> _configDir = Flag(FlagFiles.Flag, "", "Directory with one file per flag, as a mounted ConfigMap makes it.");
+
     private readonly List<string> _faults = [];
 
     private IEnumerable<Option<string>> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _config, _bpfRoot, _cgroupRoot, _procfs, _socket, _stateDir, _tunnelPort,
+        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _ipam, _config, _bpfRoot, _cgroupRoot, _procfs, _socket, _stateDir, _tunnelPort,
         _nodePorts, _devices, _acceleration, _mode, _algorithm, _tunnelHeaders,
-        _ipcacheMax, _policyLocal, _policyAudit, _cniConf, _cniExclusive, _cniChaining, _metrics,
+        _ipcacheMax, _policyLocal, _policyAudit, _cniConf, _cniExclusive, _cniChaining, _metrics, _configDir,
     ];
 
     /// <returns>Options, or an exit code when there is nothing to run (help, version, a fault).</returns>
@@ -75,6 +78,15 @@ internal sealed class CommandLine
 
     private (AgentOptions? Options, int ExitCode) Read(string[] args, TextWriter errors)
     {
+        try
+        {
+            args = FlagFiles.Expand(args, 0, All.Select(flag => flag.Name).ToHashSet(), errors.WriteLine);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            errors.WriteLine($"mesh-agent: {e.Message}");
+            return (null, 1);
+        }
         var root = new RootCommand("mesh-agent: programs one node's kernel from its cluster's objects and those of its peers.");
         foreach (var flag in All)
             root.Options.Add(flag);
@@ -109,9 +121,9 @@ internal sealed class CommandLine
             Fault(_clusterId, value(_clusterId), $"must be 1 to {highest}");
         if (value(_nodeName).Length is 0 or > 253 || value(_nodeName).AsSpan().ContainsAny(" /"))
             Fault(_nodeName, value(_nodeName), "must be the name of this node's CiliumNode object");
-        var manifests = value(_source).StartsWith(ManifestsScheme, StringComparison.Ordinal) ? value(_source)[ManifestsScheme.Length..] : "";
-        if (manifests.Length == 0)
-            Fault(_source, value(_source), $"must be {ManifestsScheme}DIRECTORY");
+        var source = SourceAddress.TryParse(value(_source));
+        if (source is null)
+            Fault(_source, value(_source), $"must be {SourceAddress.Allowed}");
         if (!ushort.TryParse(value(_tunnelPort), NumberStyles.None, CultureInfo.InvariantCulture, out var port) || port == 0)
             Fault(_tunnelPort, value(_tunnelPort), "must be 1 to 65535");
         if (!uint.TryParse(value(_ipcacheMax), NumberStyles.None, CultureInfo.InvariantCulture, out var ipcache)
@@ -122,7 +134,8 @@ internal sealed class CommandLine
             Cluster = new ClusterIdentity(value(_clusterName), id),
             Numbering = numbering ?? IdentityNumbering.Max255,
             NodeName = value(_nodeName),
-            ManifestDirectory = manifests,
+            Source = source ?? SourceAddress.OfManifests(""),
+            PodRangesFromNode = OneOf(_ipam, value(_ipam), "cluster-pool", "kubernetes"),
             ClusterMeshConfig = value(_config).Length == 0 ? null : value(_config),
             BpfRoot = Given(_bpfRoot, value(_bpfRoot), "a directory on a bpffs"),
             CgroupRoot = ReadCgroup(value(_cgroupRoot)),

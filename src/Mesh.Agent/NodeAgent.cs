@@ -6,6 +6,7 @@ using Mesh.Agent.Identities;
 using Mesh.Agent.Ipam;
 using Mesh.Agent.Metrics;
 using Mesh.Agent.Probes;
+using Mesh.Agent.Publishing;
 using Mesh.Agent.Start;
 using Mesh.Bpf;
 using Mesh.ClusterMesh.Config;
@@ -22,6 +23,7 @@ using Mesh.ControlPlane.Restored;
 using Mesh.ControlPlane.Sources;
 using Mesh.Datapath;
 using Mesh.Kubernetes;
+using Mesh.Kubernetes.Api;
 using Mesh.KVStore;
 using Mesh.Model;
 using Mesh.Policy.Engine;
@@ -107,6 +109,7 @@ internal sealed class NodeAgent
             Cni = new CniStage(new NetworkConfiguration(options.Cni, options.SocketPath, log), DeleteNotes.Beside(options.SocketPath),
                 registry, addresses, time, log),
             Policies = policies,
+            Publishing = objects is KubernetesSource server ? new ClusterPublisher(options, server, state, time, Random.Shared, log) : null,
             Peers = peers,
             PeerConfig = directory,
         };
@@ -123,7 +126,7 @@ internal sealed class NodeAgent
     {
         try
         {
-            await using var objects = new ManifestDirectory(options.ManifestDirectory, TimeProvider.System, log);
+            await using var objects = options.Source.Open(LocalSource.Kinds, "mesh-agent", TimeProvider.System, log);
             var restored = RestoredFromPins.Read(options.BpfRoot, options.Cluster);
             // Peers behind one relay share a connection and its watches.
             var sharing = new EtcdSharing(Keys.Wider);
@@ -137,7 +140,8 @@ internal sealed class NodeAgent
             log("stopped; the kernel goes on forwarding with what it has");
             return 0;
         }
-        catch (Exception e) when (e is DatapathException or BpfException or InvalidDataException or IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is DatapathException or BpfException or InvalidDataException or IOException or UnauthorizedAccessException
+            or KubeConfigurationException)
         {
             await Console.Error.WriteLineAsync($"mesh-agent: {e.Message}");
             return 1;
@@ -158,7 +162,9 @@ internal sealed class NodeAgent
         var running = new List<Task> { _local.RunAsync(stop.Token) };
         try
         {
-            var node = await FirstOf(running, _view.Nodes.LocalNode);
+            if (_view.Publishing is { } publishing)
+                running.Add(publishing.RunAsync(stop.Token));
+            var node = await FirstOf(running, _view.Publishing?.NodeComplete ?? _view.Nodes.LocalNode);
             await FirstOf(running, _local.Synced);
             _view.Endpoints.Restore();
             // What holds for the pods taken up, before the kernel asks.

@@ -3,7 +3,7 @@ using Mesh.Agent;
 
 // mesh-agent: one node. Objects and peers in, kernel maps out.
 //
-//   ManifestDirectory ─► LocalSource ────────┐   this cluster                      (Mesh.Kubernetes → Mesh.ControlPlane)
+//   manifests or API server ─► LocalSource ──┐   this cluster                      (Mesh.Kubernetes → Mesh.ControlPlane)
 //   ConfigDirectory ─► RemoteClusters ─► RemoteClusterSource   the others          (Mesh.ClusterMesh → Mesh.ControlPlane)
 //     ─► DesiredState                        tables                                (Mesh.ControlPlane)
 //     ─► Datapath                            a reconciler per table ─► BPF maps    (Mesh.Datapath)

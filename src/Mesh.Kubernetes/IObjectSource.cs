@@ -3,11 +3,11 @@ using Mesh.Kubernetes.Objects;
 namespace Mesh.Kubernetes;
 
 /// <summary>
-/// Where a cluster's objects come from: a directory of manifests, or later a Kubernetes API server. Both speak the same feed:
+/// Where a cluster's objects come from: a directory of manifests, or a Kubernetes API server. Both speak the same feed:
 /// every present object as Upsert, then one Synced, then Upsert and Delete as they happen. A source that loses sight of the
 /// truth (a file half written, an API server away) says nothing: the reader keeps what it has.
 /// </summary>
-public interface IObjectSource
+public interface IObjectSource : IAsyncDisposable
 {
     /// <summary>Follows the given kinds for ever; ends by cancellation alone. Batches are never empty.</summary>
     IAsyncEnumerable<IReadOnlyList<ObjectEvent>> WatchAsync(IReadOnlySet<ObjectKind> kinds, CancellationToken cancellation);

@@ -20,7 +20,7 @@ public class FlagTests
         var (options, exitCode, error) = Parse();
         Assert.Equal((0, ""), (exitCode, error));
         Assert.Equal("osaka/2", options!.Cluster.ToString());
-        Assert.Equal("/tmp/m", options.ManifestDirectory);
+        Assert.Equal("/tmp/m", options.Source.Manifests);
         Assert.Null(options.ClusterMeshConfig);
         Assert.Null(options.CgroupRoot);
         Assert.Null(options.PrometheusAddress);
@@ -41,7 +41,7 @@ public class FlagTests
     [InlineData("--cluster-id=two", "--cluster-id 'two': must be 1 to 255")]
     [InlineData("--max-connected-clusters=256", "--max-connected-clusters '256': must be 255 or 511")]
     [InlineData("--node-name=", "--node-name '': must be the name of this node's CiliumNode object")]
-    [InlineData("--source=/tmp/m", "--source '/tmp/m': must be manifests:DIRECTORY")]
+    [InlineData("--source=/tmp/m", "--source '/tmp/m': must be manifests:DIRECTORY, kubernetes, or kubernetes:KUBECONFIG[#CONTEXT]")]
     [InlineData("--tunnel-port=0", "--tunnel-port '0': must be 1 to 65535")]
     [InlineData("--bpf-ipcache-map-max=1023", "--bpf-ipcache-map-max '1023': must be 1024 to 16777216")]
     [InlineData("--bpf-ipcache-map-max=16777217", "--bpf-ipcache-map-max '16777217': must be 1024 to 16777216")]

@@ -53,13 +53,13 @@ internal sealed class RunningAgent : IAsyncDisposable
             Cluster = new ClusterIdentity("osaka", 2),
             Numbering = IdentityNumbering.Max255,
             NodeName = "osaka-1",
-            ManifestDirectory = Path.Combine(directory, "manifests"),
+            Source = SourceAddress.OfManifests(Path.Combine(directory, "manifests")),
             ClusterMeshConfig = Path.Combine(directory, "peers"),
             BpfRoot = Path.Combine(directory, "bpf"),
             SocketPath = Path.Combine(directory, "agent.sock"),
             StateDirectory = Path.Combine(directory, "state"),
         };
-        var objects = new ManifestDirectory(options.ManifestDirectory);
+        var objects = new ManifestDirectory(options.Source.Manifests!);
         var agent = new NodeAgent(options, objects, RestoredState.Empty, open ?? (_ => tokyo!),
             interfaces ?? (name => Interfaces.GetValueOrDefault(name)), TimeProvider.System, _ => { });
         var running = new RunningAgent(directory, objects, agent, await AgentApiServer.StartAsync(agent.View));

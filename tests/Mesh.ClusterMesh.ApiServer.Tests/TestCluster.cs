@@ -3,6 +3,7 @@ using System.Diagnostics;
 using System.Globalization;
 using System.Net;
 using Mesh.ClusterMesh.Door;
+using Mesh.Kubernetes;
 using Mesh.KVStore;
 using Mesh.Model;
 using Mesh.Pki;
@@ -103,7 +104,7 @@ internal sealed class TestCluster : IAsyncDisposable
     public ApiServerOptions Options() => new()
     {
         Self = Self,
-        ManifestDirectory = Manifests,
+        Source = SourceAddress.OfManifests(Manifests),
         Health = new IPEndPoint(IPAddress.Loopback, HealthPort),
         HeartbeatInterval = TimeSpan.FromMilliseconds(500),
     };

@@ -155,4 +155,6 @@ internal sealed class ScriptedSource : IObjectSource
 
     public IAsyncEnumerable<IReadOnlyList<ObjectEvent>> WatchAsync(IReadOnlySet<ObjectKind> kinds, CancellationToken cancellation) =>
         _batches.Reader.ReadAllAsync(cancellation);
+
+    public ValueTask DisposeAsync() => ValueTask.CompletedTask;
 }

@@ -1,5 +1,7 @@
 using System.CommandLine;
 using Mesh.ClusterMesh.ApiServer.Relaying;
+using Mesh.Kubernetes;
+using Mesh.Kubernetes.Api;
 
 namespace Mesh.ClusterMesh.ApiServer.Commands;
 
@@ -20,6 +22,14 @@ internal static class CommandLine
         var look = KvstoremeshDbgCommand.Build(Console.Out, Console.Error, TimeProvider.System);
         var root = new RootCommand("The clustermesh API server.") { serve, mirror, look, version };
         var names = args is [KvstoremeshCommand.Word, ..] ? relay.Names.ToList() : [.. flags.Names];
+        try
+        {
+            args = FlagFiles.Expand(args, 1, names.ToHashSet(), log);
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            return Refuse(e.Message);
+        }
         var known = args is ["clustermesh" or KvstoremeshCommand.Word, ..]
             ? [args[0], .. ServerFlags.FromEnvironment(names, args, environment), .. args[1..]]
             : args;
@@ -50,7 +60,7 @@ internal static class CommandLine
         {
             log("stopping; the keys stay until their leases end");
         }
-        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException or KubeConfigurationException)
         {
             return Refuse(e.Message);
         }

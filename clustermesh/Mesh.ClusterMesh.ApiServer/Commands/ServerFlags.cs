@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using System.Net;
 using Mesh.ClusterMesh.ApiServer.Joining;
+using Mesh.Kubernetes;
 using Mesh.KVStore;
 using Mesh.Model;
 
@@ -10,12 +11,10 @@ namespace Mesh.ClusterMesh.ApiServer.Commands;
 /// <summary>The flags of `clustermesh`: their names, and how they become options. All faults are found before anything starts.</summary>
 internal sealed class ServerFlags
 {
-    private const string ManifestsScheme = "manifests:";
-
     private readonly Option<string> _clusterName = Flag("--cluster-name", "", "Name of this cluster: 1 to 32 of a-z, 0-9 and '-'.");
     private readonly Option<string> _clusterId = Flag("--cluster-id", "", "Number of this cluster, 1 to --max-connected-clusters.");
     private readonly Option<string> _maxClusters = Flag("--max-connected-clusters", "255", "255 or 511; the same in the whole mesh.");
-    private readonly Option<string> _source = Flag("--source", "", "Where the objects are: manifests:DIRECTORY.");
+    private readonly Option<string> _source = Flag("--source", "", $"Where the objects are: {SourceAddress.Allowed}.");
     private readonly Option<string> _globalNamespaces =
         Flag("--clustermesh-default-global-namespace", "true", "Whether namespaces that do not say take part: true or false.");
 
@@ -30,6 +29,8 @@ internal sealed class ServerFlags
     private readonly Option<string> _healthPort = Flag("--health-port", "9880", "Port or IP:PORT of /readyz; 0 for none. Loopback without IP.");
     private readonly Option<string> _metrics = Flag("--prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
 
+    private readonly Option<string> _configDir = Flag(FlagFiles.Flag, "", "Directory with one file per flag, as a mounted ConfigMap makes it.");
+
     private readonly DoorFlags _door = new();
     private readonly RelayFlags _relay = new();
     private readonly JoinFlags _join = new();
@@ -38,7 +39,7 @@ internal sealed class ServerFlags
     private IEnumerable<Option> All =>
     [
         _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, .. _relay.All,
-        .. _join.All, _healthPort, _metrics,
+        .. _join.All, _healthPort, _metrics, _configDir,
     ];
 
     public IEnumerable<string> Names => All.Select(flag => flag.Name);
@@ -67,9 +68,9 @@ internal sealed class ServerFlags
     {
         string Value(Option<string> flag) => parsed.GetValue(flag) ?? "";
         var self = ReadSelf(Value(_clusterName), Value(_clusterId), Value(_maxClusters));
-        var directory = Value(_source).StartsWith(ManifestsScheme, StringComparison.Ordinal) ? Value(_source)[ManifestsScheme.Length..] : "";
-        if (directory.Length == 0)
-            Fault($"--source '{Value(_source)}': must be {ManifestsScheme}DIRECTORY");
+        var source = SourceAddress.TryParse(Value(_source));
+        if (source is null)
+            Fault($"--source '{Value(_source)}': must be {SourceAddress.Allowed}");
         if (!bool.TryParse(Value(_globalNamespaces), out var namespacesAreGlobal))
             Fault($"{_globalNamespaces.Name} '{Value(_globalNamespaces)}': must be true or false");
         var given = ReadGivenEtcd(parsed.GetValue(_kvstore) ?? []);
@@ -85,7 +86,7 @@ internal sealed class ServerFlags
         return (new ApiServerOptions
         {
             Self = self!,
-            ManifestDirectory = directory,
+            Source = source!,
             GivenEtcd = given,
             EmbeddedEtcdDirectory = given is null ? etcdDirectory : null,
             // Beside a given etcd there may be other replicas: a reader that comes from one must not be shown less here.

@@ -74,7 +74,7 @@ internal sealed class Publisher
     }
 
     /// <summary>Takes the objects over until cancelled.</summary>
-    public async Task ReflectAsync(ManifestDirectory source, CancellationToken cancellation)
+    public async Task ReflectAsync(IObjectSource source, CancellationToken cancellation)
     {
         var problems = new Dictionary<string, string>(StringComparer.Ordinal);
         await foreach (var batch in source.WatchAsync(Reflector.Kinds, cancellation))

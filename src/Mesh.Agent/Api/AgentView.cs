@@ -2,6 +2,7 @@ using Mesh.Agent.Cni;
 using Mesh.Agent.Endpoints;
 using Mesh.Agent.Ipam;
 using Mesh.Agent.Probes;
+using Mesh.Agent.Publishing;
 using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ControlPlane;
@@ -41,6 +42,9 @@ internal sealed class AgentView
     public Node? Local => State.Nodes.TryGet(new NodeName(Options.Cluster.Name, Options.NodeName), out var node) ? node : null;
 
     public required PolicyWriter Policies { get; init; }
+
+    /// <summary>What is told to the API server; null when the objects are manifests.</summary>
+    public ClusterPublisher? Publishing { get; init; }
 
     /// <summary>Null without --clustermesh-config.</summary>
     public RemoteClusters? Peers { get; init; }

@@ -121,7 +121,11 @@ internal static class StatusBody
     /// <summary>What stands between the start and pods.</summary>
     public static string WaitingFor(AgentView view) => view.Nodes.LocalNode.IsCompleted
         ? "programming the kernel"
-        : $"waiting for CiliumNode {view.Options.NodeName} with an InternalIP in {view.Options.ManifestDirectory}: add it there";
+        : $"waiting for CiliumNode {view.Options.NodeName} with an InternalIP in {view.Options.Source}: {Mend(view)}";
+
+    private static string Mend(AgentView view) => view.Options.Source.Manifests is not null
+        ? "add it there"
+        : view.Publishing?.Waiting ?? "the agent publishes it once it knows the Node object and its pod ranges";
 
     private static MeshStatus Mesh(AgentView view, IReadOnlyList<TableStatus> tables, IReadOnlyList<RemoteClusterStatus> peers,
         IReadOnlyList<PeerStatus> evidence) => new()
@@ -134,7 +138,7 @@ internal static class StatusBody
             ClusterId = view.Options.Cluster.Id,
             NodeName = view.Options.NodeName,
             Tables = tables,
-            SourceProblems = OrNull(view.Objects.Problems.Concat(view.Endpoints.Problems)
+            SourceProblems = OrNull(view.Objects.Problems.Concat(view.Endpoints.Problems).Concat(view.Publishing?.Problems ?? [])
             .Select(problem => new Problem { Where = problem.Where, Message = problem.Message, Since = problem.Since })
             .Concat(view.LoadBalancing.Conflicts.Select(conflict => new Problem { Where = "services", Message = conflict }))),
             ConfigProblems = OrNull((view.PeerConfig?.Problem is { } problem

@@ -17,11 +17,12 @@ public sealed class LocalSource
     /// <summary>Its name among the sources a table waits for.</summary>
     public const string Name = "local objects";
 
-    private static readonly HashSet<ObjectKind> Kinds =
-    [
+    /// <summary>The kinds that a node follows.</summary>
+    public static IReadOnlySet<ObjectKind> Kinds { get; } = new HashSet<ObjectKind>
+    {
         ObjectKind.Service, ObjectKind.EndpointSlice, ObjectKind.CiliumNode, ObjectKind.CiliumIdentity, ObjectKind.CiliumEndpoint,
         ObjectKind.Namespace, ObjectKind.NetworkPolicy, ObjectKind.CiliumNetworkPolicy, ObjectKind.CiliumClusterwideNetworkPolicy,
-    ];
+    };
 
     private static readonly ObjectKind[] ServiceKinds = [ObjectKind.Service, ObjectKind.EndpointSlice];
 

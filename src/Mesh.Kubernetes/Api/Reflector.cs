@@ -49,7 +49,11 @@ public sealed record ReflectorOptions
 /// <param name="Error">Why nothing is heard now; null while all is well.</param>
 /// <param name="FailingSince">Null while all is well.</param>
 /// <param name="Lists">Lists begun since the start: more than one tells of resource versions that grew too old.</param>
-public sealed record ReflectorStatus(bool Synced, string? Error, DateTimeOffset? FailingSince, int Objects, long Lists, long Watches, long Events);
+public sealed record ReflectorStatus(bool Synced, string? Error, DateTimeOffset? FailingSince, int Objects, long Lists, long Watches, long Events)
+{
+    /// <summary>The server is there and does not give us this resource: it is forbidden, or not installed.</summary>
+    public bool Refused { get; init; }
+}
 
 /// <summary>
 /// One resource of an API server, followed for ever: list in pages, then watch with bookmarks, and again from where the watch ended. When
@@ -280,7 +284,12 @@ public sealed class Reflector<T>
             : e.Message;
         if (Status.Error is null)
             _options.Log($"{_resource}: {message}; what is known stays");
-        Change(status => status with { Error = message, FailingSince = status.FailingSince ?? _options.Time.GetUtcNow() });
+        Change(status => status with
+        {
+            Error = message,
+            FailingSince = status.FailingSince ?? _options.Time.GetUtcNow(),
+            Refused = e.Fault is KubeFault.NotFound or KubeFault.Forbidden,
+        });
     }
 
     private void Recovered()
@@ -288,7 +297,7 @@ public sealed class Reflector<T>
         if (Status is not { Error: not null, FailingSince: { } since })
             return;
         _options.Log($"{_resource}: the server answers again after {(_options.Time.GetUtcNow() - since).TotalSeconds:0.0} s");
-        Change(status => status with { Error = null, FailingSince = null });
+        Change(status => status with { Error = null, FailingSince = null, Refused = false });
     }
 
     private void Count(int lists = 0, int watches = 0) => Change(status => status with { Lists = status.Lists + lists, Watches = status.Watches + watches });

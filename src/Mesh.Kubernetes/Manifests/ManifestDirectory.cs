@@ -10,7 +10,7 @@ namespace Mesh.Kubernetes;
 /// A directory that is missing, at start or later, is a problem and not an empty cluster: nothing is withdrawn, Synced waits. What was
 /// there from the start and was never readable makes its kinds incomplete (<see cref="ObjectEvent.Incomplete"/>) until it is mended or removed.
 /// </summary>
-public sealed class ManifestDirectory : IObjectSource, IAsyncDisposable
+public sealed class ManifestDirectory : IObjectSource
 {
     /// <summary>How often everything is looked at again, in case the kernel told us nothing (network file systems).</summary>
     private static readonly TimeSpan SafetyPoll = TimeSpan.FromSeconds(5);

@@ -1,5 +1,6 @@
 using System.Text;
 using Mesh.ClusterMesh.ApiServer;
+using Mesh.Kubernetes;
 using Mesh.Model;
 using Mesh.TestKit;
 
@@ -68,7 +69,7 @@ internal sealed class Tokyo : IAsyncDisposable
         _server = new ApiServer.ApiServer(new ApiServerOptions
         {
             Self = new ClusterSelf("tokyo", 1, IdentityNumbering.Max255),
-            ManifestDirectory = Manifests,
+            Source = SourceAddress.OfManifests(Manifests),
             GivenEtcd = Etcd.Options,
             HeartbeatInterval = TimeSpan.FromSeconds(1),
         });

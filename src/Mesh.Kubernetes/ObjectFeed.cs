@@ -1,7 +1,7 @@
 using System.Runtime.CompilerServices;
 using Mesh.Kubernetes.Objects;
 
-namespace Mesh.Kubernetes.Manifests;
+namespace Mesh.Kubernetes;
 
 /// <summary>
 /// The present objects and their changes for any number of readers: one writer appends steps to a linked list, each reader walks it
@@ -16,6 +16,13 @@ internal sealed class ObjectFeed
     private IReadOnlySet<ObjectKind> _incomplete = new HashSet<ObjectKind>();
 
     private ObjectEvent Synced => new(ObjectEventType.Synced, null) { Incomplete = _incomplete.Count == 0 ? null : _incomplete };
+
+    /// <summary>As last published; null when it is not there.</summary>
+    public KubernetesObject? Find(ObjectKey key)
+    {
+        lock (_gate)
+            return _present.GetValueOrDefault(key);
+    }
 
     /// <summary>Publishes changes, perhaps none.</summary>
     /// <param name="complete">Everything has been looked at: the first time this is so, Synced follows.</param>
@@ -43,7 +50,14 @@ internal sealed class ObjectFeed
             previous = _last;
             next = _last = new Step(events);
         }
-        previous.Next.SetResult(next);
+        previous.Next.TrySetResult(next);
+    }
+
+    /// <summary>Nothing will follow: every reader is given the reason in place of the next change.</summary>
+    public void Fail(Exception reason)
+    {
+        lock (_gate)
+            _last.Next.TrySetException(reason);
     }
 
     public async IAsyncEnumerable<IReadOnlyList<ObjectEvent>> WatchAsync(
