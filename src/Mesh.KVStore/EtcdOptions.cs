@@ -57,6 +57,9 @@ public sealed record EtcdOptions
     /// <summary>What bounds the audits against doors of the whole process.</summary>
     public AuditPace Pace { get; init; } = AuditPace.OfProcess;
 
+    /// <summary>What bounds the long lists of the whole process.</summary>
+    public ListTurns Turns { get; init; } = ListTurns.OfProcess;
+
     /// <summary>Response header by which a door of ours can be told from an etcd.</summary>
     public const string DoorHeader = "mesh-door";
 

@@ -54,13 +54,17 @@ public interface IKVStore : IAsyncDisposable
         get
         {
             var status = Status;
-            return new(status.Connected, status.ClusterId, status.Error, status.ProofAge);
+            return new(status.Connected, status.ClusterId, status.Error, status.ProofAge) { Tls = status.Tls };
         }
     }
 }
 
 /// <summary>See the fields of the same names of <see cref="KVStoreStatus"/>.</summary>
-public readonly record struct KVStoreHealth(bool Connected, ulong ClusterId, string? Error, TimeSpan? ProofAge);
+public readonly record struct KVStoreHealth(bool Connected, ulong ClusterId, string? Error, TimeSpan? ProofAge)
+{
+    /// <summary>The same object as long as nothing changed.</summary>
+    public TlsStatus? Tls { get; init; }
+}
 
 /// <summary>What fits into one transaction. etcd's own bounds are 128 operations (--max-txn-ops) and 1.5 MiB
 /// (--max-request-bytes).</summary>

@@ -12,4 +12,8 @@ namespace Mesh.KVStore;
 /// <param name="Compacted">The last time it was because the store had compacted what we needed.</param>
 public sealed record WatchStatus(
     string Prefix, bool Listing, bool Streaming, TimeSpan? MessageAge, TimeSpan? AuditAge,
-    int Relists, string? RelistReason, TimeSpan? RelistAge, bool Compacted);
+    int Relists, string? RelistReason, TimeSpan? RelistAge, bool Compacted)
+{
+    /// <summary>Its list waits for those of others; see <see cref="ListTurns"/>.</summary>
+    public bool InLine { get; init; }
+}

@@ -86,6 +86,77 @@ public sealed class LostEventTests : IAsyncLifetime
         Assert.Equal(1, store.Status.Repairs);
     }
 
+    /// <summary>A server may not grant reads in a transaction: the control too, which shows what is saved.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task The_watches_of_one_etcd_ask_together_and_each_gets_its_own_answer(bool refused)
+    {
+        await using var wire = await GrpcProxy.StartAsync(_etcd.Endpoint, asDoor: false);
+        wire.RefusesTransactions = refused;
+        await using var store = new EtcdKVStore(new EtcdOptions
+        {
+            Endpoints = [wire.Endpoint],
+            AuditInterval = TimeSpan.FromSeconds(0.5),
+            AuditGrace = TimeSpan.FromSeconds(0.2),
+        });
+        await _writer.WriteAsync([Put("u/a", "1"), Put("v/a", "1")], Cancellation);
+        await using var others = new Reader(store, "u/");
+        await using var more = new Reader(store, "v/");
+        await using var reader = await ReadingAsync(store);
+        await reader.UntilAsync(() => store.Status.Watches.All(watch => watch.Streaming));
+        var (transactions, ranges, audits) = (wire.Transactions, wire.Ranges, store.Status.Audits);
+        while (store.Status.Audits < audits + 12)
+            await Task.Delay(20, Cancellation);
+        if (refused)
+        {
+            Assert.InRange(wire.Transactions - transactions, 0, 1);
+            Assert.InRange(wire.Ranges - ranges, 12, 24);
+        }
+        else
+        {
+            Assert.InRange(wire.Transactions - transactions, 4, 8);
+            // The question whether the store lives, at most.
+            Assert.InRange(wire.Ranges - ranges, 0, 3);
+        }
+        var (expected, _) = await LoseAsync(wire, "delete and put");
+        await reader.UntilAsync(expected);
+        Assert.Equal((2, 1, 1), (reader.Lists, others.Lists, more.Lists));
+        Assert.Equal(1, store.Status.Repairs);
+    }
+
+    [Fact]
+    public async Task Long_lists_stand_in_line_and_say_so_and_a_slow_one_keeps_nobody_waiting()
+    {
+        using var turns = new ListTurns(1, TimeSpan.FromSeconds(1), TimeProvider.System);
+        await _writer.WriteAsync([.. Enumerable.Range(0, ListTurns.FirstPage + 1).Select(i => Put($"long/{i}", "1"))], Cancellation);
+        await _writer.WriteAsync([Put("short/1", "1")], Cancellation);
+        await using var store = new EtcdKVStore(_etcd.Options with { Turns = turns });
+        var slow = store.ListWatchAsync("long/", Cancellation).GetAsyncEnumerator(Cancellation);
+        // It has a turn from its second page on.
+        await slow.MoveNextAsync();
+        await slow.MoveNextAsync();
+        await slow.MoveNextAsync();
+        await using var line = new Reader(store, "long/");
+        await using var unconcerned = new Reader(store, "short/");
+        await unconcerned.UntilAsync("short/1=1");
+        while (!store.Status.Watches.Any(watch => watch.InLine))
+            await Task.Delay(5, Cancellation);
+        Assert.Equal((0, 1), (line.Lists, turns.Waiting));
+        await line.UntilAsync(() => line.Lists == 1);
+        Assert.Equal(0, turns.Waiting);
+        await slow.DisposeAsync();
+        // The control: with a turn free nobody waits, though somebody is slow.
+        using var two = new ListTurns(2, TimeSpan.FromMinutes(1), TimeProvider.System);
+        using var first = await two.TakeAsync(Cancellation);
+        using var second = await two.TakeAsync(Cancellation);
+        var third = two.TakeAsync(Cancellation);
+        Assert.False(third.IsCompleted);
+        first.Dispose();
+        first.Dispose();
+        (await third).Dispose();
+    }
+
     [Fact]
     public async Task Audits_of_a_door_under_load_find_nothing_when_nothing_is_lost()
     {

@@ -30,6 +30,7 @@ public sealed class GrpcProxy : IAsyncDisposable
     private long _dropped;
     private long _ranges;
     private long _watches;
+    private long _transactions;
 
     private GrpcProxy(Uri server, WebApplication web, bool asDoor, SslClientAuthenticationOptions? tls)
     {
@@ -52,6 +53,12 @@ public sealed class GrpcProxy : IAsyncDisposable
 
     /// <summary>KV.Range calls seen.</summary>
     public long Ranges => Volatile.Read(ref _ranges);
+
+    /// <summary>KV.Txn calls seen.</summary>
+    public long Transactions => Volatile.Read(ref _transactions);
+
+    /// <summary>As a server that does not grant KV.Txn to this user.</summary>
+    public bool RefusesTransactions { get; set; }
 
     /// <summary>Watch streams seen.</summary>
     public long Watches => Volatile.Read(ref _watches);
@@ -89,6 +96,12 @@ public sealed class GrpcProxy : IAsyncDisposable
             Interlocked.Increment(ref _ranges);
         else if (context.Request.Path == "/etcdserverpb.Watch/Watch")
             Interlocked.Increment(ref _watches);
+        else if (context.Request.Path == "/etcdserverpb.KV/Txn" && Interlocked.Increment(ref _transactions) > 0 && RefusesTransactions)
+        {
+            context.Response.ContentType = "application/grpc";
+            context.Response.Headers["grpc-status"] = "7";
+            return;
+        }
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(_server, context.Request.Path))
         {
             Version = HttpVersion.Version20,

@@ -20,6 +20,7 @@ internal sealed class ClientTls
     private readonly LastGood<X509Certificate2Collection>? _trusted;
     private long _checked;
     private volatile Presented? _server;
+    private volatile TlsStatus? _said;
 
     public ClientTls(Uri address, EtcdOptions options, TimeProvider time)
     {
@@ -39,7 +40,8 @@ internal sealed class ClientTls
     /// <summary>What the server showed at its last handshake.</summary>
     private sealed record Presented(string Subject, DateTimeOffset NotAfter, DateTimeOffset? AuthorityNotAfter);
 
-    /// <summary>Looks at the files too, when nobody did for a while: a broken one is an alarm before the connection breaks.</summary>
+    /// <summary>Looks at the files too, when nobody did for a while: a broken one is an alarm before the connection breaks. The same
+    /// object as long as nothing changed.</summary>
     public TlsStatus Status
     {
         get
@@ -53,7 +55,9 @@ internal sealed class ClientTls
             }
             var client = _identity?.Value;
             var server = _server;
-            return new TlsStatus(client?.Name, client?.NotAfter, server?.Subject, server?.NotAfter, server?.AuthorityNotAfter, Problem);
+            var status = new TlsStatus(client?.Name, client?.NotAfter, server?.Subject, server?.NotAfter, server?.AuthorityNotAfter, Problem);
+            var said = _said;
+            return said is not null && status == said ? said : _said = status;
         }
     }
 
@@ -70,8 +74,9 @@ internal sealed class ClientTls
         ? $"trusted-ca-file {_options.TrustedCaFile} cannot be used: {problem}" : null;
 
     /// <summary>Makes the handshake over a fresh connection, which the result owns.</summary>
+    /// <param name="heard">Called whenever something came over it afterwards.</param>
     /// <exception cref="AuthenticationException">It failed; says which side is at fault.</exception>
-    public async ValueTask<SslStream> HandshakeAsync(Stream transport, CancellationToken cancellation)
+    public async ValueTask<SslStream> HandshakeAsync(Stream transport, Action? heard, CancellationToken cancellation)
     {
         Interlocked.Exchange(ref _checked, _time.GetTimestamp());
         var identity = _identity?.Refresh();
@@ -80,7 +85,7 @@ internal sealed class ClientTls
         var trusted = _trusted?.Refresh();
         if (_trusted is not null && trusted is null)
             throw new TlsFaultException(StoreFault.CertificateUnusable, TrustProblem!);
-        var stream = new SslStream(transport, leaveInnerStreamOpen: false);
+        var stream = new HeardTlsStream(transport, heard);
         try
         {
             await stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions

@@ -60,7 +60,10 @@ internal sealed class EtcdClient : IDisposable
         IsDoor = Current.IsDoor,
     };
 
-    public KVStoreHealth Health => new(_error is null, (ulong)Volatile.Read(ref _clusterId), _error, null);
+    public KVStoreHealth Health => new(_error is null, (ulong)Volatile.Read(ref _clusterId), _error, null)
+    {
+        Tls = Current.Tls?.Status,
+    };
 
     public Backoff NewBackoff() => new(TimeSpan.FromMilliseconds(25), TimeSpan.FromSeconds(1.6), Time, Random);
 

@@ -1,4 +1,5 @@
 using System.Net;
+using System.Net.Security;
 using System.Net.Sockets;
 using Etcdserverpb;
 using Grpc.Core;
@@ -27,6 +28,8 @@ internal sealed class EtcdEndpoint : IDisposable
 
     private readonly GrpcChannel _bulk;
     private readonly GrpcChannel _streams;
+    private readonly TimeProvider _time;
+    private long _heardAt;
 
     /// <param name="receiveLimit">Bytes of one answer; null for no limit.</param>
     public EtcdEndpoint(
@@ -34,10 +37,11 @@ internal sealed class EtcdEndpoint : IDisposable
     {
         Address = address;
         Index = index;
+        _time = time ?? TimeProvider.System;
         if (address.StartsWith("https:", StringComparison.OrdinalIgnoreCase))
-            Tls = new ClientTls(new Uri(address), options, time ?? TimeProvider.System);
-        _bulk = NewChannel(receiveLimit);
-        _streams = NewChannel(receiveLimit);
+            Tls = new ClientTls(new Uri(address), options, _time);
+        _bulk = NewChannel(receiveLimit, null);
+        _streams = NewChannel(receiveLimit, () => Volatile.Write(ref _heardAt, _time.GetTimestamp()));
         KV = new KV.KVClient(_bulk);
         Auth = new Auth.AuthClient(_bulk);
         Watch = new Watch.WatchClient(_streams);
@@ -59,6 +63,13 @@ internal sealed class EtcdEndpoint : IDisposable
 
     /// <summary>It is a door of ours and not an etcd: its own answers say so.</summary>
     public bool IsDoor { get; set; }
+
+    /// <summary>It does not grant several reads in one transaction.</summary>
+    public bool ReadsOneByOne { get; set; }
+
+    /// <summary>When something came on the connection of the watches, be it the answer to a ping: a sign that the server's process lives,
+    /// though not that it can do its work. Null before the first.</summary>
+    public long? HeardAt => Volatile.Read(ref _heardAt) is var heard and not 0 ? heard : null;
 
     public KV.KVClient KV { get; }
 
@@ -85,9 +96,10 @@ internal sealed class EtcdEndpoint : IDisposable
         _streams.Dispose();
     }
 
-    private GrpcChannel NewChannel(int? receiveLimit)
+    /// <param name="heard">Called whenever something came.</param>
+    private GrpcChannel NewChannel(int? receiveLimit, Action? heard)
     {
-        var handler = new SharedHttp(new Uri(Address), DialAsync);
+        var handler = new SharedHttp(new Uri(Address), cancellation => DialAsync(heard, cancellation));
         return GrpcChannel.ForAddress(handler.Address, new GrpcChannelOptions
         {
             HttpHandler = handler,
@@ -97,7 +109,7 @@ internal sealed class EtcdEndpoint : IDisposable
         });
     }
 
-    private async ValueTask<Stream> DialAsync(CancellationToken cancellation)
+    private async ValueTask<Stream> DialAsync(Action? heard, CancellationToken cancellation)
     {
         using var patience = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
         patience.CancelAfter(ConnectTimeout);
@@ -112,8 +124,8 @@ internal sealed class EtcdEndpoint : IDisposable
             step = StoreFault.Unreachable;
             await socket.ConnectAsync(addresses, port, patience.Token).ConfigureAwait(false);
             step = StoreFault.Frozen;
-            var stream = new NetworkStream(socket, ownsSocket: true);
-            return Tls is null ? stream : await HandshakeAsync(Tls, stream, patience).ConfigureAwait(false);
+            var stream = Tls is null ? new HeardStream(socket, heard) : new NetworkStream(socket, ownsSocket: true);
+            return Tls is null ? stream : await HandshakeAsync(Tls, stream, heard, patience).ConfigureAwait(false);
         }
         catch (OperationCanceledException e)
         {
@@ -132,17 +144,37 @@ internal sealed class EtcdEndpoint : IDisposable
         }
     }
 
-    private static async Task<Stream> HandshakeAsync(ClientTls tls, Stream stream, CancellationTokenSource patience)
+    private static async Task<Stream> HandshakeAsync(ClientTls tls, Stream stream, Action? heard, CancellationTokenSource patience)
     {
         var others = Interlocked.Increment(ref _handshakes) - 1;
         try
         {
             patience.CancelAfter(ConnectTimeout + (others * PatiencePerHandshake));
-            return await tls.HandshakeAsync(stream, patience.Token).ConfigureAwait(false);
+            return await tls.HandshakeAsync(stream, heard, patience.Token).ConfigureAwait(false);
         }
         finally
         {
             Interlocked.Decrement(ref _handshakes);
         }
+    }
+}
+
+/// <summary>A connection that tells when something came: HTTP/2 reads on as soon as it has dealt with what it read.</summary>
+internal sealed class HeardStream(Socket socket, Action? heard) : NetworkStream(socket, ownsSocket: true)
+{
+    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        heard?.Invoke();
+        return base.ReadAsync(buffer, cancellationToken);
+    }
+}
+
+/// <summary>The same with TLS.</summary>
+internal sealed class HeardTlsStream(Stream transport, Action? heard) : SslStream(transport, leaveInnerStreamOpen: false)
+{
+    public override ValueTask<int> ReadAsync(Memory<byte> buffer, CancellationToken cancellationToken = default)
+    {
+        heard?.Invoke();
+        return base.ReadAsync(buffer, cancellationToken);
     }
 }

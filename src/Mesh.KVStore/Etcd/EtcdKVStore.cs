@@ -16,6 +16,7 @@ public sealed class EtcdKVStore : IKVStore
     private readonly EtcdClient _client;
     private readonly WriteFence? _fence;
     private readonly EtcdCounters _counters;
+    private readonly EtcdAudits _audits;
     private readonly Lock _lock = new();
     private readonly HashSet<EtcdLease> _leases = [];
     private readonly CancellationTokenSource _stop = new();
@@ -27,9 +28,11 @@ public sealed class EtcdKVStore : IKVStore
     {
         _client = new EtcdClient(options, time ?? TimeProvider.System, random ?? new Random());
         _counters = new EtcdCounters();
+        _audits = new EtcdAudits(_client, _stop.Token);
     }
 
-    private EtcdKVStore(EtcdKVStore of, WriteFence fence) => (_client, _counters, _fence) = (of._client, of._counters, fence);
+    private EtcdKVStore(EtcdKVStore of, WriteFence fence) =>
+        (_client, _counters, _audits, _fence) = (of._client, of._counters, of._audits, fence);
 
     internal EtcdClient Client => _client;
 
@@ -63,7 +66,7 @@ public sealed class EtcdKVStore : IKVStore
         while (true)
         {
             var items = new List<KeyValue>();
-            var watch = new EtcdPrefixWatch(_client, _counters, prefix, _client.Options.RetryAttempts);
+            var watch = new EtcdPrefixWatch(_client, _counters, _audits, prefix, _client.Options.RetryAttempts);
             await foreach (var page in watch.ListAsync(cancellation).ConfigureAwait(false))
             {
                 if (page.Kind == WatchBatchKind.Put)
@@ -87,18 +90,19 @@ public sealed class EtcdKVStore : IKVStore
     public IAsyncEnumerable<WatchBatch> ListWatchAsync(string prefix, CancellationToken cancellation)
     {
         KeepProving(prefix);
-        return new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue).RunAsync(cancellation);
+        return new EtcdPrefixWatch(_client, _counters, _audits, prefix, int.MaxValue).RunAsync(cancellation);
     }
 
     /// <summary>One list at one revision, as a watch begins with it; without its end when that revision was compacted meanwhile.</summary>
-    internal IAsyncEnumerable<WatchBatch> ListOnceAsync(string prefix, CancellationToken cancellation) =>
-        new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue).ListAsync(cancellation);
+    /// <param name="inLine">Told when it begins and ends to wait for the lists of others.</param>
+    internal IAsyncEnumerable<WatchBatch> ListOnceAsync(string prefix, Action<bool> inLine, CancellationToken cancellation) =>
+        new EtcdPrefixWatch(_client, _counters, _audits, prefix, int.MaxValue) { InLine = inLine }.ListAsync(cancellation);
 
     /// <summary>A watch whose lists have names without values.</summary>
     internal EtcdPrefixWatch NamesWatch(string prefix)
     {
         KeepProving(prefix);
-        return new EtcdPrefixWatch(_client, _counters, prefix, int.MaxValue, namesOnly: true);
+        return new EtcdPrefixWatch(_client, _counters, _audits, prefix, int.MaxValue, namesOnly: true);
     }
 
     /// <summary>From the first watch on, somebody relies on the store being alive.</summary>

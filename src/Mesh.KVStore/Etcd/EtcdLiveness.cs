@@ -16,8 +16,8 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(4);
 
-    /// <summary>However many stores share the pace: frozen is told within fifteen seconds.</summary>
-    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(11);
+    /// <summary>However many stores share the pace. That a server is frozen is told sooner: its connection goes unanswered.</summary>
+    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(30);
 
     /// <summary>Where the questions are that far apart, only one in so many is also for the store's own complaints.</summary>
     private const int AlarmEvery = 4;
@@ -34,8 +34,20 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
     /// <param name="Alarm">What the store says is wrong with itself.</param>
     private sealed record Finding(StoreFault Fault, string? Problem, string? Alarm, TimeSpan? ClockSkew);
 
-    /// <summary>Null before the first.</summary>
-    public TimeSpan? ProofAge => Volatile.Read(ref _proof) is var proof and not 0 ? client.Time.GetElapsedTime(proof) : null;
+    /// <summary>Null before the first. Between two questions that the store can answer, whatever comes on their connection is as good: it
+    /// is pinged more often than asked.</summary>
+    public TimeSpan? ProofAge
+    {
+        get
+        {
+            var proof = Volatile.Read(ref _proof);
+            if (proof == 0)
+                return null;
+            if (_finding.Fault == StoreFault.None && client.Current.HeardAt is { } heard && heard > proof)
+                proof = heard;
+            return client.Time.GetElapsedTime(proof);
+        }
+    }
 
     public KVStoreStatus AddTo(KVStoreStatus status)
     {

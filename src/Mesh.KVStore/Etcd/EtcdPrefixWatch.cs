@@ -14,7 +14,8 @@ namespace Mesh.KVStore;
 /// </summary>
 /// <param name="maxFailures">Consecutive failures after which it gives up.</param>
 /// <param name="namesOnly">Lists bring keys without their values.</param>
-internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, string prefix, int maxFailures, bool namesOnly = false)
+internal sealed class EtcdPrefixWatch(
+    EtcdClient client, EtcdCounters counters, EtcdAudits audits, string prefix, int maxFailures, bool namesOnly = false)
 {
     /// <summary>A stream that lived this long was healthy: the next reconnection starts with the shortest wait.</summary>
     private static readonly TimeSpan HealthyAfter = TimeSpan.FromSeconds(2);
@@ -32,6 +33,9 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
     private int _pageSize = client.Options.PageSize;
 
     public WatchStatus Status => _state.Status;
+
+    /// <summary>Told when a list begins and ends to stand in line.</summary>
+    public Action<bool>? InLine { get; init; }
 
     public async IAsyncEnumerable<WatchBatch> RunAsync([EnumeratorCancellation] CancellationToken cancellation)
     {
@@ -71,22 +75,42 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         _position = new WatchPosition(client.Random);
         _nextAudit = null;
         yield return new WatchBatch(WatchBatchKind.ListStart, [], 0);
-        ByteString? from = _range.Key;
-        while (from is not null)
+        var limit = Math.Min(ListTurns.FirstPage, _pageSize);
+        var (batch, next) = await NextPageAsync(_range.Key, limit, cancellation).ConfigureAwait(false);
+        using (next is null || _position.Lost ? null : await TurnAsync(cancellation).ConfigureAwait(false))
         {
-            var (batch, next) = await NextPageAsync(from, cancellation).ConfigureAwait(false);
-            if (_position.Lost)
-                yield break;
-            if (batch.Events.Count > 0)
-                yield return batch;
-            from = next;
+            while (!_position.Lost)
+            {
+                if (batch.Events.Count > 0)
+                    yield return batch;
+                if (next is null)
+                    break;
+                (batch, next) = await NextPageAsync(next, int.MaxValue, cancellation).ConfigureAwait(false);
+            }
         }
+        if (_position.Lost)
+            yield break;
         yield return new WatchBatch(WatchBatchKind.ListEnd, [], _position.Next - 1) { OtherHistory = _otherHistory };
         _otherHistory = false;
     }
 
+    private async Task<IDisposable> TurnAsync(CancellationToken cancellation)
+    {
+        _state.InLine = true;
+        InLine?.Invoke(true);
+        try
+        {
+            return await client.Options.Turns.TakeAsync(cancellation).ConfigureAwait(false);
+        }
+        finally
+        {
+            _state.InLine = false;
+            InLine?.Invoke(false);
+        }
+    }
+
     /// <summary>Fetches one page, for as long as it takes. Sets Lost when the pinned revision cannot be read any more.</summary>
-    private async Task<(WatchBatch Batch, ByteString? Next)> NextPageAsync(ByteString from, CancellationToken cancellation)
+    private async Task<(WatchBatch Batch, ByteString? Next)> NextPageAsync(ByteString from, int limit, CancellationToken cancellation)
     {
         while (true)
         {
@@ -96,7 +120,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
                 {
                     Key = from,
                     RangeEnd = _range.End,
-                    Limit = _pageSize,
+                    Limit = Math.Min(limit, _pageSize),
                     Revision = _position.Next - 1,
                     KeysOnly = namesOnly,
                 };
@@ -280,9 +304,10 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
             return TimeSpan.Zero;
         if (_nextAudit is not { } next)
         {
-            // Not at the same moment as all the other watches that began with this one.
-            var wanted = interval * (0.9 + 0.1 * client.Random.NextDouble());
-            _nextAudit = next = (client.Time.GetTimestamp(), endpoint.IsDoor ? client.Options.Pace.Book(wanted, LatestAudit) : wanted);
+            // At a door not at the same moment as all the other watches that began with this one; elsewhere with them.
+            _nextAudit = next = (client.Time.GetTimestamp(), endpoint.IsDoor
+                ? client.Options.Pace.Book(interval * (0.9 + (0.1 * client.Random.NextDouble())), LatestAudit)
+                : audits.UntilRound(interval));
         }
         return Left(client.Time.GetElapsedTime(next.From), next.Wait);
 
@@ -298,7 +323,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
         if (_position.Audit is null)
         {
             // Serializable: the very member, and the very memory, that feeds the stream.
-            var answer = await ProbeAsync(endpoint,
+            var answer = await audits.AskAsync(endpoint,
                 new RangeRequest
                 {
                     Key = _range.Key,
@@ -310,7 +335,7 @@ internal sealed class EtcdPrefixWatch(EtcdClient client, EtcdCounters counters, 
             if (!_position.Accepts(answer.Header, out var reason))
                 RelistOther(reason);
             else
-                _position.BeginAudit(answer.Header.Revision, answer.Count, answer.Kvs, client.Time.GetTimestamp());
+                _position.BeginAudit(answer.Header.Revision, answer.Count, answer.Changed, client.Time.GetTimestamp());
             if (!_position.Lost && _position.Difference() is null)
                 FinishAudit();
             return;

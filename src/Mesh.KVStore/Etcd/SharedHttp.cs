@@ -17,26 +17,22 @@ internal sealed class SharedHttp : HttpMessageHandler
 
     /// <summary>etcd closes connections whose pings come more often than every 5 s.</summary>
     private static readonly TimeSpan PingDelay = TimeSpan.FromSeconds(6);
+
+    /// <summary>Where there are many, below what readers take for silence.</summary>
+    private static readonly TimeSpan PingDelayOfMany = TimeSpan.FromSeconds(11);
     private static readonly TimeSpan PingTimeout = TimeSpan.FromSeconds(3);
 
+    /// <summary>Channels that are pinged often; an etcd has two.</summary>
+    private const int Many = 128;
+
     private static readonly ConcurrentDictionary<string, SharedHttp> Channels = new(StringComparer.OrdinalIgnoreCase);
-    private static readonly HttpMessageInvoker Handler = new(new SocketsHttpHandler
-    {
-        KeepAlivePingDelay = PingDelay,
-        KeepAlivePingTimeout = PingTimeout,
-        KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
-        PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan,
-        EnableMultipleHttp2Connections = false,
-        InitialHttp2StreamWindowSize = StreamWindowBytes,
-        UseProxy = false,
-        ConnectCallback = (context, cancellation) => Channels.TryGetValue(context.DnsEndPoint.Host, out var channel)
-            ? channel.ConnectAsync(cancellation)
-            : throw new ObjectDisposedException(nameof(SharedHttp)),
-    });
+    private static readonly HttpMessageInvoker Few = NewHandler(PingDelay);
+    private static readonly HttpMessageInvoker Others = NewHandler(PingDelayOfMany);
 
     private static long _last;
 
     private readonly string _name = string.Create(CultureInfo.InvariantCulture, $"c{Interlocked.Increment(ref _last)}{Domain}");
+    private readonly HttpMessageInvoker _handler = Channels.Count < Many ? Few : Others;
     private readonly Uri _address;
     private readonly Func<CancellationToken, ValueTask<Stream>> _dial;
     private readonly Lock _lock = new();
@@ -55,11 +51,25 @@ internal sealed class SharedHttp : HttpMessageHandler
     /// <summary>What the channel is to be made for.</summary>
     public Uri Address { get; }
 
+    private static HttpMessageInvoker NewHandler(TimeSpan pingDelay) => new(new SocketsHttpHandler
+    {
+        KeepAlivePingDelay = pingDelay,
+        KeepAlivePingTimeout = PingTimeout,
+        KeepAlivePingPolicy = HttpKeepAlivePingPolicy.WithActiveRequests,
+        PooledConnectionIdleTimeout = Timeout.InfiniteTimeSpan,
+        EnableMultipleHttp2Connections = false,
+        InitialHttp2StreamWindowSize = StreamWindowBytes,
+        UseProxy = false,
+        ConnectCallback = (context, cancellation) => Channels.TryGetValue(context.DnsEndPoint.Host, out var channel)
+            ? channel.ConnectAsync(cancellation)
+            : throw new ObjectDisposedException(nameof(SharedHttp)),
+    });
+
     protected override Task<HttpResponseMessage> SendAsync(HttpRequestMessage request, CancellationToken cancellationToken)
     {
         // The name that the server is called by is its own.
         request.Headers.Host = _address.Authority;
-        return Handler.SendAsync(request, cancellationToken);
+        return _handler.SendAsync(request, cancellationToken);
     }
 
     /// <summary>Closes this channel's connections; the handler stays for the others.</summary>

@@ -9,6 +9,7 @@ internal sealed class WatchState(string prefix, TimeProvider time)
     private int _relists;
     private volatile bool _listing = true;
     private volatile bool _streaming;
+    private volatile bool _inLine;
     private volatile bool _compacted;
     private volatile string? _reason;
 
@@ -17,13 +18,21 @@ internal sealed class WatchState(string prefix, TimeProvider time)
         set => _listing = value;
     }
 
+    public bool InLine
+    {
+        set => _inLine = value;
+    }
+
     public bool Streaming
     {
         set => _streaming = value;
     }
 
     public WatchStatus Status => new(prefix, _listing, _streaming, Age(ref _message), Age(ref _audit), Volatile.Read(ref _relists), _reason,
-        Age(ref _relist), _compacted);
+        Age(ref _relist), _compacted)
+    {
+        InLine = _inLine,
+    };
 
     public void Heard() => Volatile.Write(ref _message, time.GetTimestamp());
 

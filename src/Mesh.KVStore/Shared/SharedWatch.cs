@@ -63,7 +63,7 @@ internal sealed class SharedWatch : IAsyncDisposable
             try
             {
                 var listed = 0L;
-                await foreach (var page in _store.ListOnceAsync(prefix, cancellation).ConfigureAwait(false))
+                await foreach (var page in _store.ListOnceAsync(prefix, waits => reading.InLine = waits, cancellation).ConfigureAwait(false))
                 {
                     // Events up to there have been passed on already: a server that is behind cannot be joined to them.
                     if (page.Kind == WatchBatchKind.ListEnd && page.Revision < reached)
@@ -337,6 +337,7 @@ internal sealed class SharedWatches
 internal sealed class SharedReading(string prefix, SharedWatch watch, SharedWatches of) : IDisposable
 {
     private volatile bool _listing = true;
+    private volatile bool _inLine;
     private volatile int _relists;
     private volatile string? _reason;
 
@@ -345,12 +346,17 @@ internal sealed class SharedReading(string prefix, SharedWatch watch, SharedWatc
         set => _listing = value;
     }
 
+    public bool InLine
+    {
+        set => _inLine = value;
+    }
+
     public WatchStatus Status
     {
         get
         {
             var whole = watch.Status;
-            return whole with { Prefix = prefix, Listing = _listing, Relists = _relists, RelistReason = _reason ?? whole.RelistReason };
+            return whole with { Prefix = prefix, Listing = _listing, InLine = _inLine, Relists = _relists, RelistReason = _reason ?? whole.RelistReason };
         }
     }
 
