@@ -19,6 +19,9 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
 
     private readonly List<MirrorChange> _pending = [];
     private readonly Dictionary<RelayedResource, MirrorListing> _listings = [];
+
+    /// <summary>The store of the last complete list, and the revision up to which it was read.</summary>
+    private readonly Dictionary<RelayedResource, (ulong StoreId, long Revision)> _read = [];
     private volatile ImmutableHashSet<RelayedResource> _synced = [];
     private ImportQuotas _quotas = new();
     private RelayedResource _pendingOf;
@@ -80,6 +83,7 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
     public void Forget()
     {
         _synced = [];
+        _read.Clear();
         Missing.Clear();
         (_keys, _bytes, _full) = (0, 0, false);
     }
@@ -178,6 +182,24 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         if (mirror.Get(name) is null || _renews)
             SetOwn(name, canary);
         _synced = _synced.Add(resource);
+    }
+
+    /// <summary>Whether a list comes from another history than what was listed before, on this connection or an earlier one: the store is
+    /// another, went back, or is known to its watch to hold other data. Remembers it for the next.</summary>
+    /// <param name="storeId">The store's own cluster ID; 0 where there is none.</param>
+    public bool IsOtherHistory(RelayedResource resource, ulong storeId, in WatchBatch end)
+    {
+        var other = end.OtherHistory
+            || (_read.TryGetValue(resource, out var before) && (before.StoreId != storeId || end.Revision < before.Revision));
+        _read[resource] = (storeId, end.Revision);
+        return other;
+    }
+
+    /// <summary>An event of the history that was listed.</summary>
+    public void ReadUpTo(RelayedResource resource, long revision)
+    {
+        if (_read.TryGetValue(resource, out var read) && revision > read.Revision)
+            _read[resource] = read with { Revision = revision };
     }
 
     /// <summary>Whether a list of the resource is under way.</summary>

@@ -42,6 +42,12 @@ internal sealed class PeerConnection
 
     /// <summary>Those of them whose sign is gone: only its return, and a list after that, ends the doubt.</summary>
     private readonly HashSet<RelayedResource> _unsigned = [];
+
+    /// <summary>Canaries that stand, by what their watch has shown.</summary>
+    private readonly HashSet<RelayedResource> _signed = [];
+
+    /// <summary>Complete on an earlier connection, and not followed on this one: nobody says that they are whole.</summary>
+    private readonly HashSet<RelayedResource> _absent = [];
     private readonly List<Task> _readers = [];
     private readonly Channel<Message> _inbox = Channel.CreateBounded<Message>(new BoundedChannelOptions(InboxBatches) { SingleReader = true });
     private readonly Channel<bool> _configDoubts = Channel.CreateBounded<bool>(
@@ -65,7 +71,7 @@ internal sealed class PeerConnection
 
     private readonly record struct Message(Topic Topic, RelayedResource Resource, WatchBatch Batch, ClusterConfig? Config);
 
-    /// <param name="publishStatus">Called after each turn, from the loop.</param>
+    /// <param name="publishStatus">Called after each turn that may have changed it, from the loop.</param>
     /// <param name="statusIsOld">Whether it should be called although nothing happened; from any thread, and cheap.</param>
     public PeerConnection(string cluster, IKVStore store, ClusterConfig config, RelayOptions options, ImportPolicy limits, PeerCache cache,
         TimeProvider time, Ticker ticker, Action publishStatus, Func<bool> statusIsOld)
@@ -89,6 +95,8 @@ internal sealed class PeerConnection
     {
         get
         {
+            if (_absent.Count > 0)
+                return $"no canary of {string.Join(", ", _absent)} stands: the cluster lost its data or writes itself anew; what is known is kept";
             if (_doubted.Count == 0 && _cache.Missing.Count == 0)
                 return null;
             return $"deletions of {string.Join(", ", _doubted.Union(_cache.Missing.Keys))} are withheld: "
@@ -157,11 +165,13 @@ internal sealed class PeerConnection
         {
             var standing = new Dictionary<RelayedResource, bool>();
             var changes = 0;
+            var (before, more) = (_doubt, false);
             try
             {
                 for (var events = 0; events < EventsPerTurn && _inbox.Reader.TryRead(out var message);)
                 {
                     events += message.Batch.Events?.Count ?? 0;
+                    more |= !IsCommon(message);
                     if (message.Topic == Topic.Resource && !_cache.IsListing(message.Resource))
                         changes += message.Batch.Events?.Count ?? 0;
                     await HandleAsync(message, standing, cancellation);
@@ -174,12 +184,17 @@ internal sealed class PeerConnection
             }
             Events += changes;
             _doubt = DoubtNow;
-            _publishStatus();
+            // A change of a record is nothing that a status says, but for numbers that are read where they are.
+            if (more || _doubt != before)
+                _publishStatus();
             if (_cache.WantsRelist)
                 throw new RelayConnectionException("there is room again for what was refused: reading the cluster anew", planned: true);
             await RestAsync(changes, cancellation);
         }
     }
+
+    private static bool IsCommon(in Message message) =>
+        message.Topic is Topic.Resource or Topic.Heartbeat && message.Batch.Kind is WatchBatchKind.Put or WatchBatchKind.Delete;
 
     /// <summary>Waits when the peer changed more than it may: only its own readers wait with it.</summary>
     private async ValueTask RestAsync(int changes, CancellationToken cancellation)
@@ -209,8 +224,12 @@ internal sealed class PeerConnection
                 _cache.HeartbeatRevision = message.Batch.Events[^1].ModRevision;
                 break;
             case Topic.Canary:
+                if (message.Batch.Kind == WatchBatchKind.ListStart)
+                    _signed.Clear();
                 foreach (var canary in message.Batch.Events)
                     SeeCanary(canary.Key, message.Batch.Kind, cancellation);
+                if (message.Batch.Kind == WatchBatchKind.ListEnd)
+                    MissCanaries();
                 break;
             case Topic.Config when message.Config != _config:
                 throw new RelayConnectionException("the cluster-config changed: reading the cluster anew", planned: true);
@@ -224,6 +243,8 @@ internal sealed class PeerConnection
         RelayedResource resource, WatchBatch batch, Dictionary<RelayedResource, bool> standing, CancellationToken cancellation)
     {
         var prefix = RelayKeys.SourcePrefix(_cluster, _cached, resource);
+        if (batch.Kind is WatchBatchKind.Put or WatchBatchKind.Delete && !_cache.IsListing(resource))
+            _cache.ReadUpTo(resource, batch.Revision);
         switch (batch.Kind)
         {
             case WatchBatchKind.ListStart:
@@ -265,17 +286,20 @@ internal sealed class PeerConnection
                     {
                         Fault = PeerFault.DataLost,
                     };
-                await _cache.EndListAsync(resource, WireTime.Now(_time), Withholds(resource), cancellation);
+                var other = _cache.IsOtherHistory(resource, _store.Health.ClusterId, batch);
+                await _cache.EndListAsync(resource, WireTime.Now(_time), Withholds(resource, other), cancellation);
                 _listed.Add(resource);
                 break;
         }
     }
 
     /// <summary>Whether what a complete list lacks stays for now: it is too much to go at once, and not confirmed yet.</summary>
-    private bool Withholds(RelayedResource resource)
+    /// <param name="other">It comes from a store that was put back, or is another one: then its owner must confirm whatever it lacks.</param>
+    private bool Withholds(RelayedResource resource, bool other)
     {
         var (unseen, count) = _cache.Unseen(resource);
-        if (!_withdrawals.IsMass(unseen, count) || IsConfirmed(resource))
+        var suspect = other ? unseen > 0 && _breaker.IsOn : _withdrawals.IsMass(unseen, count);
+        if (!suspect || IsConfirmed(resource))
         {
             _cache.Missing.Remove(resource);
             return false;
@@ -369,14 +393,37 @@ internal sealed class PeerConnection
                 continue;
             if (kind == WatchBatchKind.Delete)
             {
-                _doubted.Add(resource);
-                _unsigned.Add(resource);
+                LoseSign(resource);
+                continue;
             }
-            else if (_doubted.Contains(resource) || (_listed.Contains(resource) && _cache.Missing.ContainsKey(resource)))
+            _signed.Add(resource);
+            _absent.Remove(resource);
+            if (_doubted.Contains(resource) || (_listed.Contains(resource) && _cache.Missing.ContainsKey(resource)))
                 throw new RelayConnectionException("the cluster has written itself again: reading it anew", planned: true);
             else if (!Follow(resource, cancellation))
                 _configDoubts.Writer.TryWrite(true);
         }
+    }
+
+    /// <summary>A list of the canaries shows which are gone, also those that were lost while nobody watched.</summary>
+    private void MissCanaries()
+    {
+        foreach (var resource in RelayKeys.All)
+        {
+            if (!Carries(_config, resource) || _signed.Contains(resource))
+                continue;
+            if (_followed.Contains(resource))
+                LoseSign(resource);
+            else if (_cache.Synced.Contains(resource))
+                _absent.Add(resource);
+        }
+    }
+
+    private void LoseSign(RelayedResource resource)
+    {
+        _signed.Remove(resource);
+        _doubted.Add(resource);
+        _unsigned.Add(resource);
     }
 
     /// <summary>Wakes the loop only if it has something to do or to tell. In a full inbox it finds that out by itself.</summary>

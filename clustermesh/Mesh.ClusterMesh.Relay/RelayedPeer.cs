@@ -24,8 +24,8 @@ internal sealed class RelayedPeer
     private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan LongestSilence = TimeSpan.FromSeconds(15);
 
-    /// <summary>What a store says besides its health, of certificates above all, is looked at this often.</summary>
-    private const int TicksPerLook = 5;
+    /// <summary>What changes with time alone, the days that certificates have left, is looked at this often.</summary>
+    private const int TicksPerLook = 60;
 
     private readonly string _name;
     private readonly RelayOptions _options;
@@ -41,8 +41,7 @@ internal sealed class RelayedPeer
     private volatile IKVStore? _store;
     private ClusterConfig? _config;
     private volatile PeerConnection? _connection;
-    private long _eventsBefore;
-    private long _withheldBefore;
+    private volatile Tally _tally = new(0, 0, null);
     private bool _wasConnected;
     private int _failures;
     private DateTimeOffset? _lastFailure;
@@ -52,9 +51,13 @@ internal sealed class RelayedPeer
     private string? _problem;
     private volatile RelayedClusterStatus _status;
     private volatile string? _publishedError;
+    private volatile TlsStatus? _publishedTls;
     private volatile bool _publishedConnected;
     private volatile bool _troubled;
     private int _ticks;
+
+    /// <summary>What former connections counted, beside the one that stands.</summary>
+    private sealed record Tally(long Events, long Withheld, PeerConnection? Now);
 
     /// <param name="ticker">Shared by all peers; see <see cref="NewTicker"/>.</param>
     public RelayedPeer(
@@ -67,8 +70,26 @@ internal sealed class RelayedPeer
 
     public static Ticker NewTicker(TimeProvider time) => new(StatusInterval, time);
 
-    /// <summary>With what the cache holds at this moment. From any thread.</summary>
-    public RelayedClusterStatus Status => _status with { Synced = _cache.Synced, Counts = _cache.Counts, Bytes = _cache.Bytes };
+    /// <summary>With what the cache holds and was told at this moment. From any thread.</summary>
+    public RelayedClusterStatus Status
+    {
+        get
+        {
+            var (tally, status) = (_tally, _status);
+            var inLine = status.Ready ? 0 : _store?.Status.Watches.Count(watch => watch.InLine) ?? 0;
+            return status with
+            {
+                Status = inLine == 0 ? status.Status : $"{status.Status}; {inLine} of its lists stand in line behind those of other peers",
+                Synced = _cache.Synced,
+                Counts = _cache.Counts,
+                Bytes = _cache.Bytes,
+                Refused = _cache.Refused,
+                LastRefusal = _cache.LastRefusal,
+                Withheld = tally.Withheld + (tally.Now?.Withheld ?? 0),
+                Events = tally.Events + (tally.Now?.Events ?? 0),
+            };
+        }
+    }
 
     /// <summary>See the same field of <see cref="Status"/>.</summary>
     public bool Ready => _status.Ready;
@@ -263,13 +284,14 @@ internal sealed class RelayedPeer
                 connected();
                 _connection = new PeerConnection(
                     _name, store, config, _options, peer.Imports ?? ImportPolicy.Default, _cache, _time, _ticker, Publish, StatusIsOld);
+                _tally = _tally with { Now = _connection };
                 Publish();
                 await _connection.RunAsync(cancellation);
             }
             finally
             {
-                _eventsBefore += _connection?.Events ?? 0;
-                _withheldBefore += _connection?.Withheld ?? 0;
+                var (events, withheld) = (_connection?.Events ?? 0, _connection?.Withheld ?? 0);
+                _tally = new Tally(_tally.Events + events, _tally.Withheld + withheld, null);
                 (_connection, _config, _store) = (null, null, null);
             }
         }
@@ -332,14 +354,15 @@ internal sealed class RelayedPeer
     {
         if (_store?.Health is not { } health)
             return false;
-        return health.Connected != _publishedConnected || !ReferenceEquals(health.Error, _publishedError) || ++_ticks % TicksPerLook == 0;
+        return health.Connected != _publishedConnected || !ReferenceEquals(health.Error, _publishedError)
+            || !ReferenceEquals(health.Tls, _publishedTls) || ++_ticks % TicksPerLook == 0;
     }
 
     private void Publish()
     {
         var store = _store?.Status;
         var connected = store?.Connected == true;
-        (_publishedConnected, _publishedError) = (connected, store?.Error);
+        (_publishedConnected, _publishedError, _publishedTls) = (connected, store?.Error, store?.Tls);
         var config = _config;
         var before = _status;
         if (connected && config is not null)
@@ -362,10 +385,6 @@ internal sealed class RelayedPeer
             // Between two connections the last ones are still the ones to renew.
             Tls = store?.Tls ?? before.Tls,
             CertificateExpiry = (store?.Tls ?? before.Tls)?.Expiry(_time.GetUtcNow()),
-            Refused = _cache.Refused,
-            LastRefusal = _cache.LastRefusal,
-            Withheld = _withheldBefore + (_connection?.Withheld ?? 0),
-            Events = _eventsBefore + (_connection?.Events ?? 0),
         };
         _status = status;
         if (status.CertificateExpiry != before.CertificateExpiry)

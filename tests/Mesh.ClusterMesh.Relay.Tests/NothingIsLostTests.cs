@@ -265,8 +265,62 @@ public sealed class NothingIsLostTests : IAsyncLifetime
         await _etcd.EtcdctlAsync("lease", "revoke", lease.Id.ToString("x", null));
         // The configuration ends with the lease too: whichever is met first, the relay knows that something is wrong.
         await _relay.UntilAsync(() => _relay.Status("falcon") is { Ready: false } status
-            && (status.Withheld >= 50 || status.Status.Contains(Keys.ClusterConfig("falcon"), StringComparison.Ordinal)), "the loss is noticed");
+            && (status.Withheld >= 50 || status.Status.Contains("no canary", StringComparison.Ordinal)
+                || status.Status.Contains(Keys.ClusterConfig("falcon"), StringComparison.Ordinal)), "the loss is noticed");
         Assert.Equal(50, _relay.Mirror.Count("cilium/cache/ip/v1/falcon/"));
+    }
+
+    [Fact]
+    public async Task A_peer_whose_canaries_went_between_two_connections_is_not_ready_and_says_why()
+    {
+        await using var agent = await ReadyAgentAsync();
+        await using var direct = new Agent(Directory.CreateDirectory(_relay.FileOf("direct")).FullName);
+        RelayUnderTest.WritePeer(Path.Combine(_relay.FileOf("direct"), "falcon"), _etcd.Options);
+        await direct.Sink.UntilReadyAsync("falcon");
+        await _store.DeletePrefixAsync(Keys.SyncedPrefix("falcon"), Cancellation);
+        await _relay.UntilAsync(() => !_relay.Status("falcon").Ready, "that they go is noticed");
+        // A new connection finds none: nothing tells it what is whole, and it follows nothing.
+        _relay.Limit("falcon", """{"breaker":{"confirmAfterSeconds":59}}""");
+        File.WriteAllText(Path.Combine(_relay.FileOf("direct"), "falcon.imports.json"), """{"breaker":{"confirmAfterSeconds":59}}""");
+        await _relay.UntilAsync(() => _relay.Status("falcon") is { Ready: false, Status: var text }
+            && text.StartsWith("no canary of Nodes, Services, IpEntries, Identities stands", StringComparison.Ordinal), "it is told");
+        await _relay.UntilAsync(() => direct.Clusters.Statuses[0] is { Ready: false, Health: { Fault: PeerFault.NotSynced, Cause: { } cause } }
+            && cause.StartsWith("no canary of Nodes", StringComparison.Ordinal), "by an agent that reads it directly too");
+        Assert.Equal(0, agent.Sink.Deletions + direct.Sink.Deletions);
+        // What happens meanwhile is read once somebody says what is whole.
+        await _falcon.NodeAsync("n4");
+        await _falcon.CanariesAsync();
+        await _relay.UntilReadyAsync("falcon");
+        await agent.Sink.UntilAsync(sink => sink.Nodes.Count == 4, "the new node");
+        await direct.Sink.UntilReadyAsync("falcon");
+        await direct.Sink.UntilAsync(sink => sink.Nodes.Count == 4, "the new node");
+        await _falcon.DeleteAsync(Keys.Node("falcon", "n4"));
+        await agent.Sink.UntilAsync(sink => sink.Deletions == 1, "and what the owner deletes goes");
+    }
+
+    [Fact]
+    public async Task A_store_that_went_back_withdraws_not_even_a_little_before_its_owner_confirms_it()
+    {
+        await using var agent = await ReadyAgentAsync();
+        // One of three that a list lacks is little.
+        await _falcon.DeleteAsync(Keys.Node("falcon", "n3"));
+        await agent.Sink.UntilAsync(sink => sink.Deletions == 1, "one of the same history goes");
+        // More happens than the other history will hold.
+        for (var i = 0; i < 20; i++)
+            await _falcon.NodeAsync($"n{3 + (i % 2)}");
+        await _falcon.DeleteAsync(Keys.Node("falcon", "n4"));
+        await agent.Sink.UntilAsync(sink => sink.Deletions == 2 && sink.Nodes.Count == 3, "n3 is back, n4 was and is gone");
+        var withheld = _relay.Status("falcon").Withheld;
+        await _etcd.WipeAsync(sameClusterId: true);
+        await _falcon.EverythingAsync();
+        await _falcon.NodeAsync("n2");
+        await _falcon.CanariesAsync();
+        await _relay.UntilAsync(() => _relay.Status("falcon").Withheld > withheld, "what the other history lacks is withheld");
+        Assert.Equal(2, agent.Sink.Deletions);
+        Assert.Equal(3, _relay.Mirror.Count("cilium/cache/nodes/v1/falcon/"));
+        // Its owner writes itself anew, without it: that counts.
+        await _falcon.CanariesAsync();
+        await agent.Sink.UntilAsync(sink => sink.Deletions == 3 && sink.Nodes.Count == 2, "n3 is gone");
     }
 
     [Fact]

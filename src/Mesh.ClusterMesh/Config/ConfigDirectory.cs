@@ -19,6 +19,9 @@ public sealed class ConfigDirectory
     private static readonly TimeSpan PollInterval = TimeSpan.FromSeconds(5);
     private static readonly TimeSpan RemovalConfirmation = TimeSpan.FromMilliseconds(500);
 
+    /// <summary>A file that was not written for so long is taken to be what it was when it looks as it did.</summary>
+    private static readonly TimeSpan Settled = TimeSpan.FromSeconds(1);
+
     /// <summary>A peer file is a page of YAML; whatever is larger is something else.</summary>
     private const int LargestFile = 1 << 20;
 
@@ -29,6 +32,10 @@ public sealed class ConfigDirectory
     private readonly Dictionary<string, long> _missingSince = new(StringComparer.Ordinal);
     private readonly TaskCompletionSource<IReadOnlyList<string>> _listed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Dictionary<string, long> _importsMissingSince = new(StringComparer.Ordinal);
+
+    /// <summary>Texts that were read, each with what the file looked like then: hundreds of files are not read again to find them as they
+    /// were.</summary>
+    private readonly Dictionary<string, (DateTime Written, long Length, string Text)> _texts = new(StringComparer.Ordinal);
     private volatile string? _problem;
     private bool _looked;
 
@@ -133,7 +140,8 @@ public sealed class ConfigDirectory
         foreach (var (name, change) in found)
         {
             _missingSince.Remove(name);
-            if (_known.TryGetValue(name, out var known) && known.Config?.Hash == change.Config?.Hash && known.Kind == change.Kind)
+            if (_known.TryGetValue(name, out var known)
+                && (ReferenceEquals(known, change) || (known.Config?.Hash == change.Config?.Hash && known.Kind == change.Kind)))
                 continue;
             _known[name] = change;
             changes.Add(change);
@@ -171,12 +179,27 @@ public sealed class ConfigDirectory
                 problem = $"{path} cannot be read or names no endpoints: the peer is kept as it was; mend the file, or remove it to remove the peer";
                 continue;
             }
+            if (IsAsKnown(name, text) is { } same)
+            {
+                found[name] = same;
+                continue;
+            }
             found[name] = ClusterName.Validate(name) is { } fault
                 ? new PeerChange(PeerChangeKind.Invalid, name, Problem: $"{path}: {fault}; rename the file")
                 : new PeerChange(PeerChangeKind.Set, name, WithImports(new PeerConfig(name, path, text)));
         }
         _looked = true;
         return found;
+    }
+
+    /// <summary>What is known of a peer whose files have not been written since; null when they have.</summary>
+    private PeerChange? IsAsKnown(string name, string text)
+    {
+        if (!_known.TryGetValue(name, out var known) || known.Config is not { } config || config.Text != text
+            || config.ImportsProblem is not null || _importsMissingSince.ContainsKey(name))
+            return null;
+        var imports = Path.Combine(_path, name + ImportPolicyFile.Suffix);
+        return config.ImportsText == (File.Exists(imports) ? ReadText(imports) : null) ? known : null;
     }
 
     /// <summary>Adds what CLUSTER.imports.json says. A malformed one changes nothing but the problem. Neither does one that vanished:
@@ -220,15 +243,29 @@ public sealed class ConfigDirectory
         !_importsMissingSince.TryAdd(peer, _time.GetTimestamp()) && _time.GetElapsedTime(_importsMissingSince[peer]) >= RemovalConfirmation;
 
     // An unreadable file is no peer, as a missing one.
-    private static string? ReadText(string path)
+    private string? ReadText(string path)
     {
         try
         {
-            var info = new FileInfo(path);
-            return info.Length > LargestFile ? null : File.ReadAllText(path);
+            // Of the file that a link leads to: mounted ones are links that never change.
+            using var file = new FileStream(path, FileMode.Open, FileAccess.Read, FileShare.ReadWrite | FileShare.Delete, bufferSize: 0);
+            var (written, length) = (File.GetLastWriteTimeUtc(file.SafeFileHandle), file.Length);
+            if (_texts.TryGetValue(path, out var read) && (read.Written, read.Length) == (written, length))
+                return read.Text;
+            if (length > LargestFile)
+                return null;
+            using var reader = new StreamReader(file);
+            var text = reader.ReadToEnd();
+            // One that was written a moment ago may be written again in the same tick of the file system's clock.
+            if (DateTime.UtcNow - written > Settled)
+                _texts[path] = (written, length, text);
+            else
+                _texts.Remove(path);
+            return text;
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
+            _texts.Remove(path);
             return null;
         }
     }

@@ -21,13 +21,14 @@ internal static class PeerTruth
     /// <param name="fault">What ended the last connection, or holds this one up; None when nothing did.</param>
     /// <param name="store">The store of the connection; null between two.</param>
     /// <param name="sourceTrouble">What the relay between says of itself and the peer.</param>
+    /// <param name="unsigned">Resources that are not followed, for want of a canary; null when all are.</param>
     /// <param name="prefixes">Where the resources are read; null before the configuration is known.</param>
     public static RemoteClusterStatus Of(
         RemoteClusterStatus status, PeerFault fault, string? lastReconnection, KVStoreStatus? store, Func<RemoteResource, string>? prefixes,
-        TimeSpan? heartbeatSkew, SourceTrouble? sourceTrouble = null)
+        TimeSpan? heartbeatSkew, SourceTrouble? sourceTrouble = null, string? unsigned = null)
     {
         var resources = Resources(status, store, prefixes);
-        var (found, cause) = Weigh(status, fault, store, prefixes, heartbeatSkew, sourceTrouble);
+        var (found, cause) = Weigh(status, fault, store, prefixes, heartbeatSkew, sourceTrouble, unsigned);
         var atRelay = sourceTrouble is not null && cause == Told(sourceTrouble);
         var proof = store?.ProofAge;
         foreach (var watch in store?.Watches ?? [])
@@ -59,7 +60,7 @@ internal static class PeerTruth
 
     private static (PeerFault Fault, string? Cause) Weigh(
         RemoteClusterStatus status, PeerFault fault, KVStoreStatus? store, Func<RemoteResource, string>? prefixes, TimeSpan? heartbeatSkew,
-        SourceTrouble? sourceTrouble)
+        SourceTrouble? sourceTrouble, string? unsigned)
     {
         if (store is null || !store.Connected)
         {
@@ -74,7 +75,9 @@ internal static class PeerTruth
             return (PeerFault.Compacted, $"{compacted.Prefix}: {compacted.RelistReason}; read anew {compacted.Relists} times");
         var missing = Missing(status);
         if (missing.Count > 0)
-            return (PeerFault.NotSynced, $"waiting for the complete list of {string.Join(", ", missing)}");
+            return (PeerFault.NotSynced, $"waiting for the complete list of {string.Join(", ", missing)}{InLine(store)}");
+        if (unsigned is not null)
+            return (PeerFault.NotSynced, $"no canary of {unsigned} stands: the cluster lost its data or writes itself anew; what is known is kept");
         if (store.Watches.FirstOrDefault(w => w.Listing && prefixes is not null && IsResource(w.Prefix, prefixes)) is { } listing)
             return (PeerFault.NotSynced, $"{listing.Prefix} is being read anew: {listing.RelistReason ?? "after a reconnection"}");
         if (sourceTrouble is not null)
@@ -85,6 +88,9 @@ internal static class PeerTruth
             return (PeerFault.ClockSkew, $"its clock is {skew.Duration().TotalSeconds:0} s {(skew > TimeSpan.Zero ? "ahead of" : "behind")} ours");
         return (PeerFault.None, null);
     }
+
+    private static string InLine(KVStoreStatus store) =>
+        store.Watches.Count(watch => watch.InLine) is var lists and > 0 ? $"; {lists} of its lists stand in line behind those of other peers" : "";
 
     private static string Told(SourceTrouble trouble) => $"the relay: {trouble.Text}";
 

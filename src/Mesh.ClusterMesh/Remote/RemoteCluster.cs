@@ -19,8 +19,8 @@ public sealed class RemoteCluster
     private const string NotConnected = "not able to connect to any etcd endpoints";
     private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(1);
 
-    /// <summary>What a store says besides its health, of certificates above all, is looked at this often.</summary>
-    private const int TicksPerLook = 5;
+    /// <summary>What changes with time alone, the days that certificates have left, is looked at this often.</summary>
+    private const int TicksPerLook = 60;
 
     private readonly RemoteClusterOptions _options;
     private readonly ClusterIdReservations _reservations;
@@ -49,6 +49,7 @@ public sealed class RemoteCluster
     private volatile RemoteClusterStatus _status;
     private readonly Ticker _ticker;
     private volatile string? _publishedError;
+    private volatile TlsStatus? _publishedTls;
     private volatile bool _publishedConnected;
     private int _ticks;
 
@@ -99,8 +100,10 @@ public sealed class RemoteCluster
     {
         get
         {
-            var trouble = _connection?.SourceTrouble;
-            var status = PeerTruth.Of(_status, _fault, _lastReconnection, _store?.Status, _prefixes, _heartbeat.Skew, trouble);
+            var connection = _connection;
+            var trouble = connection?.SourceTrouble;
+            var status = PeerTruth.Of(
+                _status, _fault, _lastReconnection, _store?.Status, _prefixes, _heartbeat.Skew, trouble, connection?.Unsigned);
             if (status.Connected)
                 return trouble is null ? status : status with { ConnectedUntil = trouble.Since };
             return status.ConnectedUntil is null && status.Health?.ProofAge is { } age
@@ -314,14 +317,15 @@ public sealed class RemoteCluster
     {
         if (_store?.Health is not { } health)
             return false;
-        return health.Connected != _publishedConnected || !ReferenceEquals(health.Error, _publishedError) || ++_ticks % TicksPerLook == 0;
+        return health.Connected != _publishedConnected || !ReferenceEquals(health.Error, _publishedError)
+            || !ReferenceEquals(health.Tls, _publishedTls) || ++_ticks % TicksPerLook == 0;
     }
 
     private void Publish()
     {
         var store = _store?.Status;
         var connected = store?.Connected == true;
-        (_publishedConnected, _publishedError) = (connected, store?.Error);
+        (_publishedConnected, _publishedError, _publishedTls) = (connected, store?.Error, store?.Tls);
         var synced = Enum.GetValues<RemoteResource>().All(_records.IsSynced);
         if (connected && _config is not null)
             _lastConnected = _time.GetUtcNow() - (store!.ProofAge ?? TimeSpan.Zero);

@@ -27,6 +27,7 @@ internal sealed class RemoteConnection
     private const int LookedUpSingly = 32;
 
     private static readonly TimeSpan ConfigPause = TimeSpan.FromSeconds(1);
+    private static readonly RemoteResource[] AllResources = Enum.GetValues<RemoteResource>();
 
     private readonly string _cluster;
     private readonly IKVStore _store;
@@ -59,6 +60,8 @@ internal sealed class RemoteConnection
     private int _wrongClusterIdsSeen;
 
     private volatile SourceTrouble? _sourceTrouble;
+    private volatile string? _unsigned;
+    private bool _canariesListed;
 
     private enum Topic
     {
@@ -82,7 +85,7 @@ internal sealed class RemoteConnection
         public bool Live { get; init; }
     }
 
-    /// <param name="publishStatus">Called after each turn, from the loop.</param>
+    /// <param name="publishStatus">Called after each turn that may have changed it, from the loop.</param>
     /// <param name="statusIsOld">Whether it should be called although nothing happened; from any thread, and cheap.</param>
     public RemoteConnection(
         string cluster,
@@ -124,6 +127,9 @@ internal sealed class RemoteConnection
     /// <summary>Why the relay that we read does not stand for the peer at present, in its words; null when it does, and without a relay.</summary>
     public SourceTrouble? SourceTrouble => _sourceTrouble;
 
+    /// <summary>Resources that have no canary and are not followed; null when all are, and before the canaries are known.</summary>
+    public string? Unsigned => _unsigned;
+
     /// <summary>Told of every heartbeat.</summary>
     public HeartbeatClock? Clock { get; init; }
 
@@ -161,10 +167,12 @@ internal sealed class RemoteConnection
         while (await _inbox.Reader.WaitToReadAsync(cancellation))
         {
             var changes = new RemoteChanges(_cluster, _config.Id);
+            var (before, more) = (_records.Tally, false);
             try
             {
                 for (var events = 0; events < EventsPerTurn && _inbox.Reader.TryRead(out var message);)
                 {
+                    more |= !IsCommon(message);
                     var count = message.Batch.Events?.Count ?? 0;
                     events += count;
                     await HandleAsync(message, changes, cancellation);
@@ -184,9 +192,14 @@ internal sealed class RemoteConnection
                 _wrongClusterIdsSeen = _validator.WrongClusterIds;
                 _configDoubts.Writer.TryWrite(true);
             }
-            _publishStatus();
+            // A record that takes another's place is nothing that a status says.
+            if (more || _records.Tally != before)
+                _publishStatus();
         }
     }
+
+    private static bool IsCommon(in Message message) =>
+        message.Topic is Topic.Resource or Topic.Heartbeat && message.Batch.Kind is WatchBatchKind.Put or WatchBatchKind.Delete;
 
     private async ValueTask HandleAsync(Message message, RemoteChanges changes, CancellationToken cancellation)
     {
@@ -214,6 +227,11 @@ internal sealed class RemoteConnection
                     else
                         SeeCanary(canary.Key, cancellation);
                 }
+                LookForUnsigned();
+                break;
+            case Topic.Canary when message.Batch.Kind == WatchBatchKind.ListEnd:
+                _canariesListed = true;
+                LookForUnsigned();
                 break;
             case Topic.Canary when message.Batch.Kind == WatchBatchKind.ListStart:
                 _sourceTrouble = null;
@@ -266,6 +284,16 @@ internal sealed class RemoteConnection
         if (_lists[resource] > 1 && (canary is not { } present || present.ModRevision > revision))
             throw new RemoteConnectionException("the etcd lost its data: keeping what is known until the cluster has written it again");
         return canary;
+    }
+
+    /// <summary>What nobody says is whole is not read: that of an earlier connection stays, and is not what the peer says now.</summary>
+    private void LookForUnsigned()
+    {
+        if (!_canariesListed || (_unsigned is null && _lists.Count == AllResources.Length))
+            return;
+        var missing = AllResources.Where(resource =>
+            !_lists.ContainsKey(resource) && !(resource == RemoteResource.IpEntries && _ipEntriesWait)).ToList();
+        _unsigned = missing.Count == 0 ? null : string.Join(", ", missing);
     }
 
     private RemoteResource? ResourceOf(string canary)

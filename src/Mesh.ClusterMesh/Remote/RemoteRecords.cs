@@ -54,6 +54,10 @@ internal sealed partial class RemoteRecords
 
     public int Count(RemoteResource resource) => Of(resource).Count;
 
+    /// <summary>All numbers that a change of a record can change in the cluster's status. For the loop that applies them.</summary>
+    public (int Nodes, int Services, int IpEntries, int Identities, long Refused, int Quarantined, int Held, long Holds) Tally =>
+        (_nodes.Count, _services.Count, _ipEntries.Count, _identities.Count, Quarantine.Total, Quarantine.Count, Held, Holds);
+
     /// <summary>The sink was told to forget the cluster.</summary>
     public void Clear()
     {
