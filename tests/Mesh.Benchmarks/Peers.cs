@@ -25,7 +25,7 @@ internal static class Peers
     private const double AimRatio = 1.15;
     private static readonly IdentityNumbering Numbering = IdentityNumbering.Max511;
     private static readonly TimeSpan Patience = TimeSpan.FromMinutes(10);
-    private static readonly TimeSpan HeartbeatInterval = TimeSpan.FromSeconds(15);
+    private static readonly TimeSpan HeartbeatInterval = TimeSpan.FromMinutes(1);
     private static readonly TimeSpan Settling = TimeSpan.FromSeconds(4);
 
     /// <summary>Processor time for each event, idle time included, and the share of one processor while nothing happens.</summary>
