@@ -50,8 +50,8 @@ public sealed class KubeApiServer : IAsyncDisposable
         try
         {
             await server.ListenAsync(stop);
-            server._handler.Bootstrap(server._options.Address, server._port);
             server._controllers = server._handler.RunControllersAsync(server._disposed.Token);
+            server._handler.Bootstrap(server._options.Address, server._port);
             return server;
         }
         catch
@@ -189,7 +189,7 @@ public sealed class KubeApiServer : IAsyncDisposable
     /// <summary>Waits until the condition holds; it is asked again after every change of any object.</summary>
     public async Task WhenAsync(Func<KubeApiServer, bool> condition, CancellationToken stop)
     {
-        using var changes = _handler.Store.Watch(null, Revision);
+        using var changes = _handler.Store.WatchAll();
         while (!condition(this))
         {
             await changes.Changes.WaitToReadAsync(stop);

@@ -52,7 +52,16 @@ internal sealed class ApiHandler
 
     public void Bootstrap(IPAddress address, int port) => Bootstrapping.Make(Writes, _options, address, port);
 
-    public Task RunControllersAsync(CancellationToken stop) => Task.Run(() => new Controllers(_options, Store, Types, Writes, _authority.Pem).RunAsync(stop), stop);
+    /// <summary>Looks at every change from the first on, until stopped.</summary>
+    public Task RunControllersAsync(CancellationToken stop)
+    {
+        var controllers = new Controllers(_options, Store, Types, Writes, _authority.Pem);
+        return Task.Run(async () =>
+        {
+            using (controllers)
+                await controllers.RunAsync(stop);
+        }, CancellationToken.None);
+    }
 
     public async Task HandleAsync(HttpContext http, CancellationToken serverStops)
     {

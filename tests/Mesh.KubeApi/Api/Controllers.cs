@@ -8,19 +8,20 @@ namespace Mesh.KubeApi.Api;
 /// The loops without which deletion has no end: garbage of owners that are gone, foreground and orphan deletion, namespaces being
 /// emptied; and every namespace's own ServiceAccount. One loop looks at every change, and after each batch at what the batch touched.
 /// </summary>
-internal sealed class Controllers(KubeApiOptions options, ObjectStore store, TypeRegistry types, Writes writes, string authority)
+internal sealed class Controllers(KubeApiOptions options, ObjectStore store, TypeRegistry types, Writes writes, string authority) : IDisposable
 {
+    private readonly ObjectStore.Watcher _changes = store.WatchAll();
+
     public async Task RunAsync(CancellationToken stop)
     {
-        using var changes = store.Watch(null, 0);
         try
         {
-            while (await changes.Changes.WaitToReadAsync(stop))
+            while (await _changes.Changes.WaitToReadAsync(stop))
             {
                 var owners = new HashSet<string>();
                 var dependents = new List<StoredObject>();
                 var namespaces = new HashSet<string>();
-                while (changes.Changes.TryRead(out var change))
+                while (_changes.Changes.TryRead(out var change))
                     Note(change, owners, dependents, namespaces);
                 if (options.CollectGarbage)
                     Collect(owners, dependents);
@@ -33,6 +34,8 @@ internal sealed class Controllers(KubeApiOptions options, ObjectStore store, Typ
             // The server is being disposed.
         }
     }
+
+    public void Dispose() => _changes.Dispose();
 
     private static void Note(Change change, HashSet<string> owners, List<StoredObject> dependents, HashSet<string> namespaces)
     {

@@ -57,9 +57,18 @@ internal static class Disturbed
                 http.Abort();
                 return;
             case FaultKind.HalfBody:
-                var real = http.Response.Body;
-                Replace(http, new HalfStream(real, http.Abort, request.Verb == "watch"));
-                await answer();
+                // A length that is never reached: the connection is closed in order, so that the half does arrive.
+                if (request.Verb == "watch")
+                    http.Response.ContentLength = int.MaxValue;
+                Replace(http, new HalfStream(http.Response.Body, request.Verb == "watch"));
+                try
+                {
+                    await answer();
+                }
+                catch (CutException)
+                {
+                    return;
+                }
                 return;
         }
     }
@@ -120,8 +129,10 @@ internal static class Disturbed
         public override Task FlushAsync(CancellationToken cancellationToken) => Task.CompletedTask;
     }
 
+    private sealed class CutException() : IOException("cut in the middle");
+
     /// <summary>Lets half of the first write through and cuts the connection; a watch's first write has the first event.</summary>
-    private sealed class HalfStream(Stream real, Action cut, bool watch) : WriteOnly
+    private sealed class HalfStream(Stream real, bool watch) : WriteOnly
     {
         public override async ValueTask WriteAsync(ReadOnlyMemory<byte> buffer, CancellationToken cancellationToken = default)
         {
@@ -130,7 +141,7 @@ internal static class Disturbed
             var first = watch ? buffer.Span.IndexOf((byte)'\n') + 1 : buffer.Length;
             await real.WriteAsync(buffer[..(Math.Max(first, 2) / 2)], cancellationToken);
             await real.FlushAsync(cancellationToken);
-            cut();
+            throw new CutException();
         }
 
         public override Task FlushAsync(CancellationToken cancellationToken) => real.FlushAsync(cancellationToken);

@@ -141,8 +141,21 @@ internal sealed class ListWatch(ObjectStore store, KubeApiOptions options)
         var filter = Filters(request, type);
         var form = ResponseForm.Of(request);
         var from = request.Number("resourceVersion") is { } number and > 0 ? number : (long?)null;
-        using var watcher = store.Watch(type, from);
         var http = request.Http;
+        ObjectStore.Watcher begun;
+        try
+        {
+            begun = store.Watch(type, from);
+        }
+        catch (KubeApiException told)
+        {
+            // A revision that cannot be served is told in the stream; only before that are there HTTP codes.
+            var error = new MemoryStream();
+            Line(error, "ERROR", Encoding.UTF8.GetBytes(Json.Text(told.ToStatus())));
+            await Reply.BytesAsync(http, 200, error, form.ContentType);
+            return;
+        }
+        using var watcher = begun;
         http.Response.StatusCode = 200;
         http.Response.ContentType = form.ContentType;
         http.Response.Headers.CacheControl = "no-cache, private";

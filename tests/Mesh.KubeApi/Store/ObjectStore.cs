@@ -106,12 +106,10 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
     }
 
     /// <summary>
-    /// Follows a resource from after the revision given; null = first everything there is now. <paramref name="type"/> null follows
-    /// all resources. Throws Expired (410) when that part of the history is gone.
+    /// Follows a resource from after the revision given; null = first everything there is now. Throws Expired (410) when that part of the history is gone.
     /// </summary>
-    public Watcher Watch(ResourceType? type, long? after)
+    public Watcher Watch(ResourceType type, long? after)
     {
-        var key = type?.Key ?? "*";
         lock (_lock)
         {
             if (after > _revision)
@@ -120,7 +118,7 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
                     new() { ["causes"] = new JsonArray(new JsonObject { ["reason"] = "ResourceVersionTooLarge", ["message"] = "Too large resource version" }) });
             if (after < _compacted)
                 throw KubeApiException.Expired(string.Create(CultureInfo.InvariantCulture, $"too old resource version: {after} ({_compacted})"));
-            var watcher = new Watcher(this, key, _revision, backlogMax);
+            var watcher = new Watcher(this, type.Key, _revision, backlogMax);
             if (after is { } from)
             {
                 var low = _historyStart;
@@ -134,17 +132,33 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
                         high = middle;
                 }
                 for (; low < _history.Count; low++)
-                    if (type is null || _history[low].Type.Key == type.Key)
+                    if (_history[low].Type.Key == type.Key)
                         watcher.Offer(_history[low]);
             }
-            else if (type is not null)
+            else
             {
                 foreach (var stored in _tables.GetValueOrDefault(type.Key, Empty).Values)
                     watcher.Offer(new Change(stored.Revision, type, null, stored));
             }
-            if (!_watchers.TryGetValue(key, out var watchers))
-                _watchers[key] = watchers = [];
-            watchers.Add(watcher);
+            Register(type.Key, watcher);
+            return watcher;
+        }
+    }
+
+    private void Register(string key, Watcher watcher)
+    {
+        if (!_watchers.TryGetValue(key, out var watchers))
+            _watchers[key] = watchers = [];
+        watchers.Add(watcher);
+    }
+
+    /// <summary>Follows all resources from now on; such a reader is ours and never cut off.</summary>
+    public Watcher WatchAll()
+    {
+        lock (_lock)
+        {
+            var watcher = new Watcher(this, "*", _revision, int.MaxValue);
+            Register("*", watcher);
             return watcher;
         }
     }
@@ -193,7 +207,7 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
     public void CutWatches(ResourceType? type, Exception? why = null)
     {
         lock (_lock)
-            foreach (var watcher in _watchers.Where(pair => type is null || pair.Key == type.Key).SelectMany(pair => pair.Value).ToList())
+            foreach (var watcher in _watchers.Where(pair => type is null ? pair.Key != "*" : pair.Key == type.Key).SelectMany(pair => pair.Value).ToList())
                 watcher.Cut(why);
     }
 
