@@ -85,6 +85,10 @@ internal sealed record ExplainedBackend
     /// <summary>The rule that kept or cut it.</summary>
     public required string Rule { get; init; }
 
+    /// <summary>It could not be behind this frontend whatever is decided: another protocol, another family. Text counts these only.</summary>
+    [JsonIgnore]
+    public bool IsOfAnotherKind { get; init; }
+
     /// <summary>What keeps new flows away from it now: traffic, a drill, an ejection. Empty = nothing.</summary>
     public IReadOnlyList<string> Troubles { get; init; } = [];
 

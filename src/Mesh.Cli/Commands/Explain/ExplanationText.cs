@@ -34,15 +34,23 @@ internal static class ExplanationText
         text.Append(CultureInfo.InvariantCulture, $"\n{frontend.Address}{port} {frontend.Type}: {map}\n");
         if (frontend.Withheld is { } why)
             text.Append(CultureInfo.InvariantCulture, $"not served: {why}\n");
-        if (frontend.Backends.Count == 0)
+        var candidates = frontend.Backends.Where(backend => !backend.IsOfAnotherKind).ToList();
+        if (candidates.Count == 0)
             text.Append("no cluster offers a backend\n");
         else
-            text.Append(Table(frontend.Backends));
+            text.Append(Table(candidates));
+        if (candidates.Count < frontend.Backends.Count)
+            text.Append(CultureInfo.InvariantCulture, $"and {OfAnotherKind(frontend.Backends)}; -o json names them\n");
         if (frontend.LeftOut > 0)
             text.Append(CultureInfo.InvariantCulture, $"{frontend.LeftOut} more candidates are not written down: the map is not compared\n");
         foreach (var difference in frontend.Differences)
             text.Append(CultureInfo.InvariantCulture, $"DIFFERS  {difference}\n");
     }
+
+    /// <summary>Counted by the rule that cut them: there is one for each port of the Service and each address of its pods.</summary>
+    private static string OfAnotherKind(IEnumerable<ExplainedBackend> backends) => string.Join(", ", backends
+        .Where(backend => backend.IsOfAnotherKind).GroupBy(backend => backend.Rule).OrderBy(group => group.Key, StringComparer.Ordinal)
+        .Select(group => string.Create(CultureInfo.InvariantCulture, $"{group.Count()} {group.Key}")));
 
     private static string Table(IEnumerable<ExplainedBackend> backends)
     {

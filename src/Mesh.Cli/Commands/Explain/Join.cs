@@ -115,6 +115,7 @@ internal sealed class Join
         State = rule == BackendRule.NotReady ? "not ready" : candidate.State.ToString().ToLowerInvariant(),
         Kept = kept,
         Rule = Words(rule, candidate.Detail),
+        IsOfAnotherKind = rule is BackendRule.OtherProtocol or BackendRule.OtherFamily,
         Troubles = found?.Troubles ?? [],
         Tier = candidate.Tier,
         Map = found?.Entry,
