@@ -172,6 +172,8 @@ static __always_inline __u8 conntrack_step(const struct packet *packet, enum con
 		return 0;
 	if (flags & TCP_RST)
 		return CONNTRACK_RESET;
+	if (direction == CONNTRACK_REVERSE)
+		step |= CONNTRACK_ANSWERED;
 	if ((flags & (TCP_SYN | TCP_ACK)) == TCP_ACK)
 		step |= CONNTRACK_ESTABLISHED;
 	if (flags & TCP_FIN)

@@ -97,6 +97,14 @@ struct {
 	__type(value, struct lb_affinity);
 } lb_affinity SEC(".maps");
 
+/* lb_datagram_backends: backend that a socket hook has given to a socket for datagrams → its slot, for the ICMP errors about it. */
+struct {
+	__uint(type, BPF_MAP_TYPE_LRU_HASH);
+	__uint(max_entries, LB_DATAGRAM_BACKENDS_MAX);
+	__type(key, struct lb_datagram_backend);
+	__type(value, __u32);
+} lb_datagram_backends SEC(".maps");
+
 #define HASH_STEP 0x9e3779b9U /* 2³² / golden ratio */
 #define HASH_TABLE 0x7feb352dU /* separates the draw within a segment from the draw of the segment */
 

@@ -169,6 +169,7 @@ static __always_inline bool lb_backend_is_lost(__u32 slot, const struct lb_backe
 enum lb_outcome {
 	LB_REFUSED,
 	LB_UNANSWERED,
+	LB_ANSWERED,
 };
 
 /*

@@ -33,6 +33,16 @@ static __always_inline bool is_error_type(__u8 family, __u8 type)
 	return type >= 1 && type <= 4;
 }
 
+/* Of an ICMP error: does it say that nobody listens on the port? */
+static __always_inline bool is_port_unreachable(struct __sk_buff *skb, const struct packet *packet)
+{
+	__u8 message[2];
+
+	if (bpf_skb_load_bytes(skb, packet->l4, message, sizeof(message)))
+		return false;
+	return packet->flow.family == MESH_FAMILY_IPV4 ? message[0] == 3 && message[1] == 3 : message[0] == 1 && message[1] == 4;
+}
+
 /* True when the packet is an ICMP error and its quotation shows the ports. */
 VERIFIED_ALONE int parse_quoted(struct __sk_buff *skb, struct packet *packet, struct quoted *quoted)
 {

@@ -106,6 +106,16 @@ static __always_inline bool keeps_backend(__u32 service, struct socket_translati
 	return slot != 0;
 }
 
+/* No packet says later which backend the socket was given: an ICMP error only names its address. */
+static __always_inline void remember_datagram_backend(const struct peer *peer, __u32 slot)
+{
+	struct lb_datagram_backend key = { .address = peer->address, .port = peer->port, .family = peer->family };
+	__u32 *known = bpf_map_lookup_elem(&lb_datagram_backends, &key);
+
+	if (!known || *known != slot)
+		bpf_map_update_elem(&lb_datagram_backends, &key, &slot, BPF_ANY);
+}
+
 /* Turns a frontend into a live backend. Returns 1 = translated, 0 = not a frontend, -EHOSTUNREACH = none lives. */
 static __always_inline int translate_peer(struct bpf_sock_addr *ctx, struct peer *peer)
 {
@@ -140,6 +150,8 @@ static __always_inline int translate_peer(struct bpf_sock_addr *ctx, struct peer
 	}
 	peer->address = backend->address;
 	peer->port = backend->port;
+	if (ctx->protocol == IPPROTO_UDP)
+		remember_datagram_backend(peer, slot);
 	return 1;
 }
 

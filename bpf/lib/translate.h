@@ -36,6 +36,41 @@ static __always_inline bool opens_flow(const struct packet *packet)
 	return (packet->tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* What a packet says about the backend in this slot, if the slot still holds it. outcome: enum lb_outcome. */
+VERIFIED_ALONE int lb_judge(__u32 slot, const struct mesh_addr *address, __u32 port, __u32 outcome)
+{
+	struct lb_backend *backend = lb_backend(slot);
+
+	if (!address || !backend || backend->port != port || !same_address(&backend->address, address))
+		return 0;
+	if (outcome == LB_ANSWERED)
+		lb_prove(slot);
+	else
+		lb_eject(slot, backend, outcome);
+	return 0;
+}
+
+/* A SYN that the client repeats because nobody has answered it: the backend is ejected, and this very SYN may choose another. */
+static __always_inline void judge_repeated(const struct conntrack_value *value)
+{
+	struct mesh_addr address = value->address;
+
+	if (!(value->flags & (CONNTRACK_ANSWERED | CONNTRACK_ESTABLISHED | CONNTRACK_CLOSING | CONNTRACK_HAIRPIN)) &&
+	    value->last_seen != now_seconds())
+		lb_judge(value->backend, &address, value->port, LB_UNANSWERED);
+}
+
+/* What the first answer to a SYN says: of the backend from which it comes. value: of the reverse direction. */
+static __always_inline void judge_answer(const struct packet *packet, const struct conntrack_value *value)
+{
+	struct mesh_addr address = packet->flow.source;
+
+	if (packet->flow.protocol != IPPROTO_TCP || packet->fragment == FRAGMENT_LATER ||
+	    value->flags & (CONNTRACK_ANSWERED | CONNTRACK_ESTABLISHED | CONNTRACK_CLOSING))
+		return;
+	lb_judge(value->backend, &address, packet->flow.source_port, packet->tcp_flags & TCP_RST ? LB_REFUSED : LB_ANSWERED);
+}
+
 /*
  * The flow's backend is out of reach, and another one is not: that one will answer an established connection with a reset, so that
  * both ends know at once what they would find out by minutes of silence.
@@ -61,6 +96,8 @@ static __always_inline bool flow_stays(const struct packet *packet, __u32 servic
 		return !flow_is_lost(packet, service, value);
 	if (value->flags & CONNTRACK_CLOSING)
 		return false;
+	if (packet->flow.protocol == IPPROTO_TCP)
+		judge_repeated(value);
 	if (lb_still_lives(value->backend, &address, value->port, LB_BACKEND_DRAINING))
 		return true;
 	slot = lb_find_backend(service, &address, value->port, LB_BACKEND_DRAINING);
@@ -156,11 +193,11 @@ VERIFIED_ALONE int record_flow(struct packet *packet, struct translation *to)
 		return DROP_PORT_COLLISION;
 	value.address = packet->flow.destination;
 	value.port = packet->flow.destination_port;
+	value.backend = to->slot;
 	if (!conntrack_store(&reply, CONNTRACK_REVERSE, &value))
 		return DROP_CONNTRACK;
 	value.address = to->address;
 	value.port = to->port;
-	value.backend = to->slot;
 	return conntrack_store(&packet->flow, CONNTRACK_FORWARD, &value) ? FORWARDED : DROP_CONNTRACK;
 }
 
@@ -221,6 +258,33 @@ static __always_inline enum drop_reason apply_translation(struct __sk_buff *skb,
 }
 
 /*
+ * A backend says that nobody listens there. Datagrams have no other way to be refused; of a connection it counts while it opens.
+ * value: of the reverse direction; NULL = no packet of the flow was translated here, so a socket hook may have done it.
+ */
+static __always_inline void judge_unreachable(const struct flow *quoted, const struct conntrack_value *value)
+{
+	struct lb_datagram_backend key = {
+		.address = quoted->destination,
+		.port = quoted->destination_port,
+		.family = quoted->family,
+	};
+	__u32 *remembered, slot = value ? value->backend : 0;
+	struct lb_backend_health *health;
+
+	if (quoted->protocol == IPPROTO_TCP ? !value || value->flags & (CONNTRACK_ANSWERED | CONNTRACK_ESTABLISHED) :
+					      quoted->protocol != IPPROTO_UDP)
+		return;
+	if (!value) {
+		remembered = bpf_map_lookup_elem(&lb_datagram_backends, &key);
+		slot = remembered ? *remembered : 0;
+	}
+	health = slot ? lb_health(slot) : NULL;
+	/* What its prober is told, and sockets that do not listen to us, is no news. */
+	if (health && !health_is_ejected(health))
+		lb_judge(slot, &key.address, key.port, LB_REFUSED);
+}
+
+/*
  * An ICMP error about a packet that the client sent to the virtual address and somebody met on its way to the backend: it must
  * speak of the packet that the client knows.
  */
@@ -238,11 +302,13 @@ VERIFIED_ALONE int translate_error_reply(struct __sk_buff *skb, struct packet *p
 	if (!same_address(&reply.destination, &packet->flow.destination))
 		return FORWARDED;
 	value = conntrack_lookup(&reply, CONNTRACK_REVERSE);
+	backend = quoted.flow.destination;
+	if (same_address(&backend, &packet->flow.source) && is_port_unreachable(skb, packet))
+		judge_unreachable(&quoted.flow, value);
 	if (!value || value->flags & CONNTRACK_HAIRPIN)
 		return FORWARDED;
 	address = value->address;
 	port = value->port;
-	backend = quoted.flow.destination;
 	if (rewrite_quoted(skb, &quoted, REWRITE_DESTINATION, &address, port))
 		return DROP_ICMP_ERROR;
 	if (!same_address(&backend, &packet->flow.source)) /* from a router on the way */
@@ -267,6 +333,7 @@ VERIFIED_ALONE int translate_reply(struct __sk_buff *skb, struct packet *packet)
 	value = conntrack_lookup(&packet->flow, CONNTRACK_REVERSE);
 	if (!value || value->flags & CONNTRACK_HAIRPIN)
 		return FORWARDED;
+	judge_answer(packet, value);
 	conntrack_touch(packet, CONNTRACK_REVERSE, value);
 	address = value->address;
 	port = value->port;

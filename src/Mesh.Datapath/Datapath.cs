@@ -97,6 +97,9 @@ public sealed class Datapath : IDisposable
         Liveness = new LivenessMap(lb.Clusters, nodes);
         _failover = Own(BpfMaps.OpenPinnedArray<FailoverValue>(_pins.Map("failover")));
         Backends = new BackendHealth(lb, _failover);
+        var choices = Own(BpfMaps.OpenPinned<uint, ulong>(_pins.Map("cluster_choices"), readOnly: true));
+        Drills = new DrillGuard(lb.Clusters, _failover, () => new NewFlows(
+            PinnedMaps.Choices(choices).Values.Aggregate(0ul, (sum, count) => sum + count), NewFlows.FailedOf(Failover(), Counters())));
         _frontends = new FrontendOperations(lb, _store, clusters, new SourceRanges(lb, _grace)) { Complete = options.Uplink.Complete };
         _frontends.Adopt();
         var senders = Own(BpfMaps.OpenPinned<EndpointKey, NodeIndexValue>(_pins.Map("tunnel_senders")));
@@ -173,6 +176,9 @@ public sealed class Datapath : IDisposable
 
     /// <summary>Backends that connections have found dead.</summary>
     public BackendHealth Backends { get; }
+
+    /// <summary>Ends drills that cost too much.</summary>
+    public DrillGuard Drills { get; }
 
     /// <summary>Closes what is connected to lost backends.</summary>
     public SocketCloser Sockets { get; }

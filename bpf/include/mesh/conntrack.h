@@ -44,7 +44,7 @@ struct conntrack_value {
 	__be16	port;
 	__u8	flags;			/* CONNTRACK_* */
 	__u8	pad;
-	__u32	backend;		/* slot in lb_backends, a hint; forward entries only */
+	__u32	backend;		/* slot in lb_backends, a hint */
 	__u32	service;		/* index into lb_services */
 	__u32	last_seen;		/* seconds of the monotonic clock */
 };
@@ -56,6 +56,8 @@ struct conntrack_value {
 #define CONNTRACK_RESET		0x08
 #define CONNTRACK_CLOSING	(CONNTRACK_CLIENT_FIN | CONNTRACK_SERVER_FIN | CONNTRACK_RESET)	/* the next SYN chooses anew */
 #define CONNTRACK_HAIRPIN	0x10	/* the client is its own backend: it sees its questions come from the loopback address */
+
+#define CONNTRACK_ANSWERED	0x20	/* TCP: the backend has said something that is no reset */
 
 /* Silence in seconds after which an entry no longer counts. */
 #define CONNTRACK_OPENING_SECONDS	60

@@ -195,6 +195,16 @@ struct lb_affinity {
 
 #define LB_AFFINITY_MAX		65536
 
+/* Key of lb_datagram_backends. Value: __u32, its slot in lb_backends, a hint. */
+struct lb_datagram_backend {
+	struct mesh_addr	address;
+	__be16	port;
+	__u8	family;		/* MESH_FAMILY_* */
+	__u8	pad;
+};
+
+#define LB_DATAGRAM_BACKENDS_MAX	16384
+
 #define LB_BACKEND_HERE		0x01	/* it runs on this node */
 
 #endif

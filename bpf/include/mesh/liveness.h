@@ -42,7 +42,7 @@ struct failover {
 	__u64	repicked;		/* established flows given another backend because theirs was lost */
 	__u64	sockets_closed;		/* sockets closed because their backend was lost */
 	__u32	syn_timeout_ms;		/* the first question of a connection to a backend is repeated after this; 0 = the kernel's 1000 */
-	__u32	pad;
+	__u32	drill_error_ppm;	/* of a million new flows, those that may fail before the agent ends a drill; 0 = any number */
 	__u64	ejections;		/* the next one's place in recent is this, modulo LB_EJECTIONS_RECENT */
 	__u32	recent[LB_EJECTIONS_RECENT];	/* slots of lb_backends */
 };

@@ -16,6 +16,7 @@ internal sealed class EjectionStage(BackendHealth backends, SocketCloser sockets
     private static readonly TimeSpan FirstPause = TimeSpan.FromMilliseconds(500);
     private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(8);
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan DatagramPatience = TimeSpan.FromMilliseconds(500);
 
     /// <summary>Trials at a time.</summary>
     private const int Concurrent = 64;
@@ -26,10 +27,11 @@ internal sealed class EjectionStage(BackendHealth backends, SocketCloser sockets
     /// <summary>What is ejected now. From any thread.</summary>
     public IReadOnlyList<Ejection> Ejected => _ejected;
 
-    /// <summary>Whether the backend takes a connection, from this node's own address.</summary>
+    /// <summary>Whether the backend takes a connection, or does not refuse a datagram, from this node's own address.</summary>
     public static async Task<bool> AnswersAsync(Ejection ejection, CancellationToken cancellation)
     {
-        // Only a connection can be refused: what carries datagrams comes back by its deadline.
+        if (ejection.Address.Protocol == L4Protocol.UDP)
+            return await TakesDatagramsAsync(ejection, cancellation);
         if (ejection.Address.Protocol != L4Protocol.TCP)
             return false;
         using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -47,6 +49,30 @@ internal sealed class EjectionStage(BackendHealth backends, SocketCloser sockets
         catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
         {
             return false;
+        }
+    }
+
+    /// <summary>An empty datagram: who listens may answer it or not, where nobody does the kernel says so. That it is silent is no proof
+    /// against it: it was ejected because it had refused one.</summary>
+    private static async Task<bool> TakesDatagramsAsync(Ejection ejection, CancellationToken cancellation)
+    {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        deadline.CancelAfter(DatagramPatience);
+        using var socket = new Socket(SocketType.Dgram, ProtocolType.Udp);
+        try
+        {
+            await socket.ConnectAsync(ejection.Address.Address.ToIPAddress(), ejection.Address.Port, deadline.Token);
+            await socket.SendAsync(Array.Empty<byte>(), deadline.Token);
+            await socket.ReceiveAsync(new byte[1], deadline.Token);
+            return true;
+        }
+        catch (SocketException e)
+        {
+            return e.SocketErrorCode == SocketError.MessageSize;
+        }
+        catch (OperationCanceledException) when (!cancellation.IsCancellationRequested)
+        {
+            return true;
         }
     }
 

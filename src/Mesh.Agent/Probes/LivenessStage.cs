@@ -165,6 +165,7 @@ internal sealed class LivenessStage : ILivenessSink
         HashSet<uint> inUse = [];
         do
         {
+            EndCostlyDrills();
             _datapath.Liveness.ClearOldDrills();
             _datapath.Backends.SetSynTimeout(SynTimeoutFor(Report));
             _tellLost(_datapath.Liveness.Lost(inUse));
@@ -179,6 +180,15 @@ internal sealed class LivenessStage : ILivenessSink
             _prober.Ask(TargetChoice.Choose(_self.Name.ToString(), Candidates(inUse)), Device());
         }
         while (await timer.WaitForNextTickAsync(cancellation));
+    }
+
+    /// <summary>Whoever began them may be gone.</summary>
+    private void EndCostlyDrills()
+    {
+        var (ended, since) = _datapath.Drills.Look();
+        foreach (var id in ended)
+            _lines.Writer.TryWrite(string.Create(CultureInfo.InvariantCulture,
+                $"liveness: the drill of cluster {_names.GetValueOrDefault(id) ?? $"with ID {id}"} is ended: {since.Failed} of {since.Flows} new flows failed"));
     }
 
     /// <summary>Four times the longest way to a node in use: a question that takes so long is lost.</summary>

@@ -96,15 +96,22 @@ public sealed class LivenessMap
 /// </summary>
 public static class Drill
 {
+    internal const double Million = 1_000_000;
+
     /// <param name="bpfRoot">The agent's --bpf-root.</param>
     /// <param name="length">From now on; replaces one that runs.</param>
+    /// <param name="maxError">Share of the node's new flows, 0 to 1, that may fail: the agent ends every drill beyond it, see
+    /// <see cref="DrillGuard"/>. Null = any.</param>
     /// <exception cref="DatapathException">No datapath is pinned there.</exception>
-    public static void Begin(string bpfRoot, uint cluster, TimeSpan length) =>
-        Write(bpfRoot, cluster, LivenessMap.NowNs + (ulong)length.Ticks * 100);
+    public static void Begin(string bpfRoot, uint cluster, TimeSpan length, double? maxError = null)
+    {
+        // 0 means no limit in the map: that not one may fail is said as one of a million.
+        Write(bpfRoot, cluster, LivenessMap.NowNs + (ulong)length.Ticks * 100, maxError is { } share ? (uint)Math.Max(1, share * Million) : 0);
+    }
 
     /// <summary>Ends one at once; there need not be one.</summary>
     /// <exception cref="DatapathException">No datapath is pinned there.</exception>
-    public static void End(string bpfRoot, uint cluster) => Write(bpfRoot, cluster, 0);
+    public static void End(string bpfRoot, uint cluster) => Write(bpfRoot, cluster, 0, null);
 
     internal static TimeSpan? Left(MmapArray<ClusterLivenessValue> clusters, uint cluster)
     {
@@ -114,7 +121,7 @@ public static class Drill
         return until > now ? TimeSpan.FromTicks((long)((until - now) / 100)) : null;
     }
 
-    private static void Write(string bpfRoot, uint cluster, ulong until)
+    private static void Write(string bpfRoot, uint cluster, ulong until, uint? errorPpm)
     {
         if (cluster is 0 or >= LbLimits.Clusters)
             throw new DatapathException($"cluster ID {cluster}: the datapath knows 1 to {LbLimits.Clusters - 1}");
@@ -122,7 +129,14 @@ public static class Drill
         using (PinnedMaps.Open(bpfRoot))
         {
         }
-        using var clusters = BpfMaps.OpenPinnedArray<ClusterLivenessValue>(new PinDirectory(bpfRoot).Map("cluster_liveness"));
+        var pins = new PinDirectory(bpfRoot);
+        // The limit first: no drill runs a moment without it.
+        if (errorPpm is { } limit)
+        {
+            using var failover = BpfMaps.OpenPinnedArray<FailoverValue>(pins.Map("failover"));
+            Volatile.Write(ref failover[0].DrillErrorPpm, limit);
+        }
+        using var clusters = BpfMaps.OpenPinnedArray<ClusterLivenessValue>(pins.Map("cluster_liveness"));
         Volatile.Write(ref clusters[0].DrillUntilNs[(int)cluster], until);
     }
 }

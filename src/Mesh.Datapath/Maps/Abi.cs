@@ -165,7 +165,7 @@ public static unsafe partial class Abi
                 At("panics", ref failover, ref failover.Panics), At("refused", ref failover, ref failover.Refused),
                 At("unanswered", ref failover, ref failover.Unanswered), At("recovered", ref failover, ref failover.Recovered),
                 At("repicked", ref failover, ref failover.Repicked), At("sockets_closed", ref failover, ref failover.SocketsClosed),
-                At("syn_timeout_ms", ref failover, ref failover.SynTimeoutMs), At("pad", ref failover, ref failover.Pad),
+                At("syn_timeout_ms", ref failover, ref failover.SynTimeoutMs), At("drill_error_ppm", ref failover, ref failover.DrillErrorPpm),
                 At("ejections", ref failover, ref failover.Ejections), At("recent", ref failover, ref failover.Recent),
             ]),
         ];
@@ -177,6 +177,7 @@ public static unsafe partial class Abi
         Lb6RangeKey range6 = default;
         LbNodeAddress node = default;
         LbAffinityKey key = default;
+        LbDatagramBackend datagram = default;
         LbAffinity affinity = default;
         return
         [
@@ -204,6 +205,11 @@ public static unsafe partial class Abi
             [
                 At("address", ref affinity, ref affinity.Address), At("port", ref affinity, ref affinity.Port),
                 At("pad", ref affinity, ref affinity.Pad), At("last_used", ref affinity, ref affinity.LastUsed),
+            ]),
+            new("lb_datagram_backend", (uint)sizeof(LbDatagramBackend),
+            [
+                At("address", ref datagram, ref datagram.Address), At("port", ref datagram, ref datagram.Port),
+                At("family", ref datagram, ref datagram.Family), At("pad", ref datagram, ref datagram.Pad),
             ]),
         ];
     }

@@ -105,4 +105,7 @@ public enum ConntrackFlags : byte
 
     /// <summary>The client is its own backend.</summary>
     Hairpin = 0x10,
+
+    /// <summary>TCP: the backend has said something that is no reset.</summary>
+    Answered = 0x20,
 }

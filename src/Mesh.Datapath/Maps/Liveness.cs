@@ -85,7 +85,9 @@ public struct FailoverValue
     /// <summary>The first question of a connection to a backend is repeated, and counts as unanswered, after this; 0 = the kernel's
     /// 1000.</summary>
     public uint SynTimeoutMs;
-    public uint Pad;
+
+    /// <summary>Of a million new flows, those that may fail before the agent ends a drill; 0 = any number.</summary>
+    public uint DrillErrorPpm;
 
     /// <summary>Ejections so far; the next one's place in <see cref="Recent"/> is this, modulo its length.</summary>
     public ulong Ejections;

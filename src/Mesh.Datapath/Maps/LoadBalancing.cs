@@ -297,6 +297,22 @@ public struct LbAffinityKey
     public byte Pad2;
 }
 
+/// <summary>struct lb_datagram_backend, key of lb_datagram_backends; its value is the backend's slot.</summary>
+public struct LbDatagramBackend
+{
+    public MeshAddress Address;
+    public BigEndianUInt16 Port;
+    public byte Family;
+    public byte Pad;
+
+    public static LbDatagramBackend From(Model.IpAddr address, ushort port) => new()
+    {
+        Address = MeshAddress.From(address),
+        Port = BigEndianUInt16.FromHost(port),
+        Family = Maps.Family.Of(address),
+    };
+}
+
 /// <summary>struct lb_affinity, value of lb_affinity.</summary>
 public struct LbAffinity
 {

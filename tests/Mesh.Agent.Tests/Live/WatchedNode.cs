@@ -2,6 +2,7 @@ using System.Diagnostics;
 using System.Net;
 using System.Net.Sockets;
 using System.Text;
+using Mesh.AgentApi;
 using Mesh.Bpf;
 using Mesh.Datapath.Maps;
 using Mesh.KVStore;
@@ -19,6 +20,10 @@ public sealed class WatchedNode : IAsyncLifetime
     public const uint FrontIdentity = (2 << 16) + 1, BackIdentity = (2 << 16) + 2, KyotoIdentity = (7 << 16) + 5;
     public const string Front = "10.2.1.10", Back = "10.2.1.20", Kyoto = "10.7.1.9";
     public const string Near = "10.96.0.10", Far = "10.96.0.11";
+
+    /// <summary>A service for TCP (80) and UDP (53), with two backends each in pod back: nobody listens at the second, nor for datagrams
+    /// at the first, until a test does.</summary>
+    public const string Half = "10.96.0.12";
     public const string KyotoNode = "172.30.7.1", Stranger = "172.30.0.99";
 
     private const string Objects = """
@@ -59,6 +64,25 @@ public sealed class WatchedNode : IAsyncLifetime
         metadata: {name: near-1, namespace: default, labels: {kubernetes.io/service-name: near}}
         addressType: IPv4
         ports: [{name: http, port: 8080, protocol: TCP}]
+        endpoints: [{addresses: [10.2.1.20], conditions: {ready: true}}]
+        ---
+        apiVersion: v1
+        kind: Service
+        metadata: {name: half, namespace: default}
+        spec: {clusterIP: 10.96.0.12, ports: [{name: good, port: 80}, {name: dns, port: 53, protocol: UDP}]}
+        ---
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: half-1, namespace: default, labels: {kubernetes.io/service-name: half}}
+        addressType: IPv4
+        ports: [{name: good, port: 8080, protocol: TCP}, {name: dns, port: 5300, protocol: UDP}]
+        endpoints: [{addresses: [10.2.1.20], conditions: {ready: true}}]
+        ---
+        apiVersion: discovery.k8s.io/v1
+        kind: EndpointSlice
+        metadata: {name: half-2, namespace: default, labels: {kubernetes.io/service-name: half}}
+        addressType: IPv4
+        ports: [{name: good, port: 8081, protocol: TCP}, {name: dns, port: 5301, protocol: UDP}]
         endpoints: [{addresses: [10.2.1.20], conditions: {ready: true}}]
         ---
         apiVersion: v1
@@ -138,13 +162,7 @@ public sealed class WatchedNode : IAsyncLifetime
             "--bpf-root", Directory.CreateDirectory(BpfRoot).FullName, "--socket-path", SocketPath,
             "--state-dir", Path.Combine(_directory, "state"), "--clustermesh-config", Path.Combine(_directory, "peers"),
         ]);
-        _server = _back.Run(() =>
-        {
-            var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-            socket.Bind(IPEndPoint.Parse($"{Back}:8080"));
-            socket.Listen(1024);
-            return socket;
-        });
+        _server = Listen(ProtocolType.Tcp, 8080);
         _serving = ServeAsync(_server);
         var ready = Watch.Deadline();
         while (!Connects())
@@ -171,13 +189,43 @@ public sealed class WatchedNode : IAsyncLifetime
         Directory.Delete(_directory, recursive: true);
     }
 
+    /// <summary>A socket in pod back, bound to this port; TCP listens.</summary>
+    public Socket Listen(ProtocolType protocol, int port) => _back.Run(() =>
+    {
+        var socket = new Socket(AddressFamily.InterNetwork, protocol == ProtocolType.Tcp ? SocketType.Stream : SocketType.Dgram, protocol);
+        socket.Bind(new IPEndPoint(IPAddress.Parse(Back), port));
+        if (protocol == ProtocolType.Tcp)
+            socket.Listen(1024);
+        return socket;
+    });
+
+    /// <summary>Pod front sends a datagram from a port of its own, and says whether it is refused within a tenth of a second.</summary>
+    public bool RefusesDatagram(string service) => _front.Run(() =>
+    {
+        using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
+        socket.Connect(IPEndPoint.Parse(service));
+        socket.ReceiveTimeout = 100;
+        socket.Send("hello"u8);
+        try
+        {
+            socket.Receive(new byte[16]);
+            return false;
+        }
+        catch (SocketException e)
+        {
+            return e.SocketErrorCode == SocketError.ConnectionRefused;
+        }
+    });
+
     /// <summary>Whether pod front is answered by service near, within a tenth of a second.</summary>
-    public bool Connects() => _front.Run(() =>
+    public bool Connects() => Connects($"{Near}:80");
+
+    public bool Connects(string service) => _front.Run(() =>
     {
         using var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp) { Blocking = false };
         try
         {
-            socket.Connect(IPEndPoint.Parse($"{Near}:80"));
+            socket.Connect(IPEndPoint.Parse(service));
         }
         catch (SocketException e) when (e.SocketErrorCode is SocketError.WouldBlock or SocketError.InProgress)
         {
@@ -200,6 +248,13 @@ public sealed class WatchedNode : IAsyncLifetime
     }
 
     public Watch Begin(params string[] arguments) => new([.. arguments, "--bpf-root", BpfRoot, "--socket", SocketPath]);
+
+    /// <summary>Backends that the agent says are ejected, as 10.2.1.20:8081/TCP.</summary>
+    public async Task<IReadOnlyList<string>> EjectedAsync()
+    {
+        using var agent = new AgentClient(SocketPath, "osaka-1", TimeSpan.FromSeconds(10));
+        return [.. ((await agent.GetStatusAsync()).Mesh?.Liveness?.Ejected ?? []).Select(one => one.Address)];
+    }
 
     public string Log() => string.Join('\n', File.ReadLines(Path.Combine(_directory, "log")).TakeLast(15));
 

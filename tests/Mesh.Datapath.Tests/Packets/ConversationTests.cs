@@ -50,6 +50,8 @@ public sealed class ConversationTests
             else
                 _world.FromTunnel(answer with { TcpFlags = Flags(packet[2..]) });
 
+        if (packets.Split(' ').Any(packet => packet is ['b', ':', not 'R', ..]))
+            state |= ConntrackFlags.Answered;
         Assert.Equal([state, state], _world.Conntrack.Values.Select(value => value.Flags));
         Assert.All(_world.Conntrack.Values, value => Assert.Equal(timeout, value.TimeoutSeconds(Frame.Tcp)));
 

@@ -42,7 +42,8 @@ public sealed class HairpinTests
         _world.FromPod(next).Redirected((next with { Source = Loopback(family), Destination = IpAddr.Parse(names.Pod), DestinationPort = 8080 })
             .Delivered(PacketWorld.PodMac, PacketWorld.PodHostMac));
         Assert.Equal(2, _world.Flows);
-        Assert.All(_world.Conntrack.Values, value => Assert.Equal(ConntrackFlags.Hairpin | ConntrackFlags.Established, value.Flags));
+        var answered = protocol == Frame.Tcp ? ConntrackFlags.Answered : ConntrackFlags.None;
+        Assert.All(_world.Conntrack.Values, value => Assert.Equal(ConntrackFlags.Hairpin | ConntrackFlags.Established | answered, value.Flags));
     }
 
     [Theory]

@@ -95,6 +95,7 @@ public sealed class PacketWorld : IDisposable
         _prefixes6 = _podObject.Map<IPCache6PrefixKey, IPCacheValue>("ipcache6_prefixes");
         _conntrack4 = _podObject.Map<Conntrack4Key, ConntrackValue>("conntrack4");
         _conntrack6 = _podObject.Map<Conntrack6Key, ConntrackValue>("conntrack6");
+        DatagramBackends = _podObject.Map<LbDatagramBackend, uint>("lb_datagram_backends");
         Tables = new ServiceTables(_podObject);
         Policy = new PolicyTables(_podObject);
         foreach (var names in new[] { Names.V4, Names.V6 })
@@ -172,6 +173,8 @@ public sealed class PacketWorld : IDisposable
         foreach (var (key, value) in map.Dump())
             map.Set(key, value with { LastSeen = value.LastSeen - seconds });
     }
+
+    internal BpfMap<LbDatagramBackend, uint> DatagramBackends { get; }
 
     internal BpfMap<Conntrack4Key, ConntrackValue> Conntrack4 => _conntrack4;
 
@@ -290,6 +293,7 @@ public sealed class PacketWorld : IDisposable
 
     public void Dispose()
     {
+        DatagramBackends.Dispose();
         Tables.Dispose();
         Policy.Dispose();
         _endpoints.Dispose();

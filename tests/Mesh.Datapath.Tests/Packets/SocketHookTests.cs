@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Sockets;
+using Mesh.Datapath.Maps;
 
 namespace Mesh.Datapath.Tests.Packets;
 
@@ -43,6 +44,31 @@ public sealed class SocketHookTests
             Assert.Equal(IPEndPoint.Parse(named), PeerName(client));
             return 0;
         });
+    }
+
+    /// <summary>So that an ICMP error, which names only the backend, can be held against it: see EjectionTests.</summary>
+    [Theory]
+    [MemberData(nameof(Clients))]
+    public void The_backend_of_datagrams_is_remembered_and_that_of_connections_is_not(string named, bool v6, string backend)
+    {
+        var end = IPEndPoint.Parse(backend);
+        var key = LbDatagramBackend.From(Model.IpAddr.Parse(end.Address.ToString()), (ushort)end.Port);
+        using var remembered = _world.DatagramBackends();
+        remembered.Remove(key);
+        foreach (var protocol in new[] { ProtocolType.Tcp, ProtocolType.Udp })
+        {
+            Publish(protocol == ProtocolType.Tcp ? Frame.Tcp : Frame.Udp, backend);
+            _world.Run(() =>
+            {
+                using var server = SocketWorld.Serve(protocol, backend);
+                using var client = SocketWorld.Open(protocol, v6, dual: true);
+                client.Connect(IPEndPoint.Parse(named));
+                return 0;
+            });
+            Assert.Equal(protocol == ProtocolType.Udp, remembered.TryGet(key, out var slot));
+            if (protocol == ProtocolType.Udp)
+                Assert.Contains(slot, _world.Tables.SlotsOf(end.Address.ToString()));
+        }
     }
 
     [Theory]

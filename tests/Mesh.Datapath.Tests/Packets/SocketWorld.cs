@@ -107,6 +107,8 @@ public sealed class SocketWorld : IDisposable
         return socket;
     }
 
+    internal BpfMap<LbDatagramBackend, uint> DatagramBackends() => _object.Map<LbDatagramBackend, uint>("lb_datagram_backends");
+
     public void Dispose()
     {
         Detach();

@@ -12,9 +12,6 @@ namespace Mesh.Cli.Commands.Drill;
 /// </summary>
 internal static class DrillCommand
 {
-    /// <summary>Flows below which an error rate says nothing.</summary>
-    private const ulong FlowsToJudge = 20;
-
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(250);
     private static readonly TimeSpan LongestDrill = TimeSpan.FromHours(1);
 
@@ -112,19 +109,22 @@ internal static class DrillCommand
         var start = DrillCount.Read(nodes.Maps);
         var clock = System.Diagnostics.Stopwatch.StartNew();
         foreach (var root in nodes.Roots)
-            Mesh.Datapath.Liveness.Drill.Begin(root, id, length);
+            Mesh.Datapath.Liveness.Drill.Begin(root, id, length, limit);
         output.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{name} is out for {length.TotalSeconds:0} s; `mesh drill stop` ends it"));
         await output.FlushAsync(cancel);
 
         var aborted = false;
+        var ended = false;
         var interrupted = false;
-        while (clock.Elapsed < length && !aborted && !interrupted)
+        while (clock.Elapsed < length && !aborted && !interrupted && !ended)
         {
             var left = length - clock.Elapsed;
             await Task.Delay(left < Look ? left : Look, cancel).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             interrupted = cancel.IsCancellationRequested;
             var sofar = DrillCount.Read(nodes.Maps).Since(start);
-            aborted = sofar.Flows >= FlowsToJudge && sofar.ErrorRate > limit;
+            aborted = sofar.Flows >= Mesh.Datapath.Liveness.DrillGuard.FlowsToJudge && sofar.ErrorRate > limit;
+            // An agent has ended it on its node, by its own count, or somebody has by hand: then it ends everywhere.
+            ended = length - clock.Elapsed > Look && nodes.Maps.Any(maps => maps.Clusters().All(one => one.ClusterId != id || one.DrillLeft is null));
         }
         var measured = DrillCount.Read(nodes.Maps).Since(start);
         foreach (var root in nodes.Roots)
@@ -136,9 +136,12 @@ internal static class DrillCommand
         if (aborted)
             output.WriteLine(string.Create(CultureInfo.InvariantCulture,
                 $"ABORTED: more than {limit * 100:0.##} % of the new flows failed; {name} is in again"));
+        else if (ended)
+            output.WriteLine(string.Create(CultureInfo.InvariantCulture,
+                $"ENDED before its time, by an agent (more than {limit * 100:0.##} % of its node's new flows failed) or by `mesh drill stop`; {name} is in again"));
         else
             output.WriteLine(interrupted ? $"interrupted: {name} is in again" : $"over: {name} is in again");
-        return aborted ? 2 : interrupted ? 130 : 0;
+        return aborted || ended ? 2 : interrupted ? 130 : 0;
     }
 
     internal static Argument<string> ClusterArgument() => new("CLUSTER") { Description = "Name, or cluster ID" };

@@ -1,5 +1,5 @@
 using Mesh.Datapath;
-using Mesh.Datapath.Maps;
+using Mesh.Datapath.Liveness;
 
 namespace Mesh.Cli.Commands.Drill;
 
@@ -23,10 +23,8 @@ internal sealed record DrillCount(IReadOnlyDictionary<uint, ulong> Choices, ulon
             foreach (var (cluster, count) in maps.Choices())
                 choices[cluster] = choices.GetValueOrDefault(cluster) + count;
             var failover = maps.Failover();
-            failed += failover.Refused + failover.Unanswered;
             panics += failover.Panics;
-            failed += maps.Counters().Where(counter => counter.Reason == DropReason.NoServiceBackend)
-                .Aggregate(0ul, (sum, counter) => sum + counter.Packets);
+            failed += NewFlows.FailedOf(failover, maps.Counters());
         }
         return new DrillCount(choices, failed, panics);
     }

@@ -1,0 +1,65 @@
+using System.Net.Sockets;
+using Xunit;
+
+namespace Mesh.Agent.Tests.Live;
+
+/// <summary>
+/// Clients whose packets are translated one by one, as a pod's without socket hooks are: a backend that refuses them is ejected on this
+/// node at once, and let in again when the agent's probe finds it well.
+/// </summary>
+public sealed class EjectedByPacketTests(WatchedNode node) : IClassFixture<WatchedNode>
+{
+    private const string Connections = $"{WatchedNode.Half}:80", Datagrams = $"{WatchedNode.Half}:53";
+
+    [Fact]
+    public async Task A_backend_that_refuses_connections_is_ejected_by_the_first_and_comes_back_when_it_listens()
+    {
+        await UntilAsync(() => !node.Connects(Connections), "one is refused");
+        // From now on nobody notices; but each try of an ejected backend that is over may: there are eight seconds to the last at most.
+        Assert.All(Enumerable.Range(0, 40), _ => Assert.True(node.Connects(Connections)));
+        await UntilAsync(async () => await node.EjectedAsync() is [$"{WatchedNode.Back}:8081/TCP"], "it is told");
+
+        using (var socket = node.Listen(ProtocolType.Tcp, 8081))
+        {
+            var accepted = false;
+            await UntilAsync(() => node.Connects(Connections) && (accepted |= socket.Poll(0, SelectMode.SelectRead)), "it is given a connection");
+            await UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
+        }
+    }
+
+    [Fact]
+    public async Task A_backend_that_refuses_datagrams_is_ejected_and_comes_back_when_it_listens()
+    {
+        using var good = node.Listen(ProtocolType.Udp, 5300);
+        await UntilAsync(() => node.RefusesDatagram(Datagrams), "one is refused");
+        await UntilAsync(async () => await node.EjectedAsync() is [$"{WatchedNode.Back}:5301/UDP"], "it is told");
+        Assert.All(Enumerable.Range(0, 10), _ => Assert.False(node.RefusesDatagram(Datagrams)));
+
+        using var mended = node.Listen(ProtocolType.Udp, 5301);
+        await UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
+        await UntilAsync(() => !node.RefusesDatagram(Datagrams) && HasHello(mended), "it is sent one");
+    }
+
+    /// <summary>The probe's datagram is empty.</summary>
+    private static bool HasHello(Socket socket)
+    {
+        var buffer = new byte[64];
+        while (socket.Poll(0, SelectMode.SelectRead))
+            if (socket.Receive(buffer) > 0)
+                return true;
+        return false;
+    }
+
+    private Task UntilAsync(Func<bool> condition, string what) => UntilAsync(() => Task.FromResult(condition()), what);
+
+    private async Task UntilAsync(Func<Task<bool>> condition, string what)
+    {
+        var deadline = Watch.Deadline();
+        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
+        while (!await condition())
+        {
+            Assert.False(deadline.IsCancellationRequested, $"waited in vain until {what}\n{node.Log()}");
+            await tick.WaitForNextTickAsync();
+        }
+    }
+}
