@@ -258,30 +258,41 @@ static __always_inline enum drop_reason apply_translation(struct __sk_buff *skb,
 }
 
 /*
- * A backend says that nobody listens there. Datagrams have no other way to be refused; of a connection it counts while it opens.
- * value: of the reverse direction; NULL = no packet of the flow was translated here, so a socket hook may have done it.
+ * A backend says that nobody listens there: a datagram has no other way to be refused. slot: the backend's, 0 = no packet of the flow
+ * was translated here, so a socket hook may have done it. Apart: the stack of all that runs at once is small.
  */
-static __always_inline void judge_unreachable(const struct flow *quoted, const struct conntrack_value *value)
+VERIFIED_ALONE int judge_unreachable(const struct flow *quoted, __u32 slot)
 {
-	struct lb_datagram_backend key = {
-		.address = quoted->destination,
-		.port = quoted->destination_port,
-		.family = quoted->family,
-	};
-	__u32 *remembered, slot = value ? value->backend : 0;
 	struct lb_backend_health *health;
+	struct lb_datagram_backend key;
+	struct lb_backend *backend;
+	__u32 *remembered;
 
-	if (quoted->protocol == IPPROTO_TCP ? !value || value->flags & (CONNTRACK_ANSWERED | CONNTRACK_ESTABLISHED) :
-					      quoted->protocol != IPPROTO_UDP)
-		return;
-	if (!value) {
-		remembered = bpf_map_lookup_elem(&lb_datagram_backends, &key);
+	if (!quoted)
+		return 0;
+	key.address = quoted->destination;
+	key.port = quoted->destination_port;
+	key.family = quoted->family;
+	key.pad = 0;
+	if (!slot) {
+		remembered = quoted->protocol == IPPROTO_UDP ? bpf_map_lookup_elem(&lb_datagram_backends, &key) : NULL;
 		slot = remembered ? *remembered : 0;
 	}
 	health = slot ? lb_health(slot) : NULL;
-	/* What its prober is told, and sockets that do not listen to us, is no news. */
-	if (health && !health_is_ejected(health))
-		lb_judge(slot, &key.address, key.port, LB_REFUSED);
+	backend = slot ? lb_backend(slot) : NULL;
+	/* What its prober is told, and sockets that do not listen to us, is no news. The slot may hold another by now. */
+	if (health && backend && !health_is_ejected(health) && backend->port == key.port &&
+	    same_address(&backend->address, &key.address))
+		lb_eject(slot, backend, LB_REFUSED);
+	return 0;
+}
+
+/* Of a connection it counts while it opens. value: of the reverse direction, may be NULL. */
+static __always_inline bool is_judged(const struct flow *quoted, const struct conntrack_value *value)
+{
+	if (quoted->protocol == IPPROTO_TCP)
+		return value && !(value->flags & (CONNTRACK_ANSWERED | CONNTRACK_ESTABLISHED));
+	return quoted->protocol == IPPROTO_UDP;
 }
 
 /*
@@ -303,8 +314,8 @@ VERIFIED_ALONE int translate_error_reply(struct __sk_buff *skb, struct packet *p
 		return FORWARDED;
 	value = conntrack_lookup(&reply, CONNTRACK_REVERSE);
 	backend = quoted.flow.destination;
-	if (same_address(&backend, &packet->flow.source) && is_port_unreachable(skb, packet))
-		judge_unreachable(&quoted.flow, value);
+	if (is_judged(&quoted.flow, value) && same_address(&backend, &packet->flow.source) && is_port_unreachable(skb, packet))
+		judge_unreachable(&quoted.flow, value ? value->backend : 0);
 	if (!value || value->flags & CONNTRACK_HAIRPIN)
 		return FORWARDED;
 	address = value->address;

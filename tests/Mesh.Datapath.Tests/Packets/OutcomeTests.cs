@@ -36,6 +36,7 @@ public sealed class OutcomeTests : IDisposable
     {
         var (good, bad) = SetGoodAndBad(v6);
         Assert.Equal(1, ConnectUntilRefused(v6));
+        KeepOut(bad);
 
         Assert.All(Enumerable.Range(0, 50), _ => Assert.True(Connects(v6)));
         Assert.NotEqual(0u, HealthOf(bad).EjectedUntilMs);
@@ -65,6 +66,7 @@ public sealed class OutcomeTests : IDisposable
             // The first connections let the program learn how long the kernel's ticks are.
             Until(() => !Connects(v6: false, milliseconds: 1500), "a connection is not answered");
             Until(() => HealthOf(bad).EjectedUntilMs != 0, "the backend is ejected");
+            KeepOut(bad);
             Assert.All(Enumerable.Range(0, 50), _ => Assert.True(Connects(v6: false)));
             Assert.True(Failover.Unanswered > 0);
 
@@ -192,6 +194,13 @@ public sealed class OutcomeTests : IDisposable
         {
             return false;
         }
+    }
+
+    /// <summary>As the agent does, so that a slow machine does not see it tried again meanwhile.</summary>
+    private void KeepOut(string backend)
+    {
+        Assert.NotEqual(0u, HealthOf(backend).EjectedUntilMs);
+        _world.Tables.Health[_world.Tables.SlotsOf(backend).Single()].EjectedUntilMs = Now + 60_000;
     }
 
     private LbBackendHealth HealthOf(string backend) => _world.Tables.Health[_world.Tables.SlotsOf(backend).Single()];
