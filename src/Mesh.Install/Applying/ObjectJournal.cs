@@ -50,6 +50,15 @@ public sealed class ObjectJournal(KubeClient client, string releaseName, string 
         tell($"{(before is null ? "created" : "changed")} {wanted}");
     }
 
+    /// <summary>Creates a namespace if there is none of that name.</summary>
+    public async Task EnsureNamespaceAsync(string name, CancellationToken cancellation)
+    {
+        if (await client.FindAsync(KubeResources.Namespaces.Raw, null, name, cancellation) is not null)
+            return;
+        var body = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Namespace", ["metadata"] = new JsonObject { ["name"] = name } };
+        await ApplyAsync(KubeObject.From(body, "namespace"), cancellation);
+    }
+
     /// <summary>Deletes an object of this release; one of others is left.</summary>
     public async Task DeleteAsync(KubeObject unwanted, CancellationToken cancellation)
     {

@@ -1,0 +1,31 @@
+using Mesh.Install.Charts;
+using Mesh.Install.Detecting;
+using Mesh.Install.Objects;
+using Mesh.Install.Releases;
+using Mesh.Install.Text;
+
+namespace Mesh.Install.Applying;
+
+/// <summary>Where an installation is, and what it is called.</summary>
+/// <param name="Release">As Helm calls it; the cilium CLI looks for "cilium".</param>
+public sealed record InstallTarget(string Namespace = "kube-system", string Release = "cilium");
+
+/// <summary>What will be applied; nothing has been changed yet.</summary>
+/// <param name="Former">What is deployed now; null before the first installation.</param>
+/// <param name="Revision">Of the release that this will become.</param>
+/// <param name="Config">Values that differ from the chart's own: given, picked, and kept from before.</param>
+/// <param name="Left">Objects found in the cluster that are used as they are, and not ours to change.</param>
+public sealed record InstallPlan(
+    InstallTarget Target, ClusterFacts Cluster, ReleaseRecord? Former, int Revision, Map Config, IReadOnlyList<Picked> Picked, Rendering Rendering,
+    IReadOnlyList<KubeObject> Left)
+{
+    /// <summary>All values.</summary>
+    public Map Values => Chart.OfThisProgram.Values.With(Config);
+
+    /// <summary>What is waited for.</summary>
+    public IReadOnlyList<KubeObject> Workloads =>
+        [.. Rendering.Objects.Select(rendered => rendered.Object).Where(one => one.Kind is "DaemonSet" or "Deployment")];
+
+    /// <summary>As YAML, ready for kubectl.</summary>
+    public string Manifest => Rendering.Manifest(Chart.OfThisProgram.Name);
+}
