@@ -8,12 +8,15 @@ using Mesh.Cli.Commands.Ca;
 using Mesh.Cli.Commands.Drill;
 using Mesh.Cli.Commands.Explain;
 using Mesh.Cli.Commands.Host;
+using Mesh.Cli.Commands.Install;
 using Mesh.Cli.Commands.Joining;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Cli.Commands.Observe;
 using Mesh.Cli.Commands.Policies;
 using Mesh.Datapath;
+using Mesh.Install;
 using Mesh.Joining;
+using Mesh.Kubernetes.Api;
 using Mesh.Lab;
 using Mesh.Pki;
 
@@ -48,6 +51,7 @@ public static class MeshCommand
             });
         }
         catch (Exception e) when (e is LabException or AgentException or CliException or DatapathException or BpfException or PkiException or JoinException
+            or InstallException or KubeApiException or KubeConfigurationException
             or System.ComponentModel.Win32Exception)
         {
             await error.WriteLineAsync($"mesh: {e.Message}");
@@ -81,7 +85,12 @@ public static class MeshCommand
             ObserveCommand.Build(output),
             ObserveCommand.BuildMonitor(output),
             new Command("service", "Services as the agent sees them.") { ServiceListCommand.Build(output) },
-            new Command("node", "Nodes of all clusters.") { NodeListCommand.Build(output) },
+            new Command("node", "Nodes of all clusters; what is done on one.")
+            {
+                NodeListCommand.Build(output),
+                NodeCommands.BuildMount(output),
+                NodeCommands.BuildCleanup(output),
+            },
             new Command("ip", "Addresses and who they are.") { IPListCommand.Build(output) },
             new Command("identity", "Identities of all clusters.") { IdentityListCommand.Build(output) },
             new Command("endpoint", "Pods of a node.") { EndpointListCommand.Build(output) },
@@ -91,6 +100,11 @@ public static class MeshCommand
             DrillCommand.Build(output),
             HostCommand.Build(output),
             PodCommand.Build(),
+            InstallCommand.Build(output),
+            InstallCommand.BuildUpgrade(output),
+            UninstallCommand.Build(output),
+            ConfigCommand.Build(output),
+            PreflightCommand.Build(output),
             LabCommand.Build(output),
             DemoCommand.Build(output),
             VersionCommand.Build(output),

@@ -4,7 +4,6 @@ using Mesh.Install.Applying;
 using Mesh.Install.Charts;
 using Mesh.Install.Detecting;
 using Mesh.Install.Preflight;
-using Mesh.Install.Text;
 using Mesh.Install.Values;
 using Mesh.Kubernetes.Api;
 
