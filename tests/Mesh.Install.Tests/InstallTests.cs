@@ -94,7 +94,7 @@ public class InstallTests
 
         Assert.Contains($"cilium-2 on node-2, mount-bpf-fs: CrashLoopBackOff, exited with code 1: mesh: {Bpf}", e.Message, StringComparison.Ordinal);
         Assert.EndsWith("everything that was made is removed again", e.Message, StringComparison.Ordinal);
-        Assert.Contains(world.Told, line => line.StartsWith("⌛", StringComparison.Ordinal)
+        Assert.Contains(world.Told, line => line.StartsWith('⌛')
             && line.Contains("cilium-2 on node-2, mount-bpf-fs: CrashLoopBackOff", StringComparison.Ordinal));
         await world.Server.WhenAsync(_ => !world.Snapshot().Keys.Any(name => name.StartsWith("pods ", StringComparison.Ordinal)), Stop);
         Assert.Equal(before, world.Snapshot());
