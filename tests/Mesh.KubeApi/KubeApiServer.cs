@@ -204,6 +204,16 @@ public sealed class KubeApiServer : IAsyncDisposable
     /// </summary>
     public void Apply(string manifests, string defaultNamespace = "default") => _handler.Writes.ApplyAll(manifests, defaultNamespace);
 
+    /// <summary>The same for one object; it is copied.</summary>
+    public void Apply(JsonObject manifest, string defaultNamespace = "default") => _handler.Writes.ApplyOne(manifest, defaultNamespace);
+
+    /// <summary>Deletes an object as a DELETE with these options (propagationPolicy, gracePeriodSeconds) would; absent is fine.</summary>
+    public void Delete(string resource, string @namespace, string name, JsonObject? options = null)
+    {
+        if (_handler.Store.Get(TypeOf(resource), @namespace, name) is not null)
+            _handler.Writes.Delete(TypeOf(resource), @namespace, name, options ?? [], false);
+    }
+
     /// <summary>Forgets the history: watches from before and later pages of lists are answered 410. Open watches go on.</summary>
     public void Compact() => _handler.Store.Compact();
 

@@ -11,6 +11,8 @@ namespace Mesh.KubeApi.Api;
 internal sealed class Controllers(KubeApiOptions options, ObjectStore store, TypeRegistry types, Writes writes, string authority) : IDisposable
 {
     private readonly ObjectStore.Watcher _changes = store.WatchAll();
+    private readonly Dictionary<string, StoredObject> _byUid = [];
+    private readonly Dictionary<string, HashSet<string>> _byOwner = [];
 
     public async Task RunAsync(CancellationToken stop)
     {
@@ -37,8 +39,31 @@ internal sealed class Controllers(KubeApiOptions options, ObjectStore store, Typ
 
     public void Dispose() => _changes.Dispose();
 
-    private static void Note(Change change, HashSet<string> owners, List<StoredObject> dependents, HashSet<string> namespaces)
+    private static IEnumerable<string> Owners(StoredObject? stored) =>
+        stored?.Node["metadata"].Arr("ownerReferences").Objects().Select(reference => reference.Str("uid")).OfType<string>() ?? [];
+
+    private void Index(Change change)
     {
+        foreach (var owner in Owners(change.Before))
+            if (_byOwner.TryGetValue(owner, out var uids) && uids.Remove(change.Before!.Uid) && uids.Count == 0)
+                _byOwner.Remove(owner);
+        if (change.After is null)
+        {
+            _byUid.Remove(change.Before!.Uid);
+            return;
+        }
+        _byUid[change.After.Uid] = change.After;
+        foreach (var owner in Owners(change.After))
+        {
+            if (!_byOwner.TryGetValue(owner, out var uids))
+                _byOwner[owner] = uids = [];
+            uids.Add(change.After.Uid);
+        }
+    }
+
+    private void Note(Change change, HashSet<string> owners, List<StoredObject> dependents, HashSet<string> namespaces)
+    {
+        Index(change);
         var shown = change.After ?? change.Before!;
         if (change.Type == BuiltIns.Namespaces)
             namespaces.Add(shown.Name);
@@ -56,47 +81,49 @@ internal sealed class Controllers(KubeApiOptions options, ObjectStore store, Typ
         }
     }
 
-    private Dictionary<string, StoredObject> All() =>
-        types.All.SelectMany(type => store.Snapshot(type).Table.Values).GroupBy(one => one.Uid).ToDictionary(group => group.Key, group => group.First());
+    /// <summary>The object with this uid as it is now.</summary>
+    private StoredObject? Present(string uid) =>
+        _byUid.TryGetValue(uid, out var last) && store.Get(last.Type, last.Namespace, last.Name) is { } now && now.Uid == uid ? now : null;
+
+    private List<StoredObject> Dependents(string uid) =>
+        _byOwner.TryGetValue(uid, out var uids) ? [.. uids.Select(Present).OfType<StoredObject>()] : [];
 
     private void Collect(HashSet<string> owners, List<StoredObject> fresh)
     {
-        if (owners.Count == 0)
-            return;
-        var all = All();
-        var byOwner = all.Values.SelectMany(one => one.Node["metadata"].Arr("ownerReferences").Objects().Select(reference => (Owner: reference.Str("uid") ?? "", one)))
-            .ToLookup(pair => pair.Owner, pair => pair.one);
         foreach (var uid in owners)
         {
-            var owner = all.GetValueOrDefault(uid);
+            var owner = Present(uid);
+            if (owner is { Deleting: false })
+                continue;
+            var dependents = Dependents(uid);
             var finalizers = owner?.Node["metadata"].Arr("finalizers")?.Select(one => (string)one!).ToList() ?? [];
             if (owner is null)
             {
-                foreach (var dependent in byOwner[uid])
-                    Orphaned(dependent, all);
+                foreach (var dependent in dependents)
+                    Orphaned(dependent);
             }
-            else if (owner.Deleting && finalizers.Contains(Deletion.OrphanFinalizer))
+            else if (finalizers.Contains(Deletion.OrphanFinalizer))
             {
-                foreach (var dependent in byOwner[uid])
+                foreach (var dependent in dependents)
                     Edit(dependent, node => RemoveOwner(node, uid));
                 Edit(owner, node => RemoveFinalizer(node, Deletion.OrphanFinalizer));
             }
-            else if (owner.Deleting && finalizers.Contains(Deletion.ForegroundFinalizer))
+            else if (finalizers.Contains(Deletion.ForegroundFinalizer))
             {
                 var waits = false;
-                foreach (var dependent in byOwner[uid])
+                foreach (var dependent in dependents)
                 {
                     waits |= dependent.Node["metadata"].Arr("ownerReferences").Objects().Any(one => one.Str("uid") == uid && one.Bool("blockOwnerDeletion") == true);
                     if (!dependent.Deleting)
                         Try(() => writes.Delete(dependent.Type, dependent.Namespace, dependent.Name, Options(dependent, "Foreground"), false));
                 }
-                if (!waits || !byOwner[uid].Any())
+                if (!waits)
                     Edit(owner, node => RemoveFinalizer(node, Deletion.ForegroundFinalizer));
             }
         }
         foreach (var dependent in fresh)
-            if (all.TryGetValue(dependent.Uid, out var present))
-                Orphaned(present, all);
+            if (Present(dependent.Uid) is { } present)
+                Orphaned(present);
     }
 
     private static JsonObject Options(StoredObject stored, string policy) => new()
@@ -106,10 +133,10 @@ internal sealed class Controllers(KubeApiOptions options, ObjectStore store, Typ
     };
 
     /// <summary>Deletes what has no owner left; takes away references to owners that are gone when another one is left.</summary>
-    private void Orphaned(StoredObject dependent, Dictionary<string, StoredObject> all)
+    private void Orphaned(StoredObject dependent)
     {
         var references = dependent.Node["metadata"].Arr("ownerReferences").Objects().ToList();
-        var gone = references.Where(reference => !(reference.Str("uid") is { } uid && all.TryGetValue(uid, out var owner)
+        var gone = references.Where(reference => !(reference.Str("uid") is { } uid && Present(uid) is { } owner
             && (owner.Namespace == "" || owner.Namespace == dependent.Namespace))).ToList();
         if (gone.Count == 0 || dependent.Deleting)
             return;

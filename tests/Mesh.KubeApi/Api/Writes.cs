@@ -343,34 +343,38 @@ internal sealed class Writes(KubeApiOptions options, ObjectStore store, TypeRegi
         var documents = text.TrimStart().StartsWith('{') ? [JsonNode.Parse(text)!] : Json.FromYaml(text).ToList();
         foreach (var node in documents.SelectMany(one => one.Arr("items") is { } items && one.Str("kind")?.EndsWith("List", StringComparison.Ordinal) == true
             ? items.Objects() : [(JsonObject)one]).ToList())
-        {
-            var apiVersion = node.Str("apiVersion") ?? throw KubeApiException.BadRequest("an object without apiVersion");
-            var slash = apiVersion.IndexOf('/', StringComparison.Ordinal);
-            var group = slash < 0 ? "" : apiVersion[..slash];
-            var type = types.OfKind(group, node.Str("kind") ?? "")
-                ?? throw KubeApiException.BadRequest($"no kind {node.Str("kind")} of {apiVersion} is served; apply its CustomResourceDefinition first");
-            var version = apiVersion[(slash + 1)..];
-            var @namespace = type.Namespaced ? node["metadata"].Str("namespace") ?? defaultNamespace : "";
-            var name = node["metadata"].Str("name") ?? throw KubeApiException.BadRequest($"a {type.Kind} without a name");
-            var copy = (JsonObject)node.DeepClone();
-            var status = copy["status"]?.DeepClone();
-            copy.Need("metadata").Remove("resourceVersion");
-            copy.Need("metadata").Remove("uid");
-            if (store.Get(type, @namespace, name) is null)
-                Create(type, version, @namespace, copy, Writer.Internal);
-            else
-                Change(type, version, @namespace, name, Writer.Internal, old =>
-                {
-                    copy["metadata"]!["managedFields"] = old["metadata"]!["managedFields"]?.DeepClone();
-                    return copy;
-                });
-            if (status is not null && type.HasStatus(version))
-                Change(type, version, @namespace, name, Writer.Internal with { Sub = "status" }, old =>
-                {
-                    old["status"] = status;
-                    return old;
-                });
-        }
+            ApplyOne(node, defaultNamespace);
+    }
+
+    /// <summary>One object, created or replaced with its status, as the administrator would.</summary>
+    public void ApplyOne(JsonObject node, string defaultNamespace)
+    {
+        var apiVersion = node.Str("apiVersion") ?? throw KubeApiException.BadRequest("an object without apiVersion");
+        var slash = apiVersion.IndexOf('/', StringComparison.Ordinal);
+        var group = slash < 0 ? "" : apiVersion[..slash];
+        var type = types.OfKind(group, node.Str("kind") ?? "")
+            ?? throw KubeApiException.BadRequest($"no kind {node.Str("kind")} of {apiVersion} is served; apply its CustomResourceDefinition first");
+        var version = apiVersion[(slash + 1)..];
+        var @namespace = type.Namespaced ? node["metadata"].Str("namespace") ?? defaultNamespace : "";
+        var name = node["metadata"].Str("name") ?? throw KubeApiException.BadRequest($"a {type.Kind} without a name");
+        var copy = (JsonObject)node.DeepClone();
+        var status = copy["status"]?.DeepClone();
+        copy.Need("metadata").Remove("resourceVersion");
+        copy.Need("metadata").Remove("uid");
+        if (store.Get(type, @namespace, name) is null)
+            Create(type, version, @namespace, copy, Writer.Internal);
+        else
+            Change(type, version, @namespace, name, Writer.Internal, old =>
+            {
+                copy["metadata"]!["managedFields"] = old["metadata"]!["managedFields"]?.DeepClone();
+                return copy;
+            });
+        if (status is not null && type.HasStatus(version))
+            Change(type, version, @namespace, name, Writer.Internal with { Sub = "status" }, old =>
+            {
+                old["status"] = status;
+                return old;
+            });
     }
 
     /// <summary>Deletes in turn with the other writers.</summary>

@@ -8,9 +8,42 @@ using Mesh.KubeApi.Store;
 namespace Mesh.KubeApi.Objects;
 
 /// <summary>Gives Services their clusterIPs and node ports, and what else a kube-apiserver fills in. Used under the writers' lock.</summary>
-internal sealed class ServiceAllocator(KubeApiOptions options, ObjectStore store)
+internal sealed class ServiceAllocator
 {
+    private readonly KubeApiOptions _options;
     private readonly Dictionary<string, ulong> _next = [];
+    private readonly Dictionary<string, string> _addresses = [];
+    private readonly Dictionary<long, string> _ports = [];
+    private long _nextPort;
+
+    public ServiceAllocator(KubeApiOptions options, ObjectStore store)
+    {
+        _options = options;
+        _nextPort = _options.NodePorts.First;
+        store.Committed += Follow;
+    }
+
+    /// <summary>Keeps account of what is given out: which Service has which address and port.</summary>
+    private void Follow(Change change)
+    {
+        if (change.Type != BuiltIns.Services)
+            return;
+        var key = (change.After ?? change.Before!).Key;
+        foreach (var address in change.Before?.Node.Obj("spec").Arr("clusterIPs") ?? [])
+            _addresses.Remove((string)address!);
+        foreach (var port in PortsOf(change.Before?.Node))
+            _ports.Remove(port);
+        foreach (var address in change.After?.Node.Obj("spec").Arr("clusterIPs") ?? [])
+            if ((string)address! != "None")
+                _addresses[(string)address!] = key;
+        foreach (var port in PortsOf(change.After?.Node))
+            _ports[port] = key;
+    }
+
+    private static IEnumerable<long> PortsOf(JsonObject? service) => service.Obj("spec").Arr("ports").Objects().Select(port => port.Num("nodePort"))
+        .Append(service.Obj("spec").Num("healthCheckNodePort")).OfType<long>().Where(port => port > 0);
+
+    private static string KeyOf(JsonObject service) => StoredObject.KeyOf(service["metadata"].Str("namespace")!, service["metadata"].Str("name")!);
 
     public void Prepare(JsonObject service, JsonObject? old)
     {
@@ -75,7 +108,7 @@ internal sealed class ServiceAllocator(KubeApiOptions options, ObjectStore store
         if (oldAddresses.Count > 0 && spec.Str("clusterIP") is { Length: > 0 } now && now != oldAddresses[0] && old.Str("type") != "ExternalName")
             throw KubeApiException.Invalid("Service", "", service["metadata"].Str("name")!, [KubeApiException.Cause.Invalid("spec.clusterIPs[0]",
                 $"[]string{{\"{now}\"}}", "may not change once set")]);
-        var six = options.ServiceCidr6 is not null;
+        var six = _options.ServiceCidr6 is not null;
         spec.Default("ipFamilyPolicy", old.Str("ipFamilyPolicy") ?? "SingleStack");
         if (spec["ipFamilies"] is null && old?["ipFamilies"] is JsonArray families)
             spec["ipFamilies"] = families.DeepClone();
@@ -103,30 +136,23 @@ internal sealed class ServiceAllocator(KubeApiOptions options, ObjectStore store
         spec["clusterIPs"] = new JsonArray([.. addresses.Select(one => (JsonNode)one)]);
     }
 
-    private IEnumerable<(StoredObject Stored, string Address)> Used() =>
-        from stored in store.Snapshot(BuiltIns.Services).Table.Values
-        from address in stored.Node.Obj("spec").Arr("clusterIPs") ?? []
-        select (stored, (string)address!);
-
     private string Ask(JsonObject service, string address)
     {
         var name = service["metadata"].Str("name")!;
         var inRange = IPAddress.TryParse(address, out var parsed)
-            && IPNetwork.Parse(parsed.AddressFamily == AddressFamily.InterNetworkV6 ? options.ServiceCidr6 ?? "::/128" : options.ServiceCidr).Contains(parsed);
-        var taken = inRange && Used().Any(used => used.Address == address
-            && (used.Stored.Name != name || used.Stored.Namespace != service["metadata"].Str("namespace")));
+            && IPNetwork.Parse(parsed.AddressFamily == AddressFamily.InterNetworkV6 ? _options.ServiceCidr6 ?? "::/128" : _options.ServiceCidr).Contains(parsed);
+        var taken = inRange && _addresses.TryGetValue(address, out var holder) && holder != KeyOf(service);
         if (!inRange || taken)
             throw KubeApiException.Invalid("Service", "", name, [KubeApiException.Cause.Invalid("spec.clusterIPs", $"[]string{{\"{address}\"}}",
                 inRange ? $"failed to allocate IP {address}: provided IP is already allocated"
-                    : $"failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {options.ServiceCidr}")]);
+                    : $"failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {_options.ServiceCidr}")]);
         return address;
     }
 
     private string Free(string family)
     {
-        var range = IPNetwork.Parse(family == "IPv6" ? options.ServiceCidr6 ?? throw KubeApiException.Invalid("Service", "", "", [
-            KubeApiException.Cause.Invalid("spec.ipFamilies[0]", "\"IPv6\"", "not configured on this cluster")]) : options.ServiceCidr);
-        var used = Used().Select(one => one.Address).ToHashSet();
+        var range = IPNetwork.Parse(family == "IPv6" ? _options.ServiceCidr6 ?? throw KubeApiException.Invalid("Service", "", "", [
+            KubeApiException.Cause.Invalid("spec.ipFamilies[0]", "\"IPv6\"", "not configured on this cluster")]) : _options.ServiceCidr);
         var size = family == "IPv6" ? 1UL << 16 : (1UL << (32 - range.PrefixLength)) - 2;
         // The lowest addresses are for Services that ask: kubernetes, DNS.
         var next = _next.GetValueOrDefault(family, Math.Min(256, size / 4));
@@ -134,7 +160,7 @@ internal sealed class ServiceAllocator(KubeApiOptions options, ObjectStore store
         {
             next = next % size + 1;
             var address = Add(range.BaseAddress, next);
-            if (used.Contains(address))
+            if (_addresses.ContainsKey(address))
                 continue;
             _next[family] = next;
             return address;
@@ -157,21 +183,18 @@ internal sealed class ServiceAllocator(KubeApiOptions options, ObjectStore store
     private void NodePorts(JsonObject service, JsonObject spec, string type, JsonObject? old)
     {
         var wants = type == "NodePort" || (type == "LoadBalancer" && spec.Bool("allocateLoadBalancerNodePorts") != false);
-        HashSet<long>? used = null;
-        HashSet<long> Used() => used ??=
-        [
-            .. from stored in store.Snapshot(BuiltIns.Services).Table.Values
-               where stored.Name != service["metadata"].Str("name") || stored.Namespace != service["metadata"].Str("namespace")
-               from port in stored.Node.Obj("spec").Arr("ports").Objects()
-               let number = port.Num("nodePort")
-               where number is not null
-               select number.Value,
-        ];
+        var mine = new HashSet<long>();
+        bool Take(long port) => !(_ports.TryGetValue(port, out var holder) && holder != KeyOf(service)) && mine.Add(port);
         long Free()
         {
-            for (long port = options.NodePorts.First; port <= options.NodePorts.Last; port++)
-                if (Used().Add(port))
+            var (first, last) = _options.NodePorts;
+            for (var tries = first; tries <= last; tries++)
+            {
+                var port = _nextPort;
+                _nextPort = port >= last ? first : port + 1;
+                if (!_ports.ContainsKey(port) && mine.Add(port))
                     return port;
+            }
             throw KubeApiException.Internal("failed to allocate a nodePort: range is full");
         }
         foreach (var port in spec.Arr("ports").Objects())
@@ -183,11 +206,11 @@ internal sealed class ServiceAllocator(KubeApiOptions options, ObjectStore store
             }
             if (port.Num("nodePort") is { } asked and > 0)
             {
-                if (asked < options.NodePorts.First || asked > options.NodePorts.Last)
+                if (asked < _options.NodePorts.First || asked > _options.NodePorts.Last)
                     throw KubeApiException.Invalid("Service", "", service["metadata"].Str("name")!, [KubeApiException.Cause.Invalid("spec.ports[0].nodePort",
                         asked.ToString(CultureInfo.InvariantCulture),
-                        $"provided port is not in the valid range. The range of valid ports is {options.NodePorts.First}-{options.NodePorts.Last}")]);
-                if (!Used().Add(asked))
+                        $"provided port is not in the valid range. The range of valid ports is {_options.NodePorts.First}-{_options.NodePorts.Last}")]);
+                if (!Take(asked))
                     throw KubeApiException.Invalid("Service", "", service["metadata"].Str("name")!, [KubeApiException.Cause.Invalid("spec.ports[0].nodePort",
                         asked.ToString(CultureInfo.InvariantCulture), "provided port is already allocated")]);
                 continue;
@@ -196,7 +219,7 @@ internal sealed class ServiceAllocator(KubeApiOptions options, ObjectStore store
                 continue;
             var same = old.Arr("ports").Objects().FirstOrDefault(one => one.Num("port") == port.Num("port")
                 && (one.Str("protocol") ?? "TCP") == port.Str("protocol"))?.Num("nodePort");
-            if (same is { } kept and > 0 && Used().Add(kept))
+            if (same is { } kept and > 0 && Take(kept))
                 port["nodePort"] = kept;
             else
                 port["nodePort"] = Free();

@@ -28,6 +28,9 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
     private long _revision = 1;
     private long _compacted;
 
+    /// <summary>Called with every change, in order, before anybody else sees it; must be quick.</summary>
+    public Action<Change>? Committed { get; set; }
+
     public long Revision
     {
         get
@@ -87,6 +90,7 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
 
     private void Tell(Change change)
     {
+        Committed?.Invoke(change);
         _history.Add(change);
         if (_history.Count - _historyStart > historyMax)
         {
