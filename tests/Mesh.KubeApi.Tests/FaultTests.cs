@@ -69,8 +69,7 @@ public class FaultTests
         var fault = api.Faults.Add(new(FaultKind.Hang) { Resource = "configmaps" });
         var hanging = Http.SendAsync(client, HttpMethod.Get, ConfigMaps);
         await Http.GetAsync(client, "/api/v1/namespaces/default/secrets");
-        while (fault.Met == 0)
-            await Task.Yield();
+        await Wait.UntilAsync(() => fault.Met > 0);
         Assert.False(hanging.IsCompleted);
         fault.Dispose();
         Assert.Equal(200, (await hanging).Code);

@@ -74,13 +74,12 @@ public sealed class KubernetesClientTests : IDisposable
         await client.CoreV1.PatchNamespacedConfigMapAsync(new V1Patch("""{"data":{"a":"2"}}""", V1Patch.PatchType.MergePatch), "x", "default",
             cancellationToken: Stop);
         await client.CoreV1.DeleteNamespacedConfigMapAsync("x", "default", cancellationToken: Stop);
-        while (true)
+        bool Complete()
         {
-            await Task.Yield();
             lock (events)
-                if (events.Contains("Deleted x") && events[^1] == "Bookmark ")
-                    break;
+                return events.Contains("Deleted x") && events[^1] == "Bookmark ";
         }
+        await Wait.UntilAsync(Complete);
         Assert.Equal(["Added x", "Modified x", "Deleted x"], events.Where(one => !one.StartsWith("Bookmark", StringComparison.Ordinal)));
         api.ExpireWatches();
         await watching;

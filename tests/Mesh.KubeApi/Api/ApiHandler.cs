@@ -193,6 +193,8 @@ internal sealed class ApiHandler
     public static async Task<JsonObject> BodyAsync(ApiRequest request)
     {
         var mediaType = request.Http.Request.ContentType?.Split(';')[0] ?? "application/json";
+        if (mediaType == ProtobufBody.MediaType)
+            return ProtobufBody.Read(await BytesAsync(request)) ?? throw KubeApiException.UnsupportedMediaType("application/json, application/yaml");
         if (mediaType is not ("application/json" or "application/yaml" or "text/plain" or "application/octet-stream" or "*/*"))
             throw KubeApiException.UnsupportedMediaType("application/json, application/yaml");
         return Json.Parse(await BytesAsync(request)) as JsonObject ?? throw KubeApiException.BadRequest("the body must be an object");
@@ -241,7 +243,8 @@ internal sealed class ApiHandler
 
     private static async Task<JsonObject> DeleteOptionsAsync(ApiRequest request)
     {
-        var options = await BytesAsync(request) is { Length: > 0 } body ? Json.Parse(body) as JsonObject ?? [] : [];
+        var options = await BytesAsync(request) is not { Length: > 0 } body ? []
+            : body.AsSpan().StartsWith("k8s\0"u8) ? ProtobufBody.Read(body) ?? [] : Json.Parse(body) as JsonObject ?? [];
         if (request.Number("gracePeriodSeconds") is { } grace)
             options["gracePeriodSeconds"] = grace;
         if (request.Query("propagationPolicy") is { Length: > 0 } policy)
