@@ -93,7 +93,8 @@ public sealed class KubernetesClientTests : IDisposable
         using var client = Connect(api);
         api.Apply(Manifests.Deployment);
         Task<V1Deployment> PatchAsync(string body, V1Patch.PatchType type, string? manager = null, bool? force = null) =>
-            client.AppsV1.PatchNamespacedDeploymentAsync(new V1Patch(body, type), "fleet", "default", fieldManager: manager, force: force, cancellationToken: Stop);
+            client.AppsV1.PatchNamespacedDeploymentAsync(new V1Patch(body, type), "fleet", "default",
+                fieldManager: manager, force: force, cancellationToken: Stop);
         Assert.Equal(3, (await PatchAsync("""{"spec":{"replicas":3}}""", V1Patch.PatchType.MergePatch)).Spec.Replicas);
         Assert.Equal(4, (await PatchAsync("""[{"op":"replace","path":"/spec/replicas","value":4}]""", V1Patch.PatchType.JsonPatch)).Spec.Replicas);
         var merged = await PatchAsync("""{"spec":{"template":{"spec":{"containers":[{"name":"ship","image":"a-wing"}]}}}}""",

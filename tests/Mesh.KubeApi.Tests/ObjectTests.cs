@@ -57,7 +57,8 @@ public class ObjectTests
         using var client = api.CreateClient();
         Assert.Equal(404, (await Http.SendAsync(client, HttpMethod.Get, Ships)).Code);
         api.Apply(Manifests.Definition);
-        static string Ship(string name, string spec) => $"{{\"apiVersion\":\"rebel.io/v1\",\"kind\":\"Ship\",\"metadata\":{{\"name\":\"{name}\"}},\"spec\":{spec}}}";
+        static string Ship(string name, string spec) =>
+            $"{{\"apiVersion\":\"rebel.io/v1\",\"kind\":\"Ship\",\"metadata\":{{\"name\":\"{name}\"}},\"spec\":{spec}}}";
         var made = await Http.PostAsync(client, Ships, Ship("good", """{"crew":1,"unknown":true,"anything":{"goes":1},"parts":[{"name":"x","odd":1}]}"""));
         Assert.Equal("""{"crew":1,"anything":{"goes":1},"parts":[{"name":"x"}],"name":"nameless"}""", made["spec"]!.ToJsonString());
         foreach (var (spec, field) in new[]
@@ -137,7 +138,8 @@ public class ObjectTests
         Assert.Equal(30, (int)pod["metadata"]!["deletionGracePeriodSeconds"]!);
         var wrong = await Http.SendAsync(client, HttpMethod.Delete, $"{Default}/pods/luke", """{"preconditions":{"uid":"other"},"gracePeriodSeconds":0}""");
         Assert.Equal(409, wrong.Code);
-        await Http.SendAsync(client, HttpMethod.Delete, $"{Default}/pods/luke", $$"""{"preconditions":{"uid":"{{pod["metadata"]!["uid"]}}"},"gracePeriodSeconds":0}""");
+        await Http.SendAsync(client, HttpMethod.Delete, $"{Default}/pods/luke",
+            $$"""{"preconditions":{"uid":"{{pod["metadata"]!["uid"]}}"},"gracePeriodSeconds":0}""");
         Assert.Null(api.Find("pods", "default", "luke"));
     }
 

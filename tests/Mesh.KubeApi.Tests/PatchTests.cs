@@ -54,7 +54,10 @@ public class PatchTests
     {
         var patch = new StrategicMergePatch("", "Pod");
         var ordered = patch.Apply(Node("""{"spec":{"containers":[{"name":"a"},{"name":"b"},{"name":"c"}]}}"""),
-            Node("""{"spec":{"$setElementOrder/containers":[{"name":"c"},{"name":"a"}],"containers":[{"name":"b","$patch":"delete"},{"name":"a","image":"x"}]}}"""));
+            Node("""
+                {"spec":{"$setElementOrder/containers":[{"name":"c"},{"name":"a"}],
+                         "containers":[{"name":"b","$patch":"delete"},{"name":"a","image":"x"}]}}
+                """));
         Assert.Equal("""[{"name":"c"},{"name":"a","image":"x"}]""", ordered["spec"]!["containers"]!.ToJsonString());
         var values = patch.Apply(Node("""{"metadata":{"finalizers":["a","b"]}}"""),
             Node("""{"metadata":{"$deleteFromPrimitiveList/finalizers":["a"],"finalizers":["c"]}}"""));

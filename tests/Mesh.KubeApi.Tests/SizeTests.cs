@@ -47,7 +47,8 @@ public class SizeTests(ITestOutputHelper output)
         }
         output.WriteLine($"{size} services, {size} slices x 10, {size / 2} pods made in {clock.ElapsedMilliseconds} ms");
         using var client = api.CreateClient();
-        foreach (var (path, count) in new[] { ("/api/v1/services", size + 1), ("/apis/discovery.k8s.io/v1/endpointslices", size + 1), ("/api/v1/pods", size / 2) })
+        foreach (var (path, count) in new[] { ("/api/v1/services", size + 1),
+            ("/apis/discovery.k8s.io/v1/endpointslices", size + 1), ("/api/v1/pods", size / 2) })
         {
             clock.Restart();
             var seen = 0;

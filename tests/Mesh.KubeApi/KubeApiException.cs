@@ -83,7 +83,8 @@ public sealed class KubeApiException(int code, string reason, string message, Js
     /// <summary>One thing wrong with one field: reason FieldValueInvalid, FieldValueRequired, …</summary>
     public sealed record Cause(string Field, string Reason, string Message)
     {
-        public static Cause Required(string field, string why = "") => new(field, "FieldValueRequired", why == "" ? "Required value" : $"Required value: {why}");
+        public static Cause Required(string field, string why = "") =>
+            new(field, "FieldValueRequired", why == "" ? "Required value" : $"Required value: {why}");
 
         public static Cause Invalid(string field, string value, string why) => new(field, "FieldValueInvalid", $"Invalid value: {value}: {why}");
 

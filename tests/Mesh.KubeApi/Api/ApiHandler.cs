@@ -217,7 +217,8 @@ internal sealed class ApiHandler
             throw KubeApiException.MethodNotAllowed();
         var body = await BodyAsync(request);
         Strictness.Check(request, type, body);
-        await Reply.ObjectAsync(request, 200, Writes.Update(type, request.Version, Namespace(request, type), request.Name, body, Writer(request)), _options.Time);
+        var stored = Writes.Update(type, request.Version, Namespace(request, type), request.Name, body, Writer(request));
+        await Reply.ObjectAsync(request, 200, stored, _options.Time);
     }
 
     private async Task PatchAsync(ApiRequest request, ResourceType type)
@@ -229,9 +230,11 @@ internal sealed class ApiHandler
         if (mediaType is "application/apply-patch+yaml" or "application/apply-patch+cbor")
         {
             if (request.Query("fieldManager") == "")
-                throw KubeApiException.Invalid("PatchOptions", "meta.k8s.io", "", [KubeApiException.Cause.Required("fieldManager", "is required for apply patch")]);
+                throw KubeApiException.Invalid("PatchOptions", "meta.k8s.io", "",
+                    [KubeApiException.Cause.Required("fieldManager", "is required for apply patch")]);
             var intent = patch as JsonObject ?? throw KubeApiException.BadRequest("the body must be an object");
-            var (applied, created) = Writes.Apply(type, request.Version, Namespace(request, type), request.Name, intent, Writer(request), request.Flag("force"));
+            var (applied, created) = Writes.Apply(type, request.Version,
+                Namespace(request, type), request.Name, intent, Writer(request), request.Flag("force"));
             await Reply.ObjectAsync(request, created ? 201 : 200, applied, _options.Time);
             return;
         }

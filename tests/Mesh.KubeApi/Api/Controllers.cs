@@ -113,7 +113,8 @@ internal sealed class Controllers(KubeApiOptions options, ObjectStore store, Typ
                 var waits = false;
                 foreach (var dependent in dependents)
                 {
-                    waits |= dependent.Node["metadata"].Arr("ownerReferences").Objects().Any(one => one.Str("uid") == uid && one.Bool("blockOwnerDeletion") == true);
+                    waits |= dependent.Node["metadata"].Arr("ownerReferences").Objects()
+                        .Any(one => one.Str("uid") == uid && one.Bool("blockOwnerDeletion") == true);
                     if (!dependent.Deleting)
                         Try(() => writes.Delete(dependent.Type, dependent.Namespace, dependent.Name, Options(dependent, "Foreground"), false));
                 }

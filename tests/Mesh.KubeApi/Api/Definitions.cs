@@ -78,7 +78,8 @@ internal sealed class Definitions(KubeApiOptions options, ObjectStore store, Typ
                 causes.Add(KubeApiException.Cause.Invalid($"{path}.pattern", $"\"{pattern}\"", failure.Message));
             }
         }
-        foreach (var banned in new[] { "$ref", "definitions", "dependencies", "deprecated", "discriminator", "id", "patternProperties", "readOnly", "writeOnly", "xml" })
+        foreach (var banned in new[] { "$ref", "definitions", "dependencies", "deprecated",
+            "discriminator", "id", "patternProperties", "readOnly", "writeOnly", "xml" })
             if (schema.ContainsKey(banned))
                 causes.Add(new($"{path}.{banned}", "FieldValueForbidden", $"Forbidden: {banned} is not supported"));
     }

@@ -26,7 +26,8 @@ internal sealed class Deletion(KubeApiOptions options, ObjectStore store)
                 $"Precondition failed: UID in precondition: {uid}, UID in object meta: {before.Uid}");
         if (wanted.Str("resourceVersion") is { } revision && revision != before.Node["metadata"].Str("resourceVersion"))
             throw KubeApiException.Conflict(type.Plural, type.Group, before.Name,
-                $"Precondition failed: ResourceVersion in precondition: {revision}, ResourceVersion in object meta: {before.Node["metadata"].Str("resourceVersion")}");
+                $"Precondition failed: ResourceVersion in precondition: {revision}, "
+                + $"ResourceVersion in object meta: {before.Node["metadata"].Str("resourceVersion")}");
         if (type.Kind == "Namespace" && before.Name is "default" or "kube-system" or "kube-public" && type.Group == "" && type.Plural == "namespaces")
             throw KubeApiException.Forbidden("namespaces", "", before.Name, "this namespace may not be deleted");
 

@@ -38,7 +38,8 @@ internal sealed class Discovery(KubeApiOptions options, TypeRegistry types)
     {
         ["kind"] = "APIGroupList",
         ["apiVersion"] = "v1",
-        ["groups"] = new JsonArray([.. types.All.Where(type => type.Group != "").Select(type => type.Group).Distinct().Select(group => (JsonNode)Group(group)!)]),
+        ["groups"] = new JsonArray([.. types.All.Where(type => type.Group != "").Select(type => type.Group)
+            .Distinct().Select(group => (JsonNode)Group(group)!)]),
     };
 
     /// <summary>Newest version first, as a kube-apiserver orders them: v2 before v1 before v2alpha1.</summary>

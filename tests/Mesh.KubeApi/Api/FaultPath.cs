@@ -21,7 +21,8 @@ internal static class FaultPath
             case ("POST", "/_faults"):
                 try
                 {
-                    server.Faults.Add(await JsonSerializer.DeserializeAsync<Fault>(http.Request.Body, Reading) ?? throw new JsonException("a fault is an object"));
+                    server.Faults.Add(await JsonSerializer.DeserializeAsync<Fault>(http.Request.Body, Reading)
+                        ?? throw new JsonException("a fault is an object"));
                 }
                 catch (JsonException failure)
                 {

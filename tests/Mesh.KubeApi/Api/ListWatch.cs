@@ -38,7 +38,8 @@ internal sealed class ListWatch(ObjectStore store, KubeApiOptions options)
     public async Task ListAsync(ApiRequest request, ResourceType type)
     {
         if (request.Query("sendInitialEvents") != "")
-            throw new KubeApiException(422, "Invalid", "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list");
+            throw new KubeApiException(422, "Invalid",
+                "ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: sendInitialEvents is forbidden for list");
         var filter = Filters(request, type);
         var limit = request.Number("limit") is { } asked and > 0 ? asked : long.MaxValue;
         var (revision, table) = store.Snapshot(type);

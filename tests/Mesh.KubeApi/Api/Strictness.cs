@@ -18,6 +18,7 @@ internal static class Strictness
             throw KubeApiException.BadRequest($"{type.Kind} in version \"{request.Version}\" cannot be handled as a {type.Kind}: strict decoding error: "
                 + string.Join(", ", pruned));
         foreach (var one in pruned)
-            request.Http.Response.Headers.Warning = Microsoft.Extensions.Primitives.StringValues.Concat(request.Http.Response.Headers.Warning, $"299 - \"{one.Replace("\"", "\\\"", StringComparison.Ordinal)}\"");
+            request.Http.Response.Headers.Warning = Microsoft.Extensions.Primitives.StringValues.Concat(request.Http.Response.Headers.Warning,
+                $"299 - \"{one.Replace("\"", "\\\"", StringComparison.Ordinal)}\"");
     }
 }

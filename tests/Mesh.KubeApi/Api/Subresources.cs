@@ -52,7 +52,8 @@ internal sealed class Subresources(KubeApiOptions options, KubeApiServer server,
     private StoredObject Get(ApiRequest request, ResourceType type) =>
         store.Get(type, type.Namespaced ? request.Namespace : "", request.Name) ?? throw request.NotFound();
 
-    private static JsonObject Success() => new() { ["kind"] = "Status", ["apiVersion"] = "v1", ["metadata"] = new JsonObject(), ["status"] = "Success", ["code"] = 201 };
+    private static JsonObject Success() => new()
+    { ["kind"] = "Status", ["apiVersion"] = "v1", ["metadata"] = new JsonObject(), ["status"] = "Success", ["code"] = 201 };
 
     private static string[] Path(string? path, string fallback) => (path ?? fallback).Trim('.').Split('.');
 
@@ -146,7 +147,8 @@ internal sealed class Subresources(KubeApiOptions options, KubeApiServer server,
         JsonObject? pod = null;
         if (spec.Obj("boundObjectRef") is { } bound && bound.Str("kind") == "Pod")
         {
-            var there = store.Get(BuiltIns.Pods, request.Namespace, bound.Str("name") ?? "") ?? throw KubeApiException.NotFound("pods", "", bound.Str("name") ?? "");
+            var there = store.Get(BuiltIns.Pods, request.Namespace, bound.Str("name") ?? "")
+                ?? throw KubeApiException.NotFound("pods", "", bound.Str("name") ?? "");
             if (bound.Str("uid") is { Length: > 0 } uid && uid != there.Uid)
                 throw KubeApiException.Conflict("pods", "", there.Name, $"the UID in the bound object reference ({uid}) does not match the UID in record");
             pod = new() { ["name"] = there.Name, ["uid"] = there.Uid };

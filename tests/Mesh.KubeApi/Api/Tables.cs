@@ -55,7 +55,8 @@ internal static class Tables
         ],
         ["ReplicaSet"] =
         [
-            new("Desired", (one, _) => one.Node.Obj("spec").Num("replicas") ?? 0, "integer"), Status("Current", "replicas"), Status("Ready", "readyReplicas"), Age,
+            new("Desired", (one, _) => one.Node.Obj("spec").Num("replicas") ?? 0, "integer"),
+                Status("Current", "replicas"), Status("Ready", "readyReplicas"), Age,
         ],
         ["Job"] =
         [
@@ -79,7 +80,8 @@ internal static class Tables
         ["EndpointSlice"] =
         [
             new("AddressType", (one, _) => one.Node.Str("addressType")),
-            new("Ports", (one, _) => one.Node.Arr("ports") is { Count: > 0 } ports ? string.Join(',', ports.Objects().Select(port => port.Num("port"))) : "<unset>"),
+            new("Ports", (one, _) => one.Node.Arr("ports") is { Count: > 0 } ports
+                ? string.Join(',', ports.Objects().Select(port => port.Num("port"))) : "<unset>"),
             new("Endpoints", (one, _) => one.Node.Arr("endpoints") is { Count: > 0 } all
                 ? string.Join(',', all.Objects().SelectMany(end => end.Arr("addresses") ?? []).Take(3)) : "<unset>"),
             Age,
@@ -94,8 +96,10 @@ internal static class Tables
         ["CustomResourceDefinition"] = [new("Created At", (one, _) => (string?)one.Node["metadata"]!["creationTimestamp"])],
         ["Lease"] = [new("Holder", (one, _) => one.Node.Obj("spec").Str("holderIdentity")), Age],
         ["NetworkPolicy"] = [new("Pod-Selector", (one, _) => Labels(one.Node.Obj("spec").Obj("podSelector").Obj("matchLabels"))), Age],
-        ["Role"] = [CreatedAt], ["ClusterRole"] = [CreatedAt],
-        ["RoleBinding"] = [Role, Age], ["ClusterRoleBinding"] = [Role, Age],
+        ["Role"] = [CreatedAt],
+        ["ClusterRole"] = [CreatedAt],
+        ["RoleBinding"] = [Role, Age],
+        ["ClusterRoleBinding"] = [Role, Age],
     };
 
     private static Column CreatedAt => new("Created At", (one, _) => (string?)one.Node["metadata"]!["creationTimestamp"]);
@@ -109,7 +113,8 @@ internal static class Tables
     private static string Containers(StoredObject one, string field) =>
         string.Join(',', one.Node.Obj("spec").Obj("template").Obj("spec").Arr("containers").Objects().Select(container => container.Str(field)));
 
-    private static string Labels(JsonObject? labels) => labels is { Count: > 0 } ? string.Join(',', labels.Select(pair => $"{pair.Key}={pair.Value}")) : "<none>";
+    private static string Labels(JsonObject? labels) =>
+        labels is { Count: > 0 } ? string.Join(',', labels.Select(pair => $"{pair.Key}={pair.Value}")) : "<none>";
 
     private static string? NodeAddress(StoredObject node, string type) =>
         node.Node.Obj("status").Arr("addresses").Objects().FirstOrDefault(one => one.Str("type") == type).Str("address");
@@ -214,7 +219,8 @@ internal static class Tables
             {
                 var inside = path[(at + 1)..close];
                 if (inside.StartsWith("?(@.", StringComparison.Ordinal) && inside.IndexOf("==", StringComparison.Ordinal) is var equals and > 0)
-                    node = (node as JsonArray).Objects().FirstOrDefault(one => one.Str(inside[4..equals].Trim()) == inside[(equals + 2)..].Trim(' ', '"', '\'', ')'));
+                    node = (node as JsonArray).Objects()
+                        .FirstOrDefault(one => one.Str(inside[4..equals].Trim()) == inside[(equals + 2)..].Trim(' ', '"', '\'', ')'));
                 else if (int.TryParse(inside, CultureInfo.InvariantCulture, out var index))
                     node = node is JsonArray list && index < list.Count ? list[index] : null;
                 else if (inside == "*")
@@ -236,7 +242,8 @@ internal static class Tables
     {
         var now = time.GetUtcNow();
         var columns = Columns(type, version).ToList();
-        output.Write(Encoding.UTF8.GetBytes($"{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/{form.TableVersion}\",\"metadata\":{Json.Text(metadata)},\"columnDefinitions\":"));
+        output.Write(Encoding.UTF8.GetBytes($"{{\"kind\":\"Table\",\"apiVersion\":\"meta.k8s.io/{form.TableVersion}\",\"metadata\":{Json.Text(metadata)}"));
+        output.Write(",\"columnDefinitions\":"u8);
         output.Write(Encoding.UTF8.GetBytes(headings ? Json.Text(new JsonArray([.. columns.Select(column => (JsonNode)new JsonObject
         {
             ["name"] = column.Name,

@@ -129,14 +129,16 @@ internal sealed class Writes(KubeApiOptions options, ObjectStore store, TypeRegi
         foreach (var (key, value) in metadata.Obj("labels") ?? [])
             if (value?.GetValueKind() != System.Text.Json.JsonValueKind.String)
                 throw KubeApiException.BadRequest($"{type.Kind} in version \"{type.Versions[0].Name}\" cannot be handled as a {type.Kind}: "
-                    + $"json: cannot unmarshal {value?.GetValueKind().ToString().ToLowerInvariant()} into Go struct field ObjectMeta.metadata.labels of type string");
+                    + $"json: cannot unmarshal {value?.GetValueKind().ToString().ToLowerInvariant()} "
+                    + "into Go struct field ObjectMeta.metadata.labels of type string");
             else if (!Names.IsLabelValue((string)value!))
                 causes.Add(KubeApiException.Cause.Invalid("metadata.labels", $"\"{value}\"", "a valid label must be an empty string or consist of "
                     + "alphanumeric characters, '-', '_' or '.', and must start and end with an alphanumeric character"));
         foreach (var (key, value) in metadata.Obj("annotations") ?? [])
             if (value?.GetValueKind() != System.Text.Json.JsonValueKind.String)
                 throw KubeApiException.BadRequest($"{type.Kind} in version \"{type.Versions[0].Name}\" cannot be handled as a {type.Kind}: "
-                    + $"json: cannot unmarshal {value?.GetValueKind().ToString().ToLowerInvariant()} into Go struct field ObjectMeta.metadata.annotations of type string");
+                    + $"json: cannot unmarshal {value?.GetValueKind().ToString().ToLowerInvariant()} "
+                    + "into Go struct field ObjectMeta.metadata.annotations of type string");
         if (causes.Count > 0)
             throw KubeApiException.Invalid(type.Kind, type.Group, name, causes);
     }
@@ -146,9 +148,17 @@ internal sealed class Writes(KubeApiOptions options, ObjectStore store, TypeRegi
         var there = store.Get(BuiltIns.Namespaces, "", @namespace) ?? throw KubeApiException.NotFound("namespaces", "", @namespace);
         if (there.Deleting)
             throw new KubeApiException(403, "Forbidden", $"{type.Plural} \"{name}\" is forbidden: unable to create new content in namespace {@namespace} "
-                + "because it is being terminated", new() { ["name"] = name, ["kind"] = type.Plural,
-                    ["causes"] = new JsonArray(new JsonObject { ["reason"] = "NamespaceTerminating", ["message"] = $"namespace {@namespace} is being terminated",
-                        ["field"] = "metadata.namespace" }) });
+                + "because it is being terminated", new()
+                {
+                    ["name"] = name,
+                    ["kind"] = type.Plural,
+                    ["causes"] = new JsonArray(new JsonObject
+                    {
+                        ["reason"] = "NamespaceTerminating",
+                        ["message"] = $"namespace {@namespace} is being terminated",
+                        ["field"] = "metadata.namespace",
+                    })
+                });
     }
 
     /// <summary>Defaults, schema, checks of the kind, allocation: the same for new and changed objects.</summary>
@@ -314,7 +324,8 @@ internal sealed class Writes(KubeApiOptions options, ObjectStore store, TypeRegi
         });
 
     /// <summary>Server-side apply: creates what is not there; conflicts with other owners unless forced.</summary>
-    public (StoredObject Stored, bool Created) Apply(ResourceType type, string version, string @namespace, string name, JsonObject intent, Writer writer, bool force)
+    public (StoredObject Stored, bool Created) Apply(ResourceType type, string version, string @namespace, string name,
+        JsonObject intent, Writer writer, bool force)
     {
         lock (_turn)
         {

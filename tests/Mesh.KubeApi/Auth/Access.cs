@@ -16,7 +16,8 @@ internal sealed class Access(KubeApiOptions options, ObjectStore store, Authorit
         if (http.Request.Headers["Impersonate-User"].FirstOrDefault() is not { Length: > 0 } other)
             return user;
         if (!Allowed(user, "impersonate", "", "users", "", other, "") && options.Authorization == KubeAuthorization.Rbac)
-            throw KubeApiException.Forbidden("users", "", other, $"User \"{user.Name}\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope");
+            throw KubeApiException.Forbidden("users", "", other,
+                $"User \"{user.Name}\" cannot impersonate resource \"users\" in API group \"\" at the cluster scope");
         return new KubeUser(other, [.. http.Request.Headers["Impersonate-Group"].OfType<string>(), "system:authenticated"]);
     }
 
@@ -94,10 +95,12 @@ internal sealed class Access(KubeApiOptions options, ObjectStore store, Authorit
                 || (pattern.EndsWith('*') && path.StartsWith(pattern[..^1], StringComparison.Ordinal)))) ?? false));
     }
 
-    private static bool Has(JsonObject rule, string list, string value) => rule.Arr(list)?.Any(one => (string?)one is var text && (text == "*" || text == value)) ?? false;
+    private static bool Has(JsonObject rule, string list, string value) =>
+        rule.Arr(list)?.Any(one => (string?)one is var text && (text == "*" || text == value)) ?? false;
 
     private static bool HasResource(JsonObject rule, string resource) => rule.Arr("resources")?.Any(one => (string)one! is var text
-        && (text == "*" || text == resource || (text.StartsWith("*/", StringComparison.Ordinal) && resource.EndsWith(text[1..], StringComparison.Ordinal)))) ?? false;
+        && (text == "*" || text == resource
+            || (text.StartsWith("*/", StringComparison.Ordinal) && resource.EndsWith(text[1..], StringComparison.Ordinal)))) ?? false;
 
     /// <summary>All rules that speak for the user in a namespace ("" = cluster-wide ones only).</summary>
     public IEnumerable<JsonObject> Rules(KubeUser user, string @namespace)
@@ -114,7 +117,8 @@ internal sealed class Access(KubeApiOptions options, ObjectStore store, Authorit
                     yield return rule;
     }
 
-    private static bool Speaks(JsonObject binding, KubeUser user, string @namespace) => binding.Arr("subjects").Objects().Any(subject => subject.Str("kind") switch
+    private static bool Speaks(JsonObject binding, KubeUser user, string @namespace) =>
+        binding.Arr("subjects").Objects().Any(subject => subject.Str("kind") switch
     {
         "User" => subject.Str("name") == user.Name,
         "Group" => user.Groups.Contains(subject.Str("name")!),

@@ -156,7 +156,8 @@ internal static class Defaults
         {
             spec.Default("enableServiceLinks", true);
             spec.Default("preemptionPolicy", "PreemptLowerPriority");
-            spec.Default("priority", spec.Str("priorityClassName") switch { "system-node-critical" => 2000001000, "system-cluster-critical" => 2000000000, _ => 0 });
+            spec.Default("priority",
+                spec.Str("priorityClassName") switch { "system-node-critical" => 2000001000, "system-cluster-critical" => 2000000000, _ => 0 });
         }
         foreach (var container in spec.Arr("initContainers").Objects().Concat(spec.Arr("containers").Objects()))
             Container(container, spec.Bool("hostNetwork") == true);

@@ -140,12 +140,14 @@ internal sealed class ServiceAllocator
     {
         var name = service["metadata"].Str("name")!;
         var inRange = IPAddress.TryParse(address, out var parsed)
-            && IPNetwork.Parse(parsed.AddressFamily == AddressFamily.InterNetworkV6 ? _options.ServiceCidr6 ?? "::/128" : _options.ServiceCidr).Contains(parsed);
+            && IPNetwork.Parse(parsed.AddressFamily == AddressFamily.InterNetworkV6
+                ? _options.ServiceCidr6 ?? "::/128" : _options.ServiceCidr).Contains(parsed);
         var taken = inRange && _addresses.TryGetValue(address, out var holder) && holder != KeyOf(service);
         if (!inRange || taken)
             throw KubeApiException.Invalid("Service", "", name, [KubeApiException.Cause.Invalid("spec.clusterIPs", $"[]string{{\"{address}\"}}",
                 inRange ? $"failed to allocate IP {address}: provided IP is already allocated"
-                    : $"failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. The range of valid IPs is {_options.ServiceCidr}")]);
+                    : $"failed to allocate IP {address}: the provided IP ({address}) is not in the valid range. "
+                        + $"The range of valid IPs is {_options.ServiceCidr}")]);
         return address;
     }
 

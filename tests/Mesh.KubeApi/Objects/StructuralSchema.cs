@@ -169,7 +169,8 @@ internal sealed class StructuralSchema(JsonObject root)
     {
         void Wrong(string why) => causes.Add(KubeApiException.Cause.Invalid(path, Short(node), $"{path} in body {why}"));
         if (schema.Arr("enum") is { } allowed && !allowed.Any(one => Json.Same(one, node)))
-            causes.Add(KubeApiException.Cause.Unsupported(path, Short(node), allowed.Select(one => one is JsonValue value ? value.ToString() : Json.Text(one))));
+            causes.Add(KubeApiException.Cause.Unsupported(path, Short(node),
+                allowed.Select(one => one is JsonValue value ? value.ToString() : Json.Text(one))));
         if (node is not JsonValue)
             return;
         if (node.GetValueKind() == JsonValueKind.String)

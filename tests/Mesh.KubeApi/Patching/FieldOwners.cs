@@ -40,7 +40,8 @@ internal static class FieldOwners
     }
 
     /// <summary>After a create, update or patch: what it added or changed is the writer's, what it removed nobody's.</summary>
-    public static void Written(ResourceType type, TypeRegistry types, string version, JsonObject? old, JsonObject node, Writes.Writer writer, DateTimeOffset now)
+    public static void Written(ResourceType type, TypeRegistry types, string version, JsonObject? old, JsonObject node,
+        Writes.Writer writer, DateTimeOffset now)
     {
         // An apply that creates has written its own entry; and the server's own hand is not a manager.
         if (writer.Manager == "" || writer.Manager == Writes.Writer.Internal.Manager)
@@ -100,7 +101,8 @@ internal static class FieldOwners
         var mine = owners.FirstOrDefault(one => one.Is(writer.Manager, "Apply", writer.Sub));
         var conflicts = new List<(Owner Owner, string Path)>();
         foreach (var owner in owners.Where(one => one != mine))
-            foreach (var path in owner.Fields.Where(path => wanted.TryGetValue(path, out var value) && !(present.TryGetValue(path, out var now) && Json.Same(value, now))))
+            foreach (var path in owner.Fields.Where(path => wanted.TryGetValue(path, out var value)
+                && !(present.TryGetValue(path, out var now) && Json.Same(value, now))))
                 conflicts.Add((owner, path));
         if (conflicts.Count > 0 && !force)
             throw Conflict(conflicts);
@@ -143,13 +145,15 @@ internal static class FieldOwners
         var causes = new JsonArray([.. conflicts.Select(one => (JsonNode)new JsonObject
         {
             ["reason"] = "FieldManagerConflict",
-            ["message"] = $"conflict with \"{one.Owner.Manager}\"{(one.Owner.Sub == "" ? "" : $" with subresource \"{one.Owner.Sub}\"")} using {one.Owner.ApiVersion}",
+            ["message"] = $"conflict with \"{one.Owner.Manager}\"{(one.Owner.Sub == "" ? "" : $" with subresource \"{one.Owner.Sub}\"")} "
+                + $"using {one.Owner.ApiVersion}",
             ["field"] = Shown(one.Path),
         })]);
         var lines = conflicts.GroupBy(one => (one.Owner.Manager, one.Owner.ApiVersion)).Select(group =>
             $"conflict{(group.Count() > 1 ? "s" : "")} with \"{group.Key.Manager}\" using {group.Key.ApiVersion}:"
             + (group.Count() > 1 ? string.Concat(group.Select(one => $"\n- {Shown(one.Path)}")) : $" {Shown(group.First().Path)}"));
-        return new KubeApiException(409, "Conflict", $"Apply failed with {conflicts.Count} conflict{(conflicts.Count > 1 ? "s" : "")}: {string.Join("\n", lines)}",
+        return new KubeApiException(409, "Conflict",
+            $"Apply failed with {conflicts.Count} conflict{(conflicts.Count > 1 ? "s" : "")}: {string.Join("\n", lines)}",
             new() { ["causes"] = causes });
     }
 
@@ -241,7 +245,8 @@ internal static class FieldOwners
             || (type.Custom ? _schema?.At(path).Str("x-kubernetes-list-type") == "set" : ListKeys.IsSet(path));
 
         private bool IsAtomic(List<string> path) => type.Custom ? _schema?.At(path).Str("x-kubernetes-map-type") == "atomic"
-            : path[^1] is "selector" && type.Kind != "Service" || path[^1] is "roleRef" or "fieldRef" or "secretKeyRef" or "configMapKeyRef" or "nodeSelectorTerms";
+            : path[^1] is "selector" && type.Kind != "Service"
+                || path[^1] is "roleRef" or "fieldRef" or "secretKeyRef" or "configMapKeyRef" or "nodeSelectorTerms";
 
         public SortedDictionary<string, JsonNode?> Leaves(JsonObject node)
         {

@@ -9,7 +9,8 @@ namespace Mesh.KubeApi.Patching;
 /// </summary>
 internal static class ListKeys
 {
-    /// <summary>Name of the list, or end of its path when the name alone says different things → keys of server-side apply; the first is the merge key.</summary>
+    /// <summary>Name of the list, or end of its path when the name alone says different things → keys of server-side apply;
+    /// the first is the merge key.</summary>
     private static readonly Dictionary<string, string[]> ByName = new(StringComparer.Ordinal)
     {
         ["containers"] = ["name"],

@@ -120,7 +120,8 @@ internal sealed class StrategicMergePatch(string group, string kind)
                 result[at] = Merge(there, change, path);
             }
         }
-        return Ordered(result, order ?? new JsonArray([.. patch.Objects().Where(item => item.Str("$patch") is null).Select(item => item.DeepClone())]), key, before);
+        return Ordered(result, order ??
+            new JsonArray([.. patch.Objects().Where(item => item.Str("$patch") is null).Select(item => item.DeepClone())]), key, before);
     }
 
     private static JsonArray Clean(JsonArray list)

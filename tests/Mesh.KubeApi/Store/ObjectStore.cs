@@ -119,7 +119,11 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
             if (after > _revision)
                 throw new KubeApiException(504, "Timeout", string.Create(CultureInfo.InvariantCulture,
                     $"Too large resource version: {after}, current: {_revision}"),
-                    new() { ["causes"] = new JsonArray(new JsonObject { ["reason"] = "ResourceVersionTooLarge", ["message"] = "Too large resource version" }) });
+                    new()
+                    {
+                        ["causes"] = new JsonArray(
+                        new JsonObject { ["reason"] = "ResourceVersionTooLarge", ["message"] = "Too large resource version" })
+                    });
             if (after < _compacted)
                 throw KubeApiException.Expired(string.Create(CultureInfo.InvariantCulture, $"too old resource version: {after} ({_compacted})"));
             var watcher = new Watcher(this, type.Key, _revision, backlogMax);
@@ -229,7 +233,8 @@ internal sealed class ObjectStore(int historyMax, int backlogMax)
             return _watchers.Where(pair => pair.Key != "*" && (type is null || pair.Key == type.Key)).Sum(pair => pair.Value.Count);
     }
 
-    /// <summary>One reader of changes (the general kind of channel: that for a single reader cannot count). It is cut off when more wait than the store allows.</summary>
+    /// <summary>One reader of changes (the general kind of channel: that for a single reader cannot count).
+    /// It is cut off when more wait than the store allows.</summary>
     internal sealed class Watcher(ObjectStore store, string key, long revision, int backlogMax) : IDisposable
     {
         private readonly Channel<Change> _changes = Channel.CreateUnbounded<Change>();

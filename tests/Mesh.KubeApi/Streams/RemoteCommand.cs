@@ -34,10 +34,11 @@ internal abstract class RemoteCommand
 
     protected void NoMoreSizes() => _sizes.Writer.TryComplete();
 
-    public PodStreams Streams(bool input, bool output, bool error) => new(input ? InputPipe.Reader.AsStream() : null, output ? Output : null, error ? Error : null)
-    {
-        Sizes = _sizes.Reader.ReadAllAsync(),
-    };
+    public PodStreams Streams(bool input, bool output, bool error) =>
+        new(input ? InputPipe.Reader.AsStream() : null, output ? Output : null, error ? Error : null)
+        {
+            Sizes = _sizes.Reader.ReadAllAsync(),
+        };
 
     protected abstract Stream Output { get; }
 
