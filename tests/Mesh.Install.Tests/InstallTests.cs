@@ -213,7 +213,7 @@ public class InstallTests
             _ => new NodeReport("6.1.0", "x64", [new("kernel", CheckResult.Ok, "6.1.0"), new("CNI", CheckResult.Warning, "10-flannel.conflist", "cni.exclusive=false")]).ToJson(),
         };
         var values = Chart.OfThisProgram.Values;
-        var verdicts = await ClusterPreflight.RunAsync(world.Client, World.Namespace, ["node-1", "node-2", "node-3"], values, isUpgrade: false, world.Narrator,
+        var verdicts = await ClusterPreflight.RunAsync(world.Client, World.Namespace, ["node-1", "node-2", "node-3"], values, world.Narrator,
             world.Wait, "0.1.0", Stop);
 
         Assert.Equal([true, false, false], verdicts.Select(verdict => verdict.IsFit));

@@ -16,27 +16,26 @@ public static class ClusterPreflight
             .Select(node => (string)node["metadata"]!["name"]!).Order(StringComparer.Ordinal)];
     }
 
-    public static async Task<IReadOnlyList<NodeVerdict>> RunAsync(KubeClient client, string ns, IReadOnlyList<string> nodes, Map values, bool isUpgrade,
+    public static async Task<IReadOnlyList<NodeVerdict>> RunAsync(KubeClient client, string ns, IReadOnlyList<string> nodes, Map values,
         Narrator narrator, WaitOptions options, string appVersion, CancellationToken cancellation)
     {
-        var errand = new Errand("preflight", ImageOf(values, appVersion), (string)values.At("image.pullPolicy")!, Command(values, isUpgrade),
+        var errand = new Errand("preflight", ImageOf(values, appVersion), (string)values.At("image.pullPolicy")!, Command(values),
             // Load the programs; mount a BPF file system among mounts of its own. NET_ADMIN and PERFMON are what some of the programs need.
             ["BPF", "NET_ADMIN", "PERFMON", "SYS_ADMIN", "SYS_RESOURCE"], new Dictionary<string, string>());
         var results = await new NodeErrands(client, ns, narrator, options).RunAsync(errand, nodes, cancellation);
         return [.. results.Select(Verdict)];
     }
 
-    internal static IReadOnlyList<string> Command(Map values, bool isUpgrade)
+    internal static IReadOnlyList<string> Command(Map values)
     {
         var port = (long)values.At("tunnelPort")! is var given && given == 0 ? 8472 : given;
-        string[] command =
+        return
         [
             "/usr/bin/mesh", "preflight", "node", "-o", "json", "--host-root=/host", $"--tunnel-port={port}", $"--bpf-root={values.At("bpf.root")}",
             $"--mounts-bpf={Tree.Print(values.At("bpf.autoMount.enabled"))}", $"--cgroup-root={values.At("cgroup.hostRoot")}",
             $"--cni-conf-path={(values.At("cni.install") is true ? values.At("cni.confPath") : "")}",
             $"--cni-exclusive={Tree.Print(values.At("cni.exclusive"))}", $"--replaces-kube-proxy={Tree.Print(values.At("kubeProxyReplacement"))}",
         ];
-        return isUpgrade ? [.. command, "--upgrade"] : command;
     }
 
     public static string ImageOf(Map values, string appVersion) => values.At("image.override") is string { Length: > 0 } whole

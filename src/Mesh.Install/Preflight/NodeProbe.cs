@@ -34,8 +34,8 @@ public sealed class NodeProbe(NodeQuestions questions, Action<string>? load)
 
     public NodeReport Run()
     {
-        // "Linux 6.1.0-18-amd64 #1 SMP …": the second word is what `uname -r` prints.
-        var kernel = RuntimeInformation.OSDescription.Split(' ') is [_, var release, ..] ? release : RuntimeInformation.OSDescription;
+        // What `uname -r` prints.
+        var kernel = File.ReadAllText("/proc/sys/kernel/osrelease").Trim();
         return new NodeReport(kernel, RuntimeInformation.OSArchitecture.ToString().ToLowerInvariant(),
             [Kernel(kernel), Btf(), BpfFs(), Programs(), Cgroup(), Tunnel(), OtherMesh(), Cni(), KubeProxy()]);
     }

@@ -26,7 +26,4 @@ public sealed record NodeQuestions
 
     /// <summary>kube-proxy is expected not to run.</summary>
     public bool ReplacesKubeProxy { get; init; }
-
-    /// <summary>Mesh runs on the node already: its own port, devices and configuration are no clash.</summary>
-    public bool IsUpgrade { get; init; }
 }

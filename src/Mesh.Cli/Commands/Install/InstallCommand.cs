@@ -82,7 +82,7 @@ internal static class InstallCommand
         var nodes = ClusterPreflight.Nodes(plan.Cluster.Nodes, plan.Values);
         if (nodes.Count == 0)
             throw new InstallException($"no node has the labels {Tree.Print(plan.Values.At("nodeSelector"))} of nodeSelector: nothing would run");
-        var verdicts = await ClusterPreflight.RunAsync(client, plan.Target.Namespace, nodes, plan.Values, isUpgrade: plan.Former is not null, narrator, wait,
+        var verdicts = await ClusterPreflight.RunAsync(client, plan.Target.Namespace, nodes, plan.Values, narrator, wait,
             Chart.OfThisProgram.AppVersion, cancellation);
         output.Write(PreflightText.Format(verdicts, all: false));
         var unfit = verdicts.Count(verdict => !verdict.IsFit);

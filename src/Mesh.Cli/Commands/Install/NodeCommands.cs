@@ -8,7 +8,7 @@ namespace Mesh.Cli.Commands.Install;
 /// <summary>`mesh node mount-bpf-fs` and `mesh node cleanup`: what our containers do on a node beside running agents.</summary>
 internal static class NodeCommands
 {
-    private const string Plugin = "/opt/cni/bin/cilium-cni";
+    private const string Plugin = "/usr/bin/mesh-cni";
 
     public static Command BuildMount(TextWriter output)
     {

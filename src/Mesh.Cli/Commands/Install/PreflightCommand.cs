@@ -5,7 +5,6 @@ using Mesh.Install.Charts;
 using Mesh.Install.Detecting;
 using Mesh.Install.Preflight;
 using Mesh.Install.Values;
-using Mesh.Kubernetes.Api;
 
 namespace Mesh.Cli.Commands.Install;
 
@@ -34,7 +33,6 @@ internal static class PreflightCommand
                 given.Set(pick.Name, pick.Value);
             var values = Chart.OfThisProgram.Values.With(given);
             var ns = options.Target(parsed).Namespace;
-            var isThere = await client.FindAsync(KubeResources.DaemonSets.Raw, ns, "cilium", cancel) is not null;
             var json = parsed.GetValue(format) == "json";
             // JSON stays alone on stdout.
             var narrator = new Narrator(line =>
@@ -42,7 +40,7 @@ internal static class PreflightCommand
                 if (!json)
                     output.WriteLine(line);
             });
-            var verdicts = await ClusterPreflight.RunAsync(client, ns, ClusterPreflight.Nodes(cluster.Nodes, values), values, isThere, narrator,
+            var verdicts = await ClusterPreflight.RunAsync(client, ns, ClusterPreflight.Nodes(cluster.Nodes, values), values, narrator,
                 options.Wait(parsed), Chart.OfThisProgram.AppVersion, cancel);
             output.Write(json ? PreflightText.Json(verdicts) + "\n" : PreflightText.Format(verdicts, parsed.GetValue(verbose)));
             return verdicts.All(verdict => verdict.IsFit) ? 0 : UnfitCode;
@@ -62,10 +60,9 @@ internal static class PreflightCommand
         var cni = Text("--cni-conf-path", "Directory of CNI configurations; empty when none will be written", defaults.CniConfPath!);
         var exclusive = Switch("--cni-exclusive", "Whether other configurations will be renamed", defaults.CniExclusive);
         var replaces = Switch("--replaces-kube-proxy", "Whether kube-proxy is expected not to run", defaults.ReplacesKubeProxy);
-        var upgrade = new Option<bool>("--upgrade") { Description = "The mesh runs here already" };
         var command = new Command("node", "Look at the node that this runs on.")
         {
-            format, root, port, bpf, mounts, cgroup, cni, exclusive, replaces, upgrade,
+            format, root, port, bpf, mounts, cgroup, cni, exclusive, replaces,
         };
         command.SetAction(parsed =>
         {
@@ -79,7 +76,6 @@ internal static class PreflightCommand
                 CniConfPath = parsed.GetValue(cni) is { Length: > 0 } path ? path : null,
                 CniExclusive = parsed.GetValue(exclusive),
                 ReplacesKubeProxy = parsed.GetValue(replaces),
-                IsUpgrade = parsed.GetValue(upgrade),
             };
             var report = new NodeProbe(questions, NodeDatapath.TryLoad).Run();
             if (parsed.GetValue(format) == "json")
