@@ -14,14 +14,14 @@ fingerprint=$({
     ls out/bpf/*.bpf.o
 } | LC_ALL=C sort | xargs sha256sum | sha256sum)
 if [ -f $stamp ] && [ "$(cat $stamp)" = "$fingerprint" ] && [ -x $bin/mesh ] && [ -x $bin/mesh-agent ] && [ -x $bin/clustermesh-apiserver ] &&
-    [ -x $bin/mesh-cni ]; then
+    [ -x $bin/mesh-cni ] && [ -x $bin/mesh-operator ]; then
     exit 0
 fi
 
 mkdir -p $bin
 log=$(mktemp)
 trap 'rm -f "$log"' EXIT
-for project in src/Mesh.Cli src/Mesh.Agent src/Mesh.Cni clustermesh/Mesh.ClusterMesh.ApiServer; do
+for project in src/Mesh.Cli src/Mesh.Agent src/Mesh.Cni src/Mesh.Operator clustermesh/Mesh.ClusterMesh.ApiServer; do
     echo "build: $project"
     # Twice, because one failed answer of a busy package registry must not fail a build; a compile error fails both times.
     publish=(dotnet publish "$project" -c Release -r "$runtime" -p:PublishAot=true -o "out/publish/$(basename $project)" --nologo -v quiet)
@@ -30,7 +30,7 @@ for project in src/Mesh.Cli src/Mesh.Agent src/Mesh.Cni clustermesh/Mesh.Cluster
         exit 1
     }
 done
-for program in Mesh.Cli/mesh Mesh.Agent/mesh-agent Mesh.Cni/mesh-cni Mesh.ClusterMesh.ApiServer/clustermesh-apiserver; do
+for program in Mesh.Cli/mesh Mesh.Agent/mesh-agent Mesh.Cni/mesh-cni Mesh.Operator/mesh-operator Mesh.ClusterMesh.ApiServer/clustermesh-apiserver; do
     # Installed by rename: a program that runs just now is not written over.
     new="$bin/.$(basename $program).new"
     install -m 0755 out/publish/$program "$new"

@@ -49,12 +49,15 @@ public sealed record SourceAddress
     {
         if (Manifests is not null)
             return new ManifestDirectory(Manifests, time, log);
-        var configuration = Kubeconfig is null && KubeConfiguration.IsInCluster
-            ? KubeConfiguration.InCluster()
-            : KubeConfiguration.Find(Kubeconfig, Context);
-        var client = new KubeClient(configuration, new KubeClientOptions { UserAgent = program, Time = time });
+        var client = new KubeClient(Configuration(), new KubeClientOptions { UserAgent = program, Time = time });
         return new KubernetesSource(client, kinds, new ReflectorOptions { Time = time, Log = log });
     }
+
+    /// <summary>How the API server is reached; not for manifests.</summary>
+    /// <exception cref="KubeConfigurationException">The kubeconfig is none, or points nowhere.</exception>
+    public KubeConfiguration Configuration() => Kubeconfig is null && KubeConfiguration.IsInCluster
+        ? KubeConfiguration.InCluster()
+        : KubeConfiguration.Find(Kubeconfig, Context);
 
     /// <summary>As one writes it.</summary>
     public override string ToString() => Manifests is not null
