@@ -23,32 +23,6 @@ struct {
 	__type(value, struct conntrack_value);
 } conntrack6 SEC(".maps");
 
-static __always_inline struct conntrack4_key conntrack4_key(const struct flow *flow, enum conntrack_direction direction)
-{
-	return (struct conntrack4_key){
-		.source = flow->source.v4,
-		.destination = flow->destination.v4,
-		.source_port = flow->source_port,
-		.destination_port = flow->destination_port,
-		.protocol = flow->protocol,
-		.direction = direction,
-	};
-}
-
-static __always_inline struct conntrack6_key conntrack6_key(const struct flow *flow, enum conntrack_direction direction)
-{
-	struct conntrack6_key key = {
-		.source_port = flow->source_port,
-		.destination_port = flow->destination_port,
-		.protocol = flow->protocol,
-		.direction = direction,
-	};
-
-	__builtin_memcpy(key.source, &flow->source, 16);
-	__builtin_memcpy(key.destination, &flow->destination, 16);
-	return key;
-}
-
 /* How long an entry may be silent. A new conversation on the same ports must not be taken for the old one. */
 static __always_inline __u32 conntrack_timeout(__u8 protocol, __u8 flags)
 {
@@ -79,12 +53,13 @@ static __always_inline struct conntrack_value *conntrack_lookup(const struct flo
 	struct conntrack_value *value;
 
 	if (flow->family == MESH_FAMILY_IPV4) {
-		struct conntrack4_key key = conntrack4_key(flow, direction);
+		struct conntrack4_key key = FLOW_KEY4(flow, direction);
 
 		value = bpf_map_lookup_elem(&conntrack4, &key);
 	} else {
-		struct conntrack6_key key = conntrack6_key(flow, direction);
+		struct conntrack6_key key = FLOW_KEY6(flow, direction);
 
+		SET_ADDRESSES6(key, flow);
 		value = bpf_map_lookup_elem(&conntrack6, &key);
 	}
 	return value && !conntrack_expired(flow, value, now_seconds()) ? value : NULL;
@@ -94,12 +69,13 @@ static __always_inline bool conntrack_store(const struct flow *flow, enum conntr
 					    const struct conntrack_value *value)
 {
 	if (flow->family == MESH_FAMILY_IPV4) {
-		struct conntrack4_key key = conntrack4_key(flow, direction);
+		struct conntrack4_key key = FLOW_KEY4(flow, direction);
 
 		return !bpf_map_update_elem(&conntrack4, &key, value, BPF_ANY);
 	} else {
-		struct conntrack6_key key = conntrack6_key(flow, direction);
+		struct conntrack6_key key = FLOW_KEY6(flow, direction);
 
+		SET_ADDRESSES6(key, flow);
 		return !bpf_map_update_elem(&conntrack6, &key, value, BPF_ANY);
 	}
 }
@@ -107,12 +83,13 @@ static __always_inline bool conntrack_store(const struct flow *flow, enum conntr
 static __always_inline void conntrack_forget(const struct flow *flow, enum conntrack_direction direction)
 {
 	if (flow->family == MESH_FAMILY_IPV4) {
-		struct conntrack4_key key = conntrack4_key(flow, direction);
+		struct conntrack4_key key = FLOW_KEY4(flow, direction);
 
 		bpf_map_delete_elem(&conntrack4, &key);
 	} else {
-		struct conntrack6_key key = conntrack6_key(flow, direction);
+		struct conntrack6_key key = FLOW_KEY6(flow, direction);
 
+		SET_ADDRESSES6(key, flow);
 		bpf_map_delete_elem(&conntrack6, &key);
 	}
 }

@@ -41,42 +41,17 @@ static __always_inline __u32 nat_now(void)
 	return bpf_ktime_get_coarse_ns() >> NAT_CLOCK_SHIFT;
 }
 
-static __always_inline struct nat4_key nat4_key(const struct flow *flow, enum nat_direction direction)
-{
-	return (struct nat4_key){
-		.source = flow->source.v4,
-		.destination = flow->destination.v4,
-		.source_port = flow->source_port,
-		.destination_port = flow->destination_port,
-		.protocol = flow->protocol,
-		.direction = direction,
-	};
-}
-
-static __always_inline struct nat6_key nat6_key(const struct flow *flow, enum nat_direction direction)
-{
-	struct nat6_key key = {
-		.source_port = flow->source_port,
-		.destination_port = flow->destination_port,
-		.protocol = flow->protocol,
-		.direction = direction,
-	};
-
-	__builtin_memcpy(key.source, &flow->source, 16);
-	__builtin_memcpy(key.destination, &flow->destination, 16);
-	return key;
-}
-
 /* The entry, expired or not. */
 static __always_inline struct nat_value *nat_entry(const struct flow *flow, enum nat_direction direction)
 {
 	if (flow->family == MESH_FAMILY_IPV4) {
-		struct nat4_key key = nat4_key(flow, direction);
+		struct nat4_key key = FLOW_KEY4(flow, direction);
 
 		return bpf_map_lookup_elem(&nat4, &key);
 	} else {
-		struct nat6_key key = nat6_key(flow, direction);
+		struct nat6_key key = FLOW_KEY6(flow, direction);
 
+		SET_ADDRESSES6(key, flow);
 		return bpf_map_lookup_elem(&nat6, &key);
 	}
 }
@@ -86,12 +61,13 @@ static __always_inline bool nat_store(const struct flow *flow, enum nat_directio
 				      __u64 flags)
 {
 	if (flow->family == MESH_FAMILY_IPV4) {
-		struct nat4_key key = nat4_key(flow, direction);
+		struct nat4_key key = FLOW_KEY4(flow, direction);
 
 		return !bpf_map_update_elem(&nat4, &key, value, flags);
 	} else {
-		struct nat6_key key = nat6_key(flow, direction);
+		struct nat6_key key = FLOW_KEY6(flow, direction);
 
+		SET_ADDRESSES6(key, flow);
 		return !bpf_map_update_elem(&nat6, &key, value, flags);
 	}
 }
@@ -99,12 +75,13 @@ static __always_inline bool nat_store(const struct flow *flow, enum nat_directio
 static __always_inline void nat_forget(const struct flow *flow, enum nat_direction direction)
 {
 	if (flow->family == MESH_FAMILY_IPV4) {
-		struct nat4_key key = nat4_key(flow, direction);
+		struct nat4_key key = FLOW_KEY4(flow, direction);
 
 		bpf_map_delete_elem(&nat4, &key);
 	} else {
-		struct nat6_key key = nat6_key(flow, direction);
+		struct nat6_key key = FLOW_KEY6(flow, direction);
 
+		SET_ADDRESSES6(key, flow);
 		bpf_map_delete_elem(&nat6, &key);
 	}
 }

@@ -160,15 +160,22 @@ static __always_inline void north_set(struct north *north, const struct flow *fl
 	north->carry = value->way == NAT_DSR && (flow->protocol != IPPROTO_TCP || opens_connection(tcp_flags));
 }
 
-/* The flow of the answers to what leaves. Written in place, as below: a value that is returned takes room on the stack first. */
+/* Written in place: a value that is returned takes room on the stack first. like: a flow of the same family and protocol. */
+static __always_inline void set_flow(struct flow *to, const struct flow *like, const struct mesh_addr *source, __be16 source_port,
+				     const struct mesh_addr *destination, __be16 destination_port)
+{
+	to->source = *source;
+	to->destination = *destination;
+	to->source_port = source_port;
+	to->destination_port = destination_port;
+	to->family = like->family;
+	to->protocol = like->protocol;
+}
+
+/* The flow of the answers to what leaves. */
 static __always_inline void north_answers(struct flow *answers, const struct north *north, const struct flow *flow)
 {
-	answers->source = north->destination;
-	answers->destination = north->source;
-	answers->source_port = north->destination_port;
-	answers->destination_port = north->source_port;
-	answers->family = flow->family;
-	answers->protocol = flow->protocol;
+	set_flow(answers, flow, &north->destination, north->destination_port, &north->source, north->source_port);
 }
 
 static __always_inline void north_reverse(struct nat_value *reverse, const struct flow *flow, const struct nat_value *forward)
@@ -209,12 +216,7 @@ VERIFIED_ALONE int tell_forward(const struct flow *answer, const struct nat_valu
 
 	if (!answer || !reverse || !memory)
 		return 0;
-	memory->answers.source = reverse->address;
-	memory->answers.destination = reverse->virtual_address;
-	memory->answers.source_port = reverse->port;
-	memory->answers.destination_port = reverse->virtual_port;
-	memory->answers.family = answer->family;
-	memory->answers.protocol = answer->protocol;
+	set_flow(&memory->answers, answer, &reverse->address, reverse->port, &reverse->virtual_address, reverse->virtual_port);
 	forward = nat_entry(&memory->answers, NAT_FORWARD);
 	if (forward)
 		nat_touch(forward, reverse->state, reverse->last_seen);
@@ -380,6 +382,7 @@ VERIFIED_ALONE int north_begin(const struct flow *flow, __u32 service, __u32 tcp
 	value->port = backend->port;
 	value->source_port = flow->source_port;
 	value->backend = slot;
+	value->service = service;
 	value->last_seen = nat_now();
 	value->state = flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0;
 	reason = choose_way(flow, info && info->forwarding == LB_FORWARD_DSR, value);
@@ -402,25 +405,56 @@ VERIFIED_ALONE int north_begin(const struct flow *flow, __u32 service, __u32 tcp
 	return nat_store(flow, NAT_FORWARD, value, BPF_ANY) ? FORWARDED : DROP_NAT_NOT_STORED;
 }
 
-/* A packet that arrives on the uplink: FORWARDED with north->what, or why it is dropped. */
-VERIFIED_ALONE int north_arrives(const struct flow *flow, __u32 tcp_flags, struct north *north)
+/* By itself: its keys need not lie on the stack while a backend is chosen. */
+VERIFIED_ALONE __u32 find_outside_service(const struct flow *flow)
+{
+	if (!flow)
+		return 0;
+	return lb_find_service(flow->family, &flow->destination, flow->destination_port, flow->protocol, LB_SCOPE_EXTERNAL);
+}
+
+/*
+ * Is there still a service with this number? Of a known flow that is asked instead of a search for its frontend. What begins anew does
+ * search, so a number that has come to mean another service misleads nobody.
+ */
+static __always_inline bool stands(__u32 service)
+{
+	return service && lb_committed(service).flags & LB_SERVICE_PRESENT;
+}
+
+/* What is to be done with a packet of a known flow. Returns the service in which the packet begins a flow; 0 = it begins none. */
+VERIFIED_ALONE __u32 north_known(const struct flow *flow, __u32 tcp_flags, struct north *north)
 {
 	__u32 now = nat_now(), service;
 	struct nat_value *value;
 
 	if (!flow || !north)
-		return DROP_TRANSLATION;
+		return 0;
 	north->what = NORTH_PASS;
-	service = lb_find_service(flow->family, &flow->destination, flow->destination_port, flow->protocol, LB_SCOPE_EXTERNAL);
-	if (!service)
-		return FORWARDED;
 	value = nat_lookup(flow, NAT_FORWARD, now);
-	if (!value || !north_stays(flow, service, tcp_flags, value))
-		return north_begin(flow, service, tcp_flags, north);
+	if (!value)
+		return find_outside_service(flow);
+	if (!stands(value->service)) {
+		service = find_outside_service(flow);
+		if (!service)
+			return 0;
+		value->service = service;
+	}
+	if (!north_stays(flow, value->service, tcp_flags, value))
+		return find_outside_service(flow);
 	north_set(north, flow, value, tcp_flags);
 	if (nat_touch(value, flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0, now))
 		tell_reverse(flow, north, value);
-	return FORWARDED;
+	return 0;
+}
+
+/* A packet that arrives on the uplink: FORWARDED with north->what, or why it is dropped. */
+static __always_inline int north_arrives(const struct flow *flow, __u32 tcp_flags, struct north *north)
+{
+	__u32 service = north_known(flow, tcp_flags, north);
+
+	/* Not from within: the choice of a backend needs the stack. */
+	return service ? north_begin(flow, service, tcp_flags, north) : FORWARDED;
 }
 
 #endif

@@ -44,6 +44,26 @@ struct flow {
 	__u8 protocol; /* IPPROTO_*, after IPv6 extension headers */
 };
 
+/* A key of a map of flows and directions; all such keys have these members. As an initializer: a value would be copied. */
+#define FLOW_KEY4(flow, way)                                                                                                     \
+	{                                                                                                                        \
+		.source = (flow)->source.v4, .destination = (flow)->destination.v4, .source_port = (flow)->source_port,          \
+		.destination_port = (flow)->destination_port, .protocol = (flow)->protocol, .direction = (way)                   \
+	}
+
+/* Without the addresses: SET_ADDRESSES6 adds them. */
+#define FLOW_KEY6(flow, way)                                                                                                     \
+	{                                                                                                                        \
+		.source_port = (flow)->source_port, .destination_port = (flow)->destination_port, .protocol = (flow)->protocol,  \
+		.direction = (way)                                                                                               \
+	}
+
+#define SET_ADDRESSES6(key, flow)                                                                                                \
+	({                                                                                                                       \
+		__builtin_memcpy((key).source, &(flow)->source, 16);                                                             \
+		__builtin_memcpy((key).destination, &(flow)->destination, 16);                                                   \
+	})
+
 enum fragment {
 	FRAGMENT_NONE,
 	FRAGMENT_FIRST, /* has the ports */

@@ -86,7 +86,7 @@ internal static class North
 
         public Bench(int services)
         {
-            const uint flowEntries = 524288; // two for each flow, far from what the LRU would take away
+            const uint flowEntries = 262144; // room for twice the two entries of each flow: the LRU takes none away
             _services = services;
             _ids = new uint[2 * services];
             var config = new NodeConfig

@@ -30,7 +30,7 @@ public static unsafe partial class Abi
                 At("source_port", ref value, ref value.SourcePort), At("way", ref value, ref value.Way),
                 At("state", ref value, ref value.State), At("node", ref value, ref value.Node),
                 At("backend", ref value, ref value.Backend), At("last_seen", ref value, ref value.LastSeen),
-                At("pad", ref value, ref value.Pad),
+                At("service", ref value, ref value.Service), At("pad", ref value, ref value.Pad),
             ]),
         ];
     }

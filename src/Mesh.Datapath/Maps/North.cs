@@ -74,10 +74,13 @@ public struct NatValue
 
     /// <summary>Monotonic clock in units of 2^30 ns.</summary>
     public uint LastSeen;
+
+    /// <summary>Forward: index into lb_services; 0 = not noted.</summary>
+    public uint Service;
     public NatPad Pad;
 }
 
-[System.Runtime.CompilerServices.InlineArray(3)]
+[System.Runtime.CompilerServices.InlineArray(2)]
 public struct NatPad
 {
     private uint _first;
