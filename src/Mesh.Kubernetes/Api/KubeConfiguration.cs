@@ -144,6 +144,8 @@ public sealed class KubeConfiguration
             ?? throw new KubeConfigurationException($"{shown}: has no context '{context}': choose one of {Listed(loaded)}");
         try
         {
+            // Names are looked up without regard to case there: only the chosen one is left to be found.
+            loaded.Contexts = [chosen];
             var built = KubernetesClientConfiguration.BuildConfigFromConfigObject(loaded, context);
             return new KubeConfiguration(built, $"{shown}, context {context}", AuthoritiesOf(loaded, chosen));
         }

@@ -15,7 +15,7 @@ public record KubeResource(string Group, string Version, string Plural, string K
     public KubeResource<JsonObject> Raw => new(Group, Version, Plural, Kind, Namespaced, KubeJson.Default.JsonObject);
 
     /// <summary>As people and RBAC name it: "ciliumnodes.cilium.io".</summary>
-    public override string ToString() => Group.Length == 0 ? Plural : $"{Plural}.{Group}";
+    public sealed override string ToString() => Group.Length == 0 ? Plural : $"{Plural}.{Group}";
 
     /// <param name="ns">Null for the objects of all namespaces, or for a resource without.</param>
     /// <param name="name">Null for the collection.</param>

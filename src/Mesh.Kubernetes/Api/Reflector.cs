@@ -69,7 +69,7 @@ public sealed class Reflector<T>
     private readonly ReflectorOptions _options;
     private readonly Lock _lock = new();
     private readonly Dictionary<ObjectName, (string Version, T? Object)> _known = [];
-    private string? _position;
+    private volatile string? _position;
     private ReflectorStatus _status = new(false, null, null, 0, 0, 0, 0);
     private int _following;
 
@@ -81,6 +81,9 @@ public sealed class Reflector<T>
     }
 
     public KubeResource<T> Resource => _resource;
+
+    /// <summary>Resource version from which a watch would go on; null while there is none.</summary>
+    public string? Position => _position;
 
     public ReflectorStatus Status
     {
