@@ -47,7 +47,7 @@ internal sealed class ClusterOperator(OperatorOptions options, KubeClient client
     /// <summary>Until a write was refused; then everybody is heard anew.</summary>
     private async Task WorkAsync(CancellationToken cancellation)
     {
-        var reflecting = new ReflectorOptions { Time = time, Log = log.Line };
+        var reflecting = new ReflectorOptions { Time = time, Log = log.Line, BackoffMax = TimeSpan.FromSeconds(5) };
         var nodes = new Reflector<CiliumNode>(client, KubeResources.CiliumNodes, reflecting);
         var identities = new Reflector<CiliumIdentity>(client, KubeResources.CiliumIdentities, reflecting);
         var endpoints = new Reflector<CiliumEndpoint>(client, KubeResources.CiliumEndpoints, reflecting);
