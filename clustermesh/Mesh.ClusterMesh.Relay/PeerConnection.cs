@@ -21,6 +21,12 @@ internal sealed class PeerConnection
     private static readonly TimeSpan ConfigPause = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan Settle = TimeSpan.FromMilliseconds(300);
 
+    /// <summary>How long an owner that is back has to put things right before its silence counts.</summary>
+    private static readonly TimeSpan Objection = TimeSpan.FromSeconds(1);
+
+    /// <summary>After so long without a sign of the owner it is told.</summary>
+    private static readonly TimeSpan SignPatience = TimeSpan.FromSeconds(3);
+
     private readonly string _cluster;
     private readonly IKVStore _store;
     private readonly ClusterConfig _config;
@@ -56,6 +62,9 @@ internal sealed class PeerConnection
     private long _lastHeartbeat;
     private volatile string? _doubt;
     private bool _judging;
+
+    /// <summary>Newest revision of what was written while we watched.</summary>
+    private long _alive;
     private double _allowance;
     private long _allowanceAt;
 
@@ -69,7 +78,8 @@ internal sealed class PeerConnection
         Judge,
     }
 
-    private readonly record struct Message(Topic Topic, RelayedResource Resource, WatchBatch Batch, ClusterConfig? Config);
+    /// <param name="Live">Happened while we watched: what is only listed may be a dead writer's last.</param>
+    private readonly record struct Message(Topic Topic, RelayedResource Resource, WatchBatch Batch, ClusterConfig? Config, bool Live = false);
 
     /// <param name="publishStatus">Called after each turn that may have changed it, from the loop.</param>
     /// <param name="statusIsOld">Whether it should be called although nothing happened; from any thread, and cheap.</param>
@@ -98,7 +108,11 @@ internal sealed class PeerConnection
             if (_absent.Count > 0)
                 return $"no canary of {string.Join(", ", _absent)} stands: the cluster lost its data or writes itself anew; what is known is kept";
             if (_doubted.Count == 0 && _cache.Missing.Count == 0)
-                return null;
+            {
+                var waiting = _withdrawals.Held.Where(held => held.Value.AwaitsSign).Select(held => held.Key).ToList();
+                return waiting.Count == 0 ? null
+                    : $"deletions of {string.Join(", ", waiting)} are withheld: their owner has not shown itself alive since";
+            }
             return $"deletions of {string.Join(", ", _doubted.Union(_cache.Missing.Keys))} are withheld: "
                 + "the source lost them without its owner's doing, as far as can be told";
         }
@@ -209,6 +223,8 @@ internal sealed class PeerConnection
 
     private async ValueTask HandleAsync(Message message, Dictionary<RelayedResource, bool> standing, CancellationToken cancellation)
     {
+        if (message.Live)
+            SeeAlive(message.Batch.Events[^1].ModRevision);
         switch (message.Topic)
         {
             case Topic.Tick:
@@ -346,8 +362,15 @@ internal sealed class PeerConnection
         _judging = false;
         foreach (var (resource, held) in _withdrawals.Held.ToList())
         {
-            _withdrawals.Held.Remove(resource);
             var first = held.Keys.Count == 0 ? 0 : held.Keys.Values.Min();
+            // A source that is a relay itself has judged.
+            if (!_cached && held.Keys.Count > 1 && !IsSigned(held) && _withdrawals.LooksOwn(held) && !_doubted.Contains(resource))
+            {
+                held.AwaitsSign = _time.GetElapsedTime(held.Since) > SignPatience;
+                JudgeLater(cancellation);
+                continue;
+            }
+            _withdrawals.Held.Remove(resource);
             var own = _withdrawals.LooksOwn(held) && !_doubted.Contains(resource)
                 && await SignAsync(resource, cancellation) is { } sign && sign.CreateRevision < first
                 && await _store.GetAsync(Keys.ClusterConfig(_cluster), cancellation) is { } config && config.CreateRevision < first;
@@ -364,6 +387,24 @@ internal sealed class PeerConnection
                 _cache.Miss(resource, held.Keys.Keys, _time.GetUtcNow());
             }
         }
+    }
+
+    /// <summary>Something was written while we watched: the owner is alive.</summary>
+    private void SeeAlive(long revision)
+    {
+        _alive = Math.Max(_alive, revision);
+        foreach (var held in _withdrawals.Held.Values)
+        {
+            if (held.SignedAt is null && held.IsOlderThan(_alive))
+                held.SignedAt = _time.GetTimestamp();
+        }
+    }
+
+    /// <summary>Whether the owner has shown itself alive behind a withdrawal, and had a moment since to put right what others did.</summary>
+    private bool IsSigned(HeldDeletions held)
+    {
+        SeeAlive(0);
+        return held.SignedAt is { } at && _time.GetElapsedTime(at) >= Objection;
     }
 
     private static string Suffix(string key, string prefix) => key.StartsWith(prefix, StringComparison.Ordinal)
@@ -460,8 +501,13 @@ internal sealed class PeerConnection
         await Task.Yield();
         try
         {
+            var listing = false;
             await foreach (var batch in _store.ListWatchAsync(prefix, cancellation))
-                await _inbox.Writer.WriteAsync(new Message(topic, resource, batch, null), cancellation);
+            {
+                listing = batch.Kind == WatchBatchKind.ListStart || (listing && batch.Kind != WatchBatchKind.ListEnd);
+                var live = !listing && batch.Kind == WatchBatchKind.Put;
+                await _inbox.Writer.WriteAsync(new Message(topic, resource, batch, null, live), cancellation);
+            }
             _inbox.Writer.TryComplete(new RelayConnectionException($"the watch of {prefix} ended"));
         }
         catch (Exception e)

@@ -9,8 +9,17 @@ internal sealed class HeldDeletions(long since)
     /// <summary>TimeProvider timestamp.</summary>
     public long Since { get; } = since;
 
+    /// <summary>It was looked at, and waits for its owner to show itself.</summary>
+    public bool AwaitsSign { get; set; }
+
+    /// <summary>TimeProvider timestamp of the owner's first sign of life behind it; null before.</summary>
+    public long? SignedAt { get; set; }
+
     /// <summary>Ends of keys, and the source's revision that deleted each.</summary>
     public Dictionary<string, long> Keys { get; } = new(StringComparer.Ordinal);
+
+    /// <summary>Whether what was written at the revision was written after it began.</summary>
+    public bool IsOlderThan(long revision) => Keys.Count > 0 && Keys.Values.Min() < revision;
 }
 
 /// <summary>

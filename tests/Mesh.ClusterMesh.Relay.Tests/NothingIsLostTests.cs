@@ -323,6 +323,31 @@ public sealed class NothingIsLostTests : IAsyncLifetime
         await agent.Sink.UntilAsync(sink => sink.Deletions == 3 && sink.Nodes.Count == 2, "n3 is gone");
     }
 
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public async Task One_resource_deleted_while_its_owner_is_away_stays_until_the_owner_shows_itself_and_lets_it_be(bool putsItRight)
+    {
+        await using var agent = await ReadyAgentAsync();
+        await _store.DeletePrefixAsync("cilium/state/nodes/", Cancellation);
+        await _relay.UntilAsync(() => _relay.Status("falcon") is { Ready: false, Status: var text }
+            && text.Contains("has not shown itself alive", StringComparison.Ordinal), "they are withheld, and why");
+        Assert.Equal((3, 0), (_relay.Mirror.Count("cilium/cache/nodes/v1/falcon/"), agent.Sink.Deletions));
+        await _falcon.HeartbeatAsync();
+        if (putsItRight)
+        {
+            foreach (var name in (string[])["n1", "n2", "n3"])
+                await _falcon.NodeAsync(name);
+            await _relay.UntilReadyAsync("falcon");
+            Assert.Equal(0, agent.Sink.Deletions);
+        }
+        else
+        {
+            await agent.Sink.UntilAsync(sink => sink.Nodes.Count == 0, "they are believed to be gone");
+            await _relay.UntilReadyAsync("falcon");
+        }
+    }
+
     [Fact]
     public async Task A_removed_peer_loses_its_config_first_and_its_data_after_a_grace()
     {

@@ -106,8 +106,7 @@ public sealed class LostEventTests : IAsyncLifetime
         await using var reader = await ReadingAsync(store);
         await reader.UntilAsync(() => store.Status.Watches.All(watch => watch.Streaming));
         var (transactions, ranges, audits) = (wire.Transactions, wire.Ranges, store.Status.Audits);
-        while (store.Status.Audits < audits + 12)
-            await Task.Delay(20, Cancellation);
+        await UntilAsync(() => store.Status.Audits >= audits + 12, "twelve audits");
         if (refused)
         {
             Assert.InRange(wire.Transactions - transactions, 0, 1);
@@ -140,8 +139,7 @@ public sealed class LostEventTests : IAsyncLifetime
         await using var line = new Reader(store, "long/");
         await using var unconcerned = new Reader(store, "short/");
         await unconcerned.UntilAsync("short/1=1");
-        while (!store.Status.Watches.Any(watch => watch.InLine))
-            await Task.Delay(5, Cancellation);
+        await UntilAsync(() => store.Status.Watches.Any(watch => watch.InLine), "one stands in line");
         Assert.Equal((0, 1), (line.Lists, turns.Waiting));
         await line.UntilAsync(() => line.Lists == 1);
         Assert.Equal(0, turns.Waiting);
@@ -188,6 +186,12 @@ public sealed class LostEventTests : IAsyncLifetime
         Assert.InRange(waits[0].TotalSeconds, 0.9, 1.1);
         Assert.InRange(waits[200].TotalSeconds, 10.5, 11.5);
         Assert.InRange(waits[^1].TotalSeconds, 44.9, 45.1);
+    }
+
+    private static async Task UntilAsync(Func<bool> holds, string what)
+    {
+        for (var clock = Stopwatch.StartNew(); !holds(); await Task.Delay(5, Cancellation))
+            Assert.True(clock.Elapsed < Reader.Patience, $"waited {clock.Elapsed} for: {what}");
     }
 
     private async Task<Reader> ReadingAsync(EtcdKVStore store)

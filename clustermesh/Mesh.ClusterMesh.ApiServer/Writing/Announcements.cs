@@ -7,7 +7,8 @@ namespace Mesh.ClusterMesh.ApiServer.Writing;
 /// <summary>
 /// What a cluster says of itself before and beside its data: cluster-config, which peers read first of all, the mark for consumers of
 /// 1.14 to 1.16, and the heartbeat. The first two are kept like data: put right at once when somebody edits or deletes them. A heartbeat
-/// that is lost, be it alone or with the whole etcd, is followed by the next one at once, whose time is that of its writing.
+/// that is lost, be it alone or with the whole etcd, is followed by the next one at once, whose time is that of its writing; and one follows
+/// whatever withdraws a large part of a resource, as proof that its owner did it.
 /// </summary>
 internal sealed class Announcements : IAsyncDisposable
 {
@@ -21,6 +22,8 @@ internal sealed class Announcements : IAsyncDisposable
     private readonly SyncStore _config;
     private readonly SyncStore _mark;
     private readonly CancellationTokenSource _stop = new();
+
+    /// <summary>Reasons to beat before it is time.</summary>
     private readonly Channel<bool> _lost = Channel.CreateBounded<bool>(new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
     private readonly Task _beating;
     private readonly Task _guarding;
@@ -59,6 +62,9 @@ internal sealed class Announcements : IAsyncDisposable
             throw;
         }
     }
+
+    /// <summary>Beats in a moment, whatever the interval: readers wait for a sign of life before they believe that so much was withdrawn.</summary>
+    public void BeatSoon() => _lost.Writer.TryWrite(true);
 
     /// <summary>Stops writing; what is written stays.</summary>
     public async ValueTask DisposeAsync()

@@ -11,6 +11,9 @@ namespace Mesh.ClusterMesh.ApiServer.Writing;
 /// </summary>
 internal sealed class Term : IAsyncDisposable
 {
+    /// <summary>A heartbeat follows when a part of a resource as large as one of so many was withdrawn.</summary>
+    private const int BeatsPerWhole = 4;
+
     private readonly LeasePool _leases;
     private readonly Announcements _announcements;
     private readonly Dictionary<RemoteResource, SyncStore> _stores;
@@ -30,7 +33,7 @@ internal sealed class Term : IAsyncDisposable
         {
             var announcements = await Announcements.StartAsync(store, leases, options, time, log, cancellation);
             return new Term(leases, announcements, resources.ToDictionary(resource => resource,
-                resource => SyncStore.Start(store, OptionsFor(options.Self.Name, resource, leases), time)));
+                resource => SyncStore.Start(store, OptionsFor(options.Self.Name, resource, leases, announcements), time)));
         }
         catch
         {
@@ -66,10 +69,22 @@ internal sealed class Term : IAsyncDisposable
         await _leases.DisposeAsync();
     }
 
-    private static SyncStoreOptions OptionsFor(string cluster, RemoteResource resource, LeasePool leases) => new()
+    private static SyncStoreOptions OptionsFor(string cluster, RemoteResource resource, LeasePool leases, Announcements announcements)
     {
-        Prefix = Layout.State(cluster).Prefix(resource),
-        CanaryKey = Keys.Canary(cluster, resource),
-        Leases = leases,
-    };
+        var withdrawn = 0;
+        return new SyncStoreOptions
+        {
+            Prefix = Layout.State(cluster).Prefix(resource),
+            CanaryKey = Keys.Canary(cluster, resource),
+            Leases = leases,
+            Withdrew = (deleted, left) =>
+            {
+                // Before a reader can have lost half of it, and again behind what went since.
+                if (Interlocked.Add(ref withdrawn, deleted) * (long)BeatsPerWhole < left)
+                    return;
+                Interlocked.Exchange(ref withdrawn, 0);
+                announcements.BeatSoon();
+            },
+        };
+    }
 }

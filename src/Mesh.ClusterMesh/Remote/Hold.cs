@@ -27,6 +27,12 @@ internal sealed class Hold(string reason, long firstRevision, DateTimeOffset sin
     /// <summary>The owner has written something since the hold began.</summary>
     public bool SeenAlive { get; set; }
 
+    /// <summary>It looks like the owner's will, and waits for the owner to show itself.</summary>
+    public bool AwaitsSign { get; set; }
+
+    /// <summary>When its first sign of life came; null before.</summary>
+    public DateTimeOffset? AliveAt { get; set; }
+
     /// <summary>Held keys that came back: the owner did not mean their deletion.</summary>
     public int Returned { get; set; }
 

@@ -204,7 +204,7 @@ internal sealed class RemoteConnection
     private async ValueTask HandleAsync(Message message, RemoteChanges changes, CancellationToken cancellation)
     {
         if (message.Live)
-            _records.SeenAlive();
+            _records.SeenAlive(message.Batch.Events[^1].ModRevision);
         switch (message.Topic)
         {
             case Topic.Tick:

@@ -16,7 +16,8 @@ internal sealed record Inspection(
 /// It was the owner's will when what no delete of its own ever touches is untouched: cluster-config and canary are there and older
 /// than the withdrawal, nothing of it came back, no other resource lost keys in the same transaction (producers write one resource
 /// at a time), no transaction was larger than etcd allows a producer, and the lease of the keys still carries others. Then it is
-/// believed. So a service scaled to zero is gone within two seconds.
+/// believed, of more than one deletion once the owner has shown itself alive behind it and had a moment to object: somebody may have deleted the
+/// keys while it is away. Our exporters beat behind what they withdraw, so a service scaled to zero is gone within two seconds.
 /// </para>
 /// <para>
 /// Otherwise the store lost its data: leases revoked, keys deleted wholesale, an etcd wiped, restored or exchanged. Then only the
@@ -36,6 +37,9 @@ internal sealed partial class RemoteRecords
     private readonly Dictionary<long, int> _deletions = [];
     private readonly Queue<long> _deletionOrder = [];
     private volatile bool _release;
+
+    /// <summary>Newest revision of what was written while we watched, in the store of this connection.</summary>
+    private long _alive;
 
     /// <summary>Holds since the start.</summary>
     public long Holds => _all.Sum(records => records.Holds);
@@ -82,6 +86,7 @@ internal sealed partial class RemoteRecords
     public void BeginConnection()
     {
         Array.Clear(_listing);
+        _alive = 0;
         foreach (var records in _all)
         {
             if (records.Hold is { } hold)
@@ -93,13 +98,16 @@ internal sealed partial class RemoteRecords
     public void ReleaseHeld() => _release = true;
 
     /// <summary>Something was written while we watched, a heartbeat or anything else: the owner is alive.</summary>
-    public void SeenAlive()
+    /// <param name="revision">Of the store, when it was written: what is older than a withdrawal says nothing of who made that.</param>
+    public void SeenAlive(long revision)
     {
+        _alive = Math.Max(_alive, revision);
         foreach (var records in _all)
         {
-            if (records.Hold is not { SeenAlive: false } hold)
+            if (records.Hold is not { SeenAlive: false } hold || (hold.Settling && revision <= hold.FirstRevision))
                 continue;
             hold.SeenAlive = true;
+            hold.AliveAt = _time.GetUtcNow();
             if (!hold.Settling)
                 hold.Due = _time.GetUtcNow();
         }
@@ -164,6 +172,16 @@ internal sealed partial class RemoteRecords
         {
             hold.Settling = false;
             hold.Reason = $"{hold.Reason}: {doubt}";
+        }
+        // Its sign may have been seen before the withdrawal that it follows.
+        if (hold.Settling && hold.AliveAt is null && _alive > hold.FirstRevision)
+            SeenAlive(_alive);
+        // Nothing speaks against it but that somebody else may have done it while the owner is away: one who comes back puts things right.
+        if (hold.Settling && !session.Layout.Cached && records.HeldDeletions.Count > 1 && !(now - hold.AliveAt >= policy.Settle))
+        {
+            hold.AwaitsSign = true;
+            hold.Due = hold.AliveAt + policy.Settle ?? now + LookAgain;
+            return;
         }
         if (!hold.Settling && !WrittenAnew(records, hold, found, policy) && !ConfirmedLater(hold, found, policy, now))
         {
@@ -319,7 +337,8 @@ internal sealed partial class RemoteRecords
 
     private static string Text(ResourceRecords records, Hold hold, BreakerPolicy policy)
     {
-        var until = hold.Settling ? "being confirmed"
+        var until = hold is { Settling: true, AwaitsSign: true } ? "let go at the next sign of life of its owner"
+            : hold.Settling ? "being confirmed"
             : $"let go when the cluster has written itself anew, or a list still lacks them after {Time(hold.Since + policy.ConfirmAfter)} "
                 + "with its heartbeat alive";
         return $"{records.HeldCount} of {records.Count} {records.Resource} held since {Time(hold.Since)}: {hold.Reason}; {until}";

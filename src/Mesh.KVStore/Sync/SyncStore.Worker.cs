@@ -90,13 +90,16 @@ public sealed partial class SyncStore
             for (var i = 0; i < operations.Length; i++)
                 operations[i] = await ToOperationAsync(batch[i]).ConfigureAwait(false);
             var revision = await _store.WriteAsync(operations, _stop.Token).ConfigureAwait(false);
+            var left = 0;
             lock (_lock)
             {
                 for (var i = 0; i < operations.Length; i++)
                     Wrote_NeedsLock(batch[i], operations[i], revision);
-                _lastError = null;
+                (_lastError, left) = (null, _desired);
             }
             _backoff.Reset();
+            if (_options.Withdrew is { } told && operations.Count(operation => operation.Value is null) is var deleted and > 0)
+                told(deleted, left);
         }
         catch (KVStoreException e)
         {

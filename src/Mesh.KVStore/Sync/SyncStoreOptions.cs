@@ -22,6 +22,10 @@ public sealed record SyncStoreOptions
     /// sync, a store wiped at once): the prefix is listed again.</summary>
     public TimeSpan ConfirmPatience { get; init; } = TimeSpan.FromSeconds(10);
 
+    /// <summary>Told after each write that deleted keys: how many, and how many are wanted still. Called from the worker: quick, from any
+    /// thread, and must not throw.</summary>
+    public Action<int, int>? Withdrew { get; init; }
+
     /// <summary>A key that somebody else keeps changing is repaired at most this often.</summary>
     public TimeSpan RepairInterval { get; init; } = TimeSpan.FromMilliseconds(250);
 }

@@ -14,14 +14,17 @@ internal sealed class Tokyo : IAsyncDisposable
     private ApiServer.ApiServer? _server;
     private Task _running = Task.CompletedTask;
 
-    private Tokyo(EtcdServer etcd) => Etcd = etcd;
+    private readonly TimeSpan _heartbeat;
+
+    private Tokyo(EtcdServer etcd, TimeSpan heartbeat) => (Etcd, _heartbeat) = (etcd, heartbeat);
 
     public EtcdServer Etcd { get; }
 
     /// <param name="backends">Of service shop/cart, half of them, and shop/till.</param>
-    public static async Task<Tokyo> StartAsync(int backends = 40)
+    /// <param name="heartbeat">Between two heartbeats; a second when not given.</param>
+    public static async Task<Tokyo> StartAsync(int backends = 40, TimeSpan? heartbeat = null)
     {
-        var tokyo = new Tokyo(await EtcdServer.StartAsync());
+        var tokyo = new Tokyo(await EtcdServer.StartAsync(), heartbeat ?? TimeSpan.FromSeconds(1));
         Directory.CreateDirectory(tokyo.Manifests);
         tokyo.Serve("cart", 0, backends / 2);
         tokyo.Serve("till", backends / 2, backends);
@@ -71,7 +74,7 @@ internal sealed class Tokyo : IAsyncDisposable
             Self = new ClusterSelf("tokyo", 1, IdentityNumbering.Max255),
             Source = SourceAddress.OfManifests(Manifests),
             GivenEtcd = Etcd.Options,
-            HeartbeatInterval = TimeSpan.FromSeconds(1),
+            HeartbeatInterval = _heartbeat,
         });
         _running = _server.RunAsync(_stop.Token);
         using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(20));
