@@ -346,6 +346,59 @@ public sealed class PolicyStoryTests
             Engine.PolicyTrace.Trace(world.Engine, PolicyDirection.Ingress, WebEndpoint, peer, 6, port)!;
     }
 
+    [Fact]
+    public void A_named_port_means_what_the_pod_itself_calls_so_and_follows_it()
+    {
+        var world = new PolicyWorld();
+        world.Engine.SetEndpoint(8, Web, "shop/web-2");
+        world.NamedPorts("shop/web-1", "http:8080/TCP", "http:5353/UDP");
+        world.NamedPorts("shop/web-2", "http:9090/TCP", "metrics:8080/TCP");
+        world.Policy("""{"endpointSelector": {}, "ingress": [{"fromEndpoints": [{}], "toPorts": [{"ports": [{"port": "http", "protocol": "TCP"}]}]}]}""");
+
+        Assert.Empty(Assert.Single(world.Engine.Policies).Unsupported);
+        Assert.Equal((true, false, false), (world.Passes(Client, "8080/TCP"), world.Passes(Client, "9090/TCP"), world.Passes(Client, "5353/UDP")));
+        Assert.Equal((false, true), (world.Passes(Client, "8080/TCP", endpoint: 8), world.Passes(Client, "9090/TCP", endpoint: 8)));
+        var trace = Engine.PolicyTrace.Trace(world.Engine, PolicyDirection.Ingress, WebEndpoint, Client, 6, 8080)!;
+        Assert.Equal("http(8080)/TCP", Assert.Single(trace.Rule!.Ports!).ToString());
+
+        // The pod says otherwise, then nothing: the name allows nothing.
+        world.NamedPorts("shop/web-1", "http:8081/TCP");
+        Assert.Equal((false, true), (world.Passes(Client, "8080/TCP"), world.Passes(Client, "8081/TCP")));
+        world.NamedPorts("shop/web-1");
+        Assert.False(world.Passes(Client, "8081/TCP"));
+        Assert.True(world.Passes(Client, "9090/TCP", endpoint: 8));
+    }
+
+    [Fact]
+    public void Where_a_pod_speaks_a_named_port_means_what_any_pod_calls_so()
+    {
+        var world = new PolicyWorld();
+        world.Policy("""{"endpointSelector": {}, "egress": [{"toEntities": ["all"], "toPorts": [{"ports": [{"port": "http", "protocol": "TCP"}]}]}]}""");
+        Assert.False(world.Passes(Client, "8080/TCP", PolicyDirection.Egress));
+        world.NamedPorts("shop/client-1", "http:8080/TCP");
+        world.NamedPorts("other/client-2", "http:9090/TCP");
+        Assert.Equal((true, true, false), (world.Passes(Client, "8080/TCP", PolicyDirection.Egress), world.Passes(Client, "9090/TCP", PolicyDirection.Egress),
+            world.Passes(Client, "80/TCP", PolicyDirection.Egress)));
+        world.NamedPorts("shop/client-1");
+        Assert.False(world.Passes(Client, "8080/TCP", PolicyDirection.Egress));
+    }
+
+    [Fact]
+    public void A_named_port_that_nobody_has_is_denied_to_others_as_every_port_and_to_oneself_as_none()
+    {
+        var world = new PolicyWorld();
+        world.Policy("""
+            {"endpointSelector": {}, "ingress": [{"fromEntities": ["all"]}], "egress": [{"toEntities": ["all"]}],
+             "ingressDeny": [{"fromEntities": ["all"], "toPorts": [{"ports": [{"port": "http", "protocol": "TCP"}]}]}],
+             "egressDeny": [{"toEntities": ["all"], "toPorts": [{"ports": [{"port": "http", "protocol": "TCP"}]}]}]}
+            """);
+        Assert.True(world.Passes(Client, "80/TCP"));
+        Assert.Equal((false, true), (world.Passes(Client, "80/TCP", PolicyDirection.Egress), world.Passes(Client, "80/UDP", PolicyDirection.Egress)));
+        world.NamedPorts("shop/web-1", "http:8080/TCP");
+        Assert.Equal((true, false), (world.Passes(Client, "80/TCP"), world.Passes(Client, "8080/TCP")));
+        Assert.Equal((true, false), (world.Passes(Client, "80/TCP", PolicyDirection.Egress), world.Passes(Client, "8080/TCP", PolicyDirection.Egress)));
+    }
+
     [Theory]
     [InlineData("""{"ingress": []}""", "spec.endpointSelector is missing")]
     [InlineData("""{"endpointSelector": {}, "ingres": []}""", "spec.ingres is not known")]
@@ -359,6 +412,8 @@ public sealed class PolicyStoryTests
     [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{}]}]}""", "spec.ingress[0].toPorts[0].ports is empty")]
     [InlineData("""{"endpointSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}""", "operator 'Is' must be In, NotIn, Exists or DoesNotExist")]
     [InlineData("""{"endpointSelector": {"matchLabels": {"io.kubernetes.pod.namespace": "other"}}}""", "selects another namespace")]
+    [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "web http"}]}]}]}""", "port 'web http' must be 1 to 65535, or the name")]
+    [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "http", "endPort": 90}]}]}]}""", "endPort needs a number to begin with, not the name 'http'")]
     [InlineData("""{"nodeSelector": {}}""", "spec.nodeSelector: policies for nodes are not done")]
     public void A_policy_that_cannot_be_one_is_refused_by_field(string spec, string message) =>
         Assert.Contains(message, Assert.Throws<PolicyFaultException>(() => PolicyReading.Of(Cilium(spec))).Message, StringComparison.Ordinal);
@@ -369,7 +424,6 @@ public sealed class PolicyStoryTests
     [InlineData("""{"fromRequires": [{}], "fromEndpoints": [{}]}""", "spec.ingress[0].fromRequires")]
     [InlineData("""{"fromGroups": [{}]}""", "spec.ingress[0].fromGroups")]
     [InlineData("""{"fromCIDRSet": [{"cidrGroupRef": "x"}]}""", "spec.ingress[0].fromCIDRSet[0].cidrGroupRef")]
-    [InlineData("""{"fromEndpoints": [{}], "toPorts": [{"ports": [{"port": "http"}]}]}""", "spec.ingress[0].toPorts[0].ports[0].port 'http'")]
     public void What_is_not_done_is_told_and_allows_nothing(string rule, string field)
     {
         var world = new PolicyWorld();
@@ -382,7 +436,6 @@ public sealed class PolicyStoryTests
     [Theory]
     [InlineData("""{"toServices": [{}]}""")]
     [InlineData("""{"toCIDRSet": [{"cidrGroupRef": "x"}], "toPorts": [{"ports": [{"port": "80"}]}]}""")]
-    [InlineData("""{"toEntities": ["all"], "toPorts": [{"ports": [{"port": "http", "protocol": "TCP"}]}]}""")]
     public void What_is_not_done_in_a_deny_rule_denies_everybody(string rule)
     {
         var world = new PolicyWorld();

@@ -33,7 +33,7 @@ internal sealed class PolicyWorld
         Pod(Web, "tokyo", "shop", "web");
         Pod(RemoteClient, "osaka", "shop", "client");
         Pod(RemoteOther, "osaka", "other", "client");
-        Engine.SetEndpoint(WebEndpoint, Web);
+        Engine.SetEndpoint(WebEndpoint, Web, "shop/web-1");
         Turn();
     }
 
@@ -80,6 +80,14 @@ internal sealed class PolicyWorld
     {
         using var document = JsonDocument.Parse(json);
         return document.RootElement.Clone();
+    }
+
+    /// <summary>What a pod calls its ports: "http:8080/TCP".</summary>
+    public void NamedPorts(string pod, params string[] ports)
+    {
+        Engine.SetNamedPorts(pod, [.. ports.Select(port => port.Split(':', '/'))
+            .Select(parts => new NamedPort { Name = parts[0], Port = int.Parse(parts[1]), Protocol = parts[2] })]);
+        Turn();
     }
 
     public void Turn()

@@ -68,6 +68,10 @@ public sealed class PolicyWriter : IDisposable
                     case Namespace one:
                         _engine.SetNamespace(one.Metadata.Name ?? "", gone ? null : one.Metadata.Labels ?? new Dictionary<string, string>());
                         break;
+                    case CiliumEndpoint pod:
+                        _engine.SetNamedPorts($"{pod.Metadata.Namespace}/{pod.Metadata.Name}",
+                            gone ? [] : [.. (pod.Status?.NamedPorts ?? []).OfType<NamedPort>()]);
+                        break;
                     case NetworkPolicy or CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy when gone:
                         _engine.RemovePolicy(change.Object.Key);
                         break;
@@ -105,7 +109,7 @@ public sealed class PolicyWriter : IDisposable
                     _engine.RemoveIdentity(change.Key);
             foreach (var change in _endpoints.Take())
                 if (change.Row is { } endpoint)
-                    _engine.SetEndpoint(change.Key, endpoint.Identity);
+                    _engine.SetEndpoint(change.Key, endpoint.Identity, $"{endpoint.Namespace}/{endpoint.PodName}");
                 else
                     _engine.RemoveEndpoint(change.Key);
             var moved = _nodes.Take().Count > 0;

@@ -280,6 +280,20 @@ public sealed record CiliumEndpointStatus
 
     [JsonPropertyName("service-account")]
     public string? ServiceAccount { get; init; }
+
+    /// <summary>Of the pod's containers.</summary>
+    [JsonPropertyName("named-ports")]
+    public IReadOnlyList<NamedPort?>? NamedPorts { get; init; }
+}
+
+public sealed record NamedPort
+{
+    public string Name { get; init; } = "";
+
+    public int Port { get; init; }
+
+    /// <summary>TCP, UDP or SCTP.</summary>
+    public string? Protocol { get; init; }
 }
 
 public sealed record CiliumEndpointIdentity

@@ -126,7 +126,7 @@ internal sealed class CiliumPolicyReader(string? place)
             var listed = entry.List("ports") is { Count: > 0 } some ? some
                 : throw new PolicyFaultException($"{entry.At("ports")} is empty: list ports, or leave toPorts out for all of them");
             var read = listed.SelectMany(port =>
-                Ports.Read(new Fields(port.Path, port.Value).Only("port", "protocol", "endPort"), "ANY", deny, _unsupported)).ToList();
+                Ports.Read(new Fields(port.Path, port.Value).Only("port", "protocol", "endPort"), "ANY")).ToList();
             var met = conditions.Where(name => entry.Has(name) && !IsEmpty(entry, name)).ToList();
             foreach (var name in met)
                 Tell(entry.At(name), deny ? "these ports are denied without it" : "these ports are not allowed");

@@ -52,7 +52,7 @@ internal static class NetworkPolicyReader
             {
                 ports = [];
                 foreach (var port in listed)
-                    ports.AddRange(Ports.Read(new Fields(port.Path, port.Value).Only("protocol", "port", "endPort"), "TCP", deny: false, unsupported));
+                    ports.AddRange(Ports.Read(new Fields(port.Path, port.Value).Only("protocol", "port", "endPort"), "TCP"));
             }
             // Ports that we cannot do allow nothing; none left must not become every port.
             rules.Add(new RuleSpec(path, Deny: false, ports is { Count: 0 } ? [] : who, ports));

@@ -58,7 +58,8 @@ public sealed record CidrPeer(IpPrefix Range, EquatableArray<IpPrefix> Except) :
 /// <param name="Protocol">As in the IP header.</param>
 /// <param name="First">Port; type of an ICMP message.</param>
 /// <param name="Last">Not below <paramref name="First"/>.</param>
-public readonly record struct PortSpec(byte Protocol, ushort First, ushort Last)
+/// <param name="Name">Of a port that pods give a number to, each its own; null when the numbers are said.</param>
+public readonly record struct PortSpec(byte Protocol, ushort First, ushort Last, string? Name = null)
 {
     public const byte Icmp = 1;
     public const byte IcmpV6 = 58;
@@ -73,8 +74,12 @@ public readonly record struct PortSpec(byte Protocol, ushort First, ushort Last)
         _ => protocol.ToString(System.Globalization.CultureInfo.InvariantCulture),
     };
 
-    /// <summary>80/TCP, 8000-8100/UDP, 0-65535/TCP.</summary>
-    public override string ToString() => First == Last ? $"{First}/{NameOf(Protocol)}" : $"{First}-{Last}/{NameOf(Protocol)}";
+    /// <summary>80/TCP, 8000-8100/UDP, 0-65535/TCP; http/TCP, and http(8080)/TCP once its number is known.</summary>
+    public override string ToString()
+    {
+        var range = First == Last ? $"{First}" : $"{First}-{Last}";
+        return Name is null ? $"{range}/{NameOf(Protocol)}" : Last == 0 ? $"{Name}/{NameOf(Protocol)}" : $"{Name}({range})/{NameOf(Protocol)}";
+    }
 }
 
 /// <summary>An object that cannot be a policy. The message names the field, its value and what is allowed.</summary>

@@ -9,8 +9,7 @@ internal static class Ports
     private static readonly byte[] Transports = [6, 17, 132];
 
     /// <param name="byDefault">Protocol where none is named.</param>
-    /// <param name="deny">A port that we cannot do: a rule that allows allows it not, one that denies denies all of the protocol.</param>
-    public static IEnumerable<PortSpec> Read(Fields port, string byDefault, bool deny, List<string> unsupported)
+    public static IEnumerable<PortSpec> Read(Fields port, string byDefault)
     {
         var protocols = Protocols(port, byDefault);
         var first = 0;
@@ -20,9 +19,12 @@ internal static class Ports
             if (Fields.NumberOf(value) is not { } number)
             {
                 var name = value.ValueKind == JsonValueKind.String ? value.GetString()! : value.GetRawText();
-                unsupported.Add($"{port.At("port")} '{Fields.Shown(name)}': named ports are not done, "
-                    + $"it {(deny ? "denies every port" : "allows nothing")}: write the number");
-                return deny ? protocols.Select(protocol => new PortSpec(protocol, 0, ushort.MaxValue)) : [];
+                if (!IsName(name))
+                    throw new PolicyFaultException($"{port.At("port")} '{Fields.Shown(name)}' must be 1 to 65535, or the name of a container's port: "
+                        + "at most 15 letters, digits and '-', one of them a letter");
+                if (port.Get("endPort") is { } behind && Fields.NumberOf(behind) is not 0)
+                    throw new PolicyFaultException($"{port.At("endPort")} needs a number to begin with, not the name '{Fields.Shown(name)}'");
+                return protocols.Select(protocol => new PortSpec(protocol, 0, 0, name));
             }
             first = last = Checked(port.At("port"), number, 1);
             if (port.Get("endPort") is { } end)
@@ -54,6 +56,10 @@ internal static class Ports
             throw new PolicyFaultException($"{field.At("type")} '{Fields.Shown(value.ToString())}' must be 0 to 255, or a name such as EchoRequest");
         return new PortSpec(v6 ? PortSpec.IcmpV6 : PortSpec.Icmp, (ushort)type, (ushort)type);
     }
+
+    /// <summary>As Kubernetes has names of ports (RFC 6335), in capitals too.</summary>
+    private static bool IsName(string name) => name.Length is > 0 and <= 15 && name.Any(char.IsAsciiLetter)
+        && name.All(letter => char.IsAsciiLetterOrDigit(letter) || letter == '-');
 
     private static byte[] Protocols(Fields port, string byDefault) => (port.Text("protocol") ?? byDefault).ToUpperInvariant() switch
     {

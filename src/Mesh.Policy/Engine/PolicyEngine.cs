@@ -48,6 +48,7 @@ public sealed class PolicyEngine
     private readonly Dictionary<uint, (IReadOnlyList<string> Labels, string Cluster)> _told = [];
     private readonly Dictionary<string, IReadOnlyDictionary<string, string>> _namespaces = new(StringComparer.Ordinal);
     private readonly SortedDictionary<ushort, EndpointState> _endpoints = [];
+    private readonly PortNames _names = new();
     private readonly SelectorCache _selectors = new();
     private readonly Dictionary<string, RuleSet> _sets = new(StringComparer.Ordinal);
     private readonly RangeIdentities _ranges;
@@ -134,14 +135,27 @@ public sealed class PolicyEngine
             _touched.Add(id);
     }
 
+    /// <summary>What a pod of this cluster calls its ports: rules that name a port mean its number, of the pod itself where it is spoken
+    /// to, of any pod where it speaks.</summary>
+    /// <param name="pod">namespace/name.</param>
+    /// <param name="ports">Empty when the pod has gone.</param>
+    public void SetNamedPorts(string pod, IReadOnlyList<NamedPort> ports)
+    {
+        if (!_names.Set(pod, ports))
+            return;
+        foreach (var endpoint in _endpoints.Values)
+            endpoint.Stale |= endpoint.Pod == pod || endpoint.Egress?.HasNames == true;
+    }
+
     /// <param name="identity">0 = not known yet.</param>
-    public void SetEndpoint(ushort id, uint identity)
+    /// <param name="pod">namespace/name.</param>
+    public void SetEndpoint(ushort id, uint identity, string pod = "")
     {
         var effective = identity == 0 ? NumericIdentity.Init : identity;
         if (!_endpoints.TryGetValue(id, out var endpoint))
-            _endpoints[id] = new EndpointState { Identity = effective, Stale = true };
-        else if (endpoint.Identity != effective)
-            (endpoint.Identity, endpoint.Stale) = (effective, true);
+            _endpoints[id] = new EndpointState { Identity = effective, Pod = pod, Stale = true };
+        else if (endpoint.Identity != effective || endpoint.Pod != pod)
+            (endpoint.Identity, endpoint.Pod, endpoint.Stale) = (effective, pod, true);
     }
 
     public void RemoveEndpoint(ushort id)
@@ -278,19 +292,25 @@ public sealed class PolicyEngine
         if (specs.Count == 0)
             specs.Add(new SpecRules(0, default, "", LabelSelector.Everything, direction, DefaultDeny: true, []));
         var key = $"{direction} {string.Join(',', specs.Select(spec => spec.Serial))}";
+        var named = PortNames.AreIn(specs);
+        if (named)
+        {
+            specs = [.. specs.Select(spec => _names.Resolve(spec, direction == PolicyDirection.Ingress ? _endpoints[endpoint].Pod : null))];
+            key += $" {string.Join(' ', specs.SelectMany(spec => spec.Rules).SelectMany(rule => rule.Ports ?? []))}";
+        }
         if (!_sets.TryGetValue(key, out var set))
-            _sets[key] = set = Make(specs);
+            _sets[key] = set = Make(specs, named);
         set.Endpoints.Add(endpoint);
         return set;
     }
 
-    private RuleSet Make(List<SpecRules> specs)
+    private RuleSet Make(List<SpecRules> specs, bool named)
     {
         foreach (var range in specs.SelectMany(spec => spec.Rules).SelectMany(rule => rule.Peers).OfType<RangeSelector>()
             .SelectMany(one => one.Named).Distinct())
             if (_ranges.Use(range, out var number))
                 AddRange(range, number);
-        var set = new RuleSet(_nextSet++, specs, _selectors, _identities.Values, problem => _problems.Add(problem));
+        var set = new RuleSet(_nextSet++, specs, _selectors, _identities.Values, problem => _problems.Add(problem)) { HasNames = named };
         foreach (var (identity, verdict) in set.Rows)
             _rows[PolicyKey.Verdict(set.Number, identity)] = verdict;
         _rows[PolicyKey.Verdict(set.Number, 0)] = set.Default;
@@ -328,6 +348,9 @@ public sealed class PolicyEngine
     private sealed class EndpointState
     {
         public uint Identity { get; set; }
+
+        /// <summary>namespace/name.</summary>
+        public string Pod { get; set; } = "";
 
         public bool Stale { get; set; }
 

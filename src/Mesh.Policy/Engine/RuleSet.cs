@@ -36,6 +36,9 @@ internal sealed class RuleSet
 
     public IReadOnlyList<SpecRules> Specs { get; }
 
+    /// <summary>Its specs name ports: the numbers in it, or that it has none, follow from what pods call theirs.</summary>
+    public bool HasNames { get; init; }
+
     /// <summary>About those of whom nothing is known, and all who have no row.</summary>
     public VerdictRow Default { get; }
 
