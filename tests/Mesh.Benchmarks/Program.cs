@@ -21,6 +21,7 @@ Benchmark[] benchmarks =
     new("policy", PolicyVerdicts.RunAsync),
     new("north", North.RunAsync),
     new("connect", Connect.RunAsync),
+    new("cni", PodNetwork.RunAsync),
     new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),
     new("herd", (report, stopping) => Herd.RunAsync(report, settings, stopping), Herd.Sizes),
     new("chain", (report, stopping) => Chain.RunAsync(report, settings, stopping), Chain.Sizes),

@@ -25,13 +25,16 @@ internal static class Command
     }
 
     /// <summary>Starts one of our programs; what it says goes to <paramref name="log"/>. It dies with this process.</summary>
-    public static Process Start(string program, string log, params string[] arguments)
+    public static Process Start(string program, string log, params string[] arguments) => StartAt(PathOf(program), log, arguments);
+
+    /// <summary>One of our programs.</summary>
+    public static string PathOf(string program)
     {
         var folder = Environment.GetEnvironmentVariable("MESH_BIN") is { Length: > 0 } given ? given : Path.Combine(Root, "out", "bin");
         var path = Path.Combine(folder, program);
         if (!File.Exists(path))
             throw new InvalidOperationException($"{path} is not there: run `make build`");
-        return StartAt(path, log, arguments);
+        return path;
     }
 
     /// <summary>This program once more, as something to be measured: with the runtime's usual settings, not those of who measures.</summary>
