@@ -22,6 +22,8 @@ public sealed record StatusResponse
 
     [JsonPropertyName("identity-range")] public IdentityRange? IdentityRange { get; init; }
 
+    [JsonPropertyName("ipam")] public IpamStatus? Ipam { get; init; }
+
     [JsonPropertyName("kvstore")] public Status? Kvstore { get; init; }
 
     /// <summary>Ours: what Cilium's format has no room for. Other clients ignore it.</summary>

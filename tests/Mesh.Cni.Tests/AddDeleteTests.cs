@@ -160,7 +160,11 @@ public sealed class AddDeleteTests(SharedNode shared) : IClassFixture<SharedNode
         _node.Shell("ip", "link", "set", "lxcother", "alias", "cni other abc:eth0");
         await _node.Client.PutEndpointAsync(new()
         {
-            K8sNamespace = "default", K8sPodName = "by-hand", InterfaceName = "lxcother", Mac = "0a:00:00:00:00:01", HostMac = "0a:00:00:00:00:02",
+            K8sNamespace = "default",
+            K8sPodName = "by-hand",
+            InterfaceName = "lxcother",
+            Mac = "0a:00:00:00:00:01",
+            HostMac = "0a:00:00:00:00:02",
             Addressing = new() { Ipv4 = "10.40.1.200" },
         });
 

@@ -50,8 +50,16 @@ public sealed class CniNode : IAsyncDisposable
     public static async Task<CniNode> StartAsync(string podRanges = $"{PodRange},fd00:40:1::/64", params IReadOnlyList<string> flags)
     {
         var node = new CniNode(podRanges, flags);
-        await node.StartAgentAsync();
-        return node;
+        try
+        {
+            await node.StartAgentAsync();
+            return node;
+        }
+        catch
+        {
+            await node.DisposeAsync();
+            throw;
+        }
     }
 
     public async Task StartAgentAsync()
@@ -209,7 +217,7 @@ public sealed class SharedNode : IAsyncLifetime
 
     public async ValueTask InitializeAsync() => Node = await CniNode.StartAsync();
 
-    public ValueTask DisposeAsync() => Node.DisposeAsync();
+    public ValueTask DisposeAsync() => Node is null ? default : Node.DisposeAsync();
 }
 
 /// <summary>What the plugin answered.</summary>

@@ -25,6 +25,7 @@ internal sealed class AgentApiServer : IAsyncDisposable
 
     private static readonly TimeSpan RestorePatience = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan BuildPatience = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan IdentityPatience = TimeSpan.FromSeconds(2);
     private static readonly TimeSpan BuildPoll = TimeSpan.FromMilliseconds(1);
 
     private readonly AgentView _view;
@@ -157,7 +158,7 @@ internal sealed class AgentApiServer : IAsyncDisposable
         while (true)
         {
             var status = _view.State.Endpoints.Find(row.Id)?.Status;
-            if (status is { State: RowState.Done })
+            if (status is { State: RowState.Done } && (HasIdentity(row.Id) || clock.Elapsed > IdentityPatience))
                 return;
             if (status is null or { State: RowState.Error } || clock.Elapsed > BuildPatience)
             {
@@ -168,6 +169,10 @@ internal sealed class AgentApiServer : IAsyncDisposable
             await rest.WaitForNextTickAsync(aborted);
         }
     }
+
+    /// <summary>Where this agent gives identities itself, a pod should not begin without: others would not know it yet. But it begins.</summary>
+    private bool HasIdentity(ushort id) =>
+        _view.Publishing is null || !_view.State.Endpoints.TryGet(id, out var row) || row.Identity != 0;
 
     private Task RemoveAsync(HttpContext context, string reference) => DoAsync(context, () =>
     {

@@ -38,6 +38,7 @@ internal static class StatusBody
                 MinIdentity = view.Options.Numbering.MinOf(view.Options.Cluster.Id),
                 MaxIdentity = view.Options.Numbering.MaxOf(view.Options.Cluster.Id),
             },
+            Ipam = view.Addresses.Status(),
             Kvstore = new Status { State = StatusState.Disabled, Msg = "Disabled" },
             Mesh = Mesh(view, tables, peers, evidence),
         };
