@@ -122,6 +122,60 @@ public sealed class FailoverTests(LiveLab lab) : IClassFixture<LiveLab>
         Assert.Equal(before, await Transitions());
     }
 
+    /// <summary>A way that comes and goes is worse than none: it is not trusted again before it has held. The control is the first test,
+    /// where a way that stays is.</summary>
+    [Fact]
+    public async Task A_tunnel_that_flaps_makes_two_transitions_and_not_more()
+    {
+        await Settled();
+        var before = (await OfTokyo()).Transitions;
+        var begun = LiveLab.Now;
+        for (var flap = 0; flap < 6; flap++)
+        {
+            await CutTunnelAsync(flap % 2 == 0);
+            await LiveLab.UntilAsync(() => LiveLab.Now > begun + ((flap + 1) * 3000), "three seconds pass");
+            Assert.Equal("out", (await OfTokyo()).State);
+        }
+        await Settled();
+        Assert.Equal(before + 2, (await OfTokyo()).Transitions);
+    }
+
+    /// <summary>Killed, the operator ends nothing; the deadline and the limit stand in the maps, and the agents obey both.</summary>
+    [Fact]
+    public async Task A_drill_that_costs_too_much_is_ended_by_the_agents_though_its_operator_is_dead()
+    {
+        await Settled();
+        await using var load = Load();
+        using (var drill = lab.Start("drill", "lose", "tokyo", "--context", $"{LiveLab.Name}/osaka", "--for", "60s", "--max-error", "10%"))
+        {
+            await LiveLab.UntilAsync(async () => (await OfTokyo()).State == "drill", "the drill runs");
+            drill.Kill();
+            await drill.WaitForExitAsync(LiveLab.Cancel);
+        }
+        // The control: while nothing fails, nobody ends it.
+        var begun = LiveLab.Now;
+        await LiveLab.UntilAsync(() => LiveLab.Now > begun + 2000, "a while passes");
+        Assert.Equal("drill", (await OfTokyo()).State);
+
+        // Nobody else takes connections: each of them fails.
+        var others = lab.Plan.Clusters.Where(cluster => cluster != lab.Tokyo).SelectMany(cluster => cluster.Nodes).SelectMany(node => node.Pods).ToList();
+        foreach (var pod in others)
+            Nft(Namespace(pod.Namespace), "add table inet failover; add chain inet failover in { type filter hook input priority -10; }; "
+                + "add rule inet failover in tcp dport 8080 reject with tcp reset");
+        try
+        {
+            await LiveLab.UntilAsync(async () => (await OfTokyo()).State == "in", "the drill is ended", TimeSpan.FromSeconds(20));
+        }
+        finally
+        {
+            foreach (var pod in others)
+                Nft(Namespace(pod.Namespace), "delete table inet failover");
+            Assert.Equal(0, (await lab.MeshAsync("drill", "stop", "--context", $"{LiveLab.Name}/osaka")).Code);
+        }
+        await load.StopAsync(LiveLab.Cancel);
+        await Settled();
+    }
+
     [Fact]
     public async Task A_drill_takes_a_cluster_out_and_gives_it_back()
     {

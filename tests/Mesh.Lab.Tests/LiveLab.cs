@@ -77,14 +77,17 @@ public sealed class LiveLab : IAsyncLifetime
         await UntilAsync(() => load.Snapshot().Count >= before + number, $"{number} requests were made");
     }
 
+    /// <summary>One of the shipped programs, still running; what it says must be read.</summary>
+    public Process Start(params string[] arguments) => Process.Start(new ProcessStartInfo(Plan.Processes[0].Program, arguments)
+    {
+        RedirectStandardOutput = true,
+        RedirectStandardError = true,
+    })!;
+
     /// <summary>One of the shipped programs, run to its end.</summary>
     public async Task<(int Code, string Output, string Error)> MeshAsync(params string[] arguments)
     {
-        using var process = Process.Start(new ProcessStartInfo(Plan.Processes[0].Program, arguments)
-        {
-            RedirectStandardOutput = true,
-            RedirectStandardError = true,
-        })!;
+        using var process = Start(arguments);
         var error = process.StandardError.ReadToEndAsync(Cancel);
         var output = await process.StandardOutput.ReadToEndAsync(Cancel);
         await process.WaitForExitAsync(Cancel);
