@@ -1,5 +1,6 @@
 using System.Net;
 using System.Net.Security;
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using System.Text.Json.Nodes;
@@ -186,15 +187,28 @@ public sealed class KubeApiServer : IAsyncDisposable
         return (JsonObject)JsonNode.Parse(bytes.GetBuffer().AsSpan(0, (int)bytes.Length))!;
     }
 
-    /// <summary>Waits until the condition holds; it is asked again after every change of any object.</summary>
-    public async Task WhenAsync(Func<KubeApiServer, bool> condition, CancellationToken stop)
+    /// <summary>
+    /// Waits until the condition holds; it is asked again after every change of any object. After <paramref name="within"/> (30 s when
+    /// null) TimeoutException with the condition's text.
+    /// </summary>
+    public async Task WhenAsync(Func<KubeApiServer, bool> condition, CancellationToken stop, TimeSpan? within = null,
+        [CallerArgumentExpression(nameof(condition))] string what = "")
     {
         using var changes = _handler.Store.WatchAll();
-        while (!condition(this))
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        deadline.CancelAfter(within ?? TimeSpan.FromSeconds(30));
+        try
         {
-            await changes.Changes.WaitToReadAsync(stop);
-            while (changes.Changes.TryRead(out _))
-                continue;
+            while (!condition(this))
+            {
+                await changes.Changes.WaitToReadAsync(deadline.Token);
+                while (changes.Changes.TryRead(out _))
+                    continue;
+            }
+        }
+        catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+        {
+            throw new TimeoutException($"the cluster did not come to this in time: {what}");
         }
     }
 
