@@ -88,6 +88,15 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         (_keys, _bytes, _full) = (0, 0, false);
     }
 
+    /// <summary>Its keys of the resource were taken away, not by its source: the next list is a first one. Between two connections.</summary>
+    public void Forget(RelayedResource resource)
+    {
+        _synced = _synced.Remove(resource);
+        _read.Remove(resource);
+        Missing.Remove(resource);
+        (_keys, _bytes, _measured) = (0, 0, false);
+    }
+
     /// <summary>Publishes the cluster-config. Another one makes the canaries be written again, which tells readers to look at it.</summary>
     public void SetConfig(string key, ReadOnlyMemory<byte> value)
     {

@@ -28,6 +28,9 @@ public sealed record RelayOptions
     /// <summary>Between the end of a peer's cluster-config and that of its data: its agents drain it meanwhile by themselves.</summary>
     public TimeSpan RemovalGrace { get; init; } = TimeSpan.FromMinutes(3);
 
+    /// <summary>How long the services of a peer that cannot be reached are kept; everything else of it stays. Zero keeps them for ever.</summary>
+    public TimeSpan CacheTtl { get; init; }
+
     /// <summary>A peer that was not reached within this does not hold readiness up.</summary>
     public TimeSpan PerClusterReadyTimeout { get; init; } = TimeSpan.FromSeconds(15);
 

@@ -43,6 +43,10 @@ internal sealed class RelayedPeer
     private volatile PeerConnection? _connection;
     private volatile Tally _tally = new(0, 0, null);
     private bool _wasConnected;
+
+    /// <summary>TimeProvider timestamp of the first failure since the cluster-config was read last; null while there is none.</summary>
+    private long? _lostAt;
+    private bool _expired;
     private int _failures;
     private DateTimeOffset? _lastFailure;
     private DateTimeOffset? _lastConnected;
@@ -183,6 +187,7 @@ internal sealed class RelayedPeer
         while (true)
         {
             cancellation.ThrowIfCancellationRequested();
+            await ExpireAsync(cancellation);
             var wait = TimeSpan.Zero;
             try
             {
@@ -192,8 +197,9 @@ internal sealed class RelayedPeer
             {
                 // A failure in the moment of the end is no failure any more.
                 cancellation.ThrowIfCancellationRequested();
-                if (e is RelayConnectionException { Planned: true })
+                if (e is RelayConnectionException { Planned: true } || IsExpiring)
                     continue;
+                _lostAt ??= _time.GetTimestamp();
                 _failures++;
                 _lastFailure = _time.GetUtcNow();
                 _problem = e is StoreNotOpenedException or RelayConnectionException ? e.Message : $"{NotConnected}: {e.Message}";
@@ -209,8 +215,31 @@ internal sealed class RelayedPeer
                 wait = e is StoreNotOpenedException ? _options.OpenRetry : Backoff(++failuresInARow);
             }
             Publish();
-            await Task.Delay(wait, _time, cancellation);
+            await Task.Delay(Sooner(wait, UntilExpiry), _time, cancellation);
         }
+    }
+
+    /// <summary>Until the services of the peer are too old to be kept; infinite when they are kept for ever, or gone already.</summary>
+    private TimeSpan UntilExpiry => _options.CacheTtl <= TimeSpan.Zero || _expired || _lostAt is not { } lost ? Timeout.InfiniteTimeSpan
+        : _options.CacheTtl - _time.GetElapsedTime(lost) is var left && left > TimeSpan.Zero ? left : TimeSpan.Zero;
+
+    private bool IsExpiring => UntilExpiry == TimeSpan.Zero;
+
+    private static TimeSpan Sooner(TimeSpan wait, TimeSpan other) => other == Timeout.InfiniteTimeSpan || wait < other ? wait : other;
+
+    /// <summary>Who cannot be reached for so long is not sent any traffic: as Cilium does it, its services go and nothing else.</summary>
+    private async Task ExpireAsync(CancellationToken cancellation)
+    {
+        if (!IsExpiring)
+            return;
+        _expired = true;
+        RelayedResource[] expiring = [RelayedResource.Services, RelayedResource.ServiceExports, RelayedResource.EndpointSlices];
+        foreach (var resource in expiring)
+        {
+            await DeleteAsync(RelayKeys.ClusterPrefix(_name, resource), cancellation);
+            _cache.Forget(resource);
+        }
+        _log($"{_name}: not reached for {_options.CacheTtl}: its services are withdrawn until it is");
     }
 
     /// <summary>Taken out of the configuration: what is left of it waits for its end, and nobody is told of it any more.</summary>
@@ -272,7 +301,11 @@ internal sealed class RelayedPeer
             _store = store;
             try
             {
-                var config = await FetchConfigAsync(store, cancellation);
+                using var expiring = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+                using var expiry = new CancellationTokenSource(UntilExpiry, _time);
+                using var either = expiry.Token.Register(expiring.Cancel);
+                var config = await FetchConfigAsync(store, expiring.Token);
+                (_lostAt, _expired) = (null, false);
                 if (peer.Imports?.ClusterId is { } pinned && config.Id != pinned)
                     throw new RelayConnectionException($"{_name} says that its cluster ID is {config.Id}; {ImportPolicyFile.Suffix} pins {pinned}")
                     {
@@ -395,7 +428,10 @@ internal sealed class RelayedPeer
             _log($"{_name}: {(status.Ready ? $"ready, {_cache.Counts.Values.Sum()} keys mirrored" : status.Status)}");
     }
 
-    private string StatusText(KVStoreStatus? store, bool connected)
+    private string StatusText(KVStoreStatus? store, bool connected) =>
+        _expired ? $"{ConnectionText(store, connected)}; its services were withdrawn after {_options.CacheTtl}" : ConnectionText(store, connected);
+
+    private string ConnectionText(KVStoreStatus? store, bool connected)
     {
         if (_problem is not null && (connected || store?.Error is null))
             return _problem;

@@ -348,6 +348,40 @@ public sealed class NothingIsLostTests : IAsyncLifetime
         }
     }
 
+    [Theory]
+    [InlineData(1)]
+    [InlineData(0)]
+    public async Task Services_of_a_peer_not_reached_for_the_time_to_live_go_and_come_back_with_it(int seconds)
+    {
+        await _relay.StopAsync();
+        await using var relay = new RelayUnderTest(RelayUnderTest.Quick with
+        {
+            CacheTtl = TimeSpan.FromSeconds(seconds),
+            HeartbeatTimeout = TimeSpan.FromSeconds(3),
+        });
+        await relay.StartAsync();
+        relay.Add("falcon", _etcd.Options);
+        await using var reader = relay.Agent();
+        await reader.Sink.UntilReadyAsync("falcon");
+        await _etcd.KillAsync();
+        if (seconds > 0)
+        {
+            await reader.Sink.UntilAsync(sink => sink.Services.Count == 0, "its services are withdrawn");
+            Assert.Contains("its services were withdrawn after", relay.Status("falcon").Status, StringComparison.Ordinal);
+            Assert.Equal((3, 1), (reader.Sink.Nodes.Count, reader.Sink.IpEntries.Count));
+        }
+        else
+        {
+            // The control: for ever, unless somebody wants it otherwise.
+            await relay.UntilAsync(() => relay.Status("falcon").Failures > 3, "it is tried again and again");
+            Assert.Equal((1, 0), (reader.Sink.Services.Count, reader.Sink.Deletions));
+        }
+        await _etcd.RestartAsync();
+        await relay.UntilReadyAsync("falcon");
+        await reader.Sink.UntilAsync(sink => sink.Services.Count == 1, "they are back");
+        await _relay.StartAsync();
+    }
+
     [Fact]
     public async Task A_removed_peer_loses_its_config_first_and_its_data_after_a_grace()
     {

@@ -23,10 +23,13 @@ internal sealed class KvstoremeshCommand
         Flag("--per-cluster-ready-timeout", "15s", "A peer not reached within this does not hold readiness up.");
 
     private readonly Option<string> _global = Flag("--global-ready-timeout", "10m", "Ready after this in any case.");
+    private readonly Option<string> _ttl =
+        Flag("--clustermesh-cache-ttl", "0s", "The services of a peer not reached for so long are withdrawn; 0s keeps them for ever.");
+
     private readonly DoorFlags _door = new();
     private readonly List<string> _faults = [];
 
-    private IEnumerable<Option> All => [_name, _id, _max, _peers, .. _door.All, _api, _health, _metrics, _perCluster, _global];
+    private IEnumerable<Option> All => [_name, _id, _max, _peers, .. _door.All, _api, _health, _metrics, _perCluster, _global, _ttl];
 
     public IEnumerable<string> Names => All.Select(flag => flag.Name);
 
@@ -57,7 +60,7 @@ internal sealed class KvstoremeshCommand
         var api = RelayFlags.ReadApi(_api.Name, Value(_api), _faults.Add);
         var health = ReadEndPoint(_health, Value(_health), IPAddress.Loopback);
         var metrics = ReadEndPoint(_metrics, Value(_metrics), IPAddress.IPv6Any);
-        var (perCluster, global) = (ReadDuration(_perCluster, parsed), ReadDuration(_global, parsed));
+        var (perCluster, global, ttl) = (ReadDuration(_perCluster, parsed), ReadDuration(_global, parsed), ReadDuration(_ttl, parsed));
         return _faults.Count > 0 || door is null ? null : new KvstoremeshOptions
         {
             Door = door,
@@ -67,7 +70,7 @@ internal sealed class KvstoremeshCommand
                 PeerDirectory = Path.GetFullPath(Value(_peers)),
                 Api = api,
                 StateDir = _door.StateDirectory(parsed),
-                Options = new RelayOptions { PerClusterReadyTimeout = perCluster, GlobalReadyTimeout = global },
+                Options = new RelayOptions { PerClusterReadyTimeout = perCluster, GlobalReadyTimeout = global, CacheTtl = ttl },
             },
             Health = health,
             Metrics = metrics,

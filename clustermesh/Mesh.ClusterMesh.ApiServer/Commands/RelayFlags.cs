@@ -2,6 +2,7 @@ using System.CommandLine;
 using System.Globalization;
 using Mesh.ClusterMesh.ApiServer.Relaying;
 using Mesh.ClusterMesh.Door;
+using Mesh.ClusterMesh.Relay;
 
 namespace Mesh.ClusterMesh.ApiServer.Commands;
 
@@ -20,7 +21,13 @@ internal sealed class RelayFlags
         DefaultValueFactory = _ => "localhost:9889",
     };
 
-    public IEnumerable<Option> All => [_peers, _api];
+    private readonly Option<string> _ttl = new("--clustermesh-cache-ttl")
+    {
+        Description = "The services of a peer not reached for so long are withdrawn; 0s keeps them for ever.",
+        DefaultValueFactory = _ => "0s",
+    };
+
+    public IEnumerable<Option> All => [_peers, _api, _ttl];
 
     /// <returns>Null for no relay, which is a fault of nobody; faults are told.</returns>
     public RelaySettings? Read(ParseResult parsed, string clusterName, DoorOptions? door, string? stateDirectory, Action<string> fault)
@@ -30,8 +37,12 @@ internal sealed class RelayFlags
             return null;
         if (door is null)
             fault($"{_peers.Name}: a relay needs a door for its readers: give the --door-… files");
+        var ttl = ReadDuration(parsed.GetValue(_ttl) ?? "");
+        if (ttl is null)
+            fault($"{_ttl.Name} '{parsed.GetValue(_ttl)}': must be a duration such as 15m, or 0s");
         return new RelaySettings
         {
+            Options = new RelayOptions { CacheTtl = ttl ?? TimeSpan.Zero },
             ClusterName = clusterName,
             PeerDirectory = Path.GetFullPath(peers),
             Api = ReadApi(_api.Name, api, fault),
