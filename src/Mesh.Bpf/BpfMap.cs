@@ -78,6 +78,7 @@ public sealed unsafe class BpfMap<TKey, TValue> : IDisposable
     /// <exception cref="BpfMapFullException">No room.</exception>
     public void Set(TKey key, TValue value)
     {
+        WriteFailpoint.At(Name);
         var attribute = Element(&key, &value);
         var result = Syscalls.Bpf(BpfCommand.MapUpdate, ref attribute);
         GC.KeepAlive(this);
@@ -88,6 +89,7 @@ public sealed unsafe class BpfMap<TKey, TValue> : IDisposable
     /// <summary>False when the key was absent.</summary>
     public bool Remove(TKey key)
     {
+        WriteFailpoint.At(Name);
         var attribute = Element(&key, null);
         return Found(Syscalls.Bpf(BpfCommand.MapDelete, ref attribute), "delete");
     }
@@ -103,7 +105,8 @@ public sealed unsafe class BpfMap<TKey, TValue> : IDisposable
         BpfException? refused = null;
         for (var next = 0; next < keys.Length;)
         {
-            var count = (uint)Math.Min(BatchSize, keys.Length - next);
+            WriteFailpoint.At(Name);
+            var count = (uint)Math.Min(AtOnce, keys.Length - next);
             var wanted = count;
             int result;
             fixed (TKey* keyPointer = keys[next..])
@@ -130,7 +133,8 @@ public sealed unsafe class BpfMap<TKey, TValue> : IDisposable
         var removed = 0;
         for (var next = 0; next < keys.Length;)
         {
-            var count = (uint)Math.Min(BatchSize, keys.Length - next);
+            WriteFailpoint.At(Name);
+            var count = (uint)Math.Min(AtOnce, keys.Length - next);
             var wanted = count;
             int result;
             fixed (TKey* keyPointer = keys[next..])
@@ -198,6 +202,8 @@ public sealed unsafe class BpfMap<TKey, TValue> : IDisposable
     }
 
     public void Dispose() => Fd.Dispose();
+
+    private static int AtOnce => WriteFailpoint.Before is null ? BatchSize : 1;
 
     private Syscalls.ElementAttribute Element(void* key, void* value) =>
         new() { MapFd = (uint)Fd.Number, Key = (ulong)key, ValueOrNext = (ulong)value };

@@ -62,12 +62,26 @@ public sealed unsafe class MmapArray<TValue> : IDisposable
         ? ref Start[index]
         : ref Unsafe.AsRef<TValue>((void*)ThrowOutside(index));
 
+    /// <summary>One element to be stored into, bounds checked.</summary>
+    public ref TValue Write(uint index)
+    {
+        WriteFailpoint.At(Name);
+        return ref this[index];
+    }
+
+    /// <summary>Elements in a row to be stored into.</summary>
+    public Span<TValue> Write(uint start, uint length)
+    {
+        WriteFailpoint.At(Name);
+        return Span.Slice((int)start, (int)length);
+    }
+
     /// <summary>Stores an 8-byte element at once, after everything stored before: a release store, and so a commit.</summary>
     public void Publish(uint index, TValue value)
     {
         if (sizeof(TValue) != 8)
             throw new InvalidOperationException($"map {Name}: only elements of 8 bytes can be published in one store");
-        Volatile.Write(ref Unsafe.As<TValue, ulong>(ref this[index]), Unsafe.As<TValue, ulong>(ref value));
+        Volatile.Write(ref Unsafe.As<TValue, ulong>(ref Write(index)), Unsafe.As<TValue, ulong>(ref value));
     }
 
     /// <summary>Reads an 8-byte element in one load that nothing read later can overtake.</summary>

@@ -64,7 +64,7 @@ public sealed class Datapath : IDisposable
         _time = time;
         _startedAt = time.GetUtcNow();
         _owned = owned;
-        _layout = LayoutSwitch.Prepare(options.BpfRoot, DatapathObjects.Shapes, options.Variant);
+        _layout = LayoutSwitch.Prepare(options.BpfRoot, options.Variant);
         _pins = _layout.Pins;
         // What the kernel holds of another ABI must not be read, far less written.
         RequireSameAbi(_pins);
@@ -103,7 +103,7 @@ public sealed class Datapath : IDisposable
         _frontends = new FrontendOperations(lb, _store, clusters, new SourceRanges(lb, _grace)) { Complete = options.Uplink.Complete };
         _frontends.Adopt();
         var senders = Own(BpfMaps.OpenPinned<EndpointKey, NodeIndexValue>(_pins.Map("tunnel_senders")));
-        _nodes = new NodeIndexes(nodes, _grace, senders) { WhenComplete = () => Volatile.Write(ref _agentState[0].SendersKnown, 1) };
+        _nodes = new NodeIndexes(nodes, _grace, senders) { WhenComplete = () => Volatile.Write(ref _agentState.Write(0).SendersKnown, 1) };
         _nodes.Adopt();
         Policy = Own(PolicyMaps.OpenPinned(_pins.Maps));
         _policies = Own(new PolicyOperations(Policy, _grace));
@@ -141,9 +141,8 @@ public sealed class Datapath : IDisposable
             new(desired.RemoteClusters, clusters, time: time),
             // One batch: the words of endpoints come behind all verdicts.
             new(desired.Policies, _policies, new ReconcilerOptions { BatchSize = int.MaxValue }, time));
-        ref var state = ref _agentState[0];
-        state.Abi = Abi.Word;
-        state.Generation++;
+        _agentState.Write(0).Abi = Abi.Word;
+        _agentState.Write(0).Generation++;
         Beat();
         TrySwitch();
     }
@@ -398,7 +397,7 @@ public sealed class Datapath : IDisposable
         }
     }
 
-    private void Beat() => Volatile.Write(ref _agentState[0].HeartbeatMs, (ulong)(Stopwatch.GetTimestamp() * 1000 / Stopwatch.Frequency));
+    private void Beat() => Volatile.Write(ref _agentState.Write(0).HeartbeatMs, (ulong)(Stopwatch.GetTimestamp() * 1000 / Stopwatch.Frequency));
 
     private static ReconcilerStatus StatusOf<TKey, TRow>(string table, Reconciler<TKey, TRow> reconciler)
         where TKey : notnull

@@ -3,6 +3,7 @@ using Mesh.ControlPlane.Endpoints;
 using Mesh.ControlPlane.IPCache;
 using Mesh.ControlPlane.Nodes;
 using Mesh.ControlPlane.Policies;
+using Mesh.ControlPlane.RemoteClusters;
 using Mesh.Datapath.Maps;
 using Mesh.Datapath.Uplinks;
 using Mesh.Model;
@@ -111,15 +112,28 @@ internal sealed class LiveNode : IDisposable
 {
     internal const string Vip = "10.96.0.10:80/TCP";
 
-    private readonly BpfFileSystem _files = new();
+    private readonly BpfFileSystem? _files;
     private readonly uint _cluster;
     private Datapath? _datapath;
     private ChangeFeed<PolicyKey, PolicyRow>? _policyChanges;
+
+    /// <summary>Taken up by a second process: what is there was made, and is removed, by the first.</summary>
+    internal LiveNode(uint cluster, string space, string pod, string bpfRoot)
+    {
+        _cluster = cluster;
+        Space = NetworkNamespace.Existing(space);
+        Pod = NetworkNamespace.Existing(pod);
+        BpfRoot = bpfRoot;
+    }
 
     /// <param name="policy">Packets of the pod are judged.</param>
     internal LiveNode(uint cluster, bool policy = false)
     {
         _cluster = cluster;
+        Space = new();
+        Pod = new();
+        _files = new BpfFileSystem();
+        BpfRoot = _files.Path;
         if (policy)
             Policies = new PolicyWriter(Desired, new IPCacheWriter(Desired.IPCache), new ClusterIdentity($"cluster{cluster}", cluster),
                 new PolicyEngineOptions { Cluster = $"cluster{cluster}" }, [], TimeProvider.System, _ => { });
@@ -130,9 +144,15 @@ internal sealed class LiveNode : IDisposable
 
     internal Mesh.Datapath.Policies.PolicyMaps PolicyMaps => _datapath!.Policy;
 
-    internal NetworkNamespace Space { get; } = new();
+    internal NetworkNamespace Space { get; }
 
-    internal NetworkNamespace Pod { get; } = new();
+    internal NetworkNamespace Pod { get; }
+
+    internal string BpfRoot { get; }
+
+    internal string? Cgroup { get; set; }
+
+    internal Mesh.Datapath.Loader.LayoutVariant? Variant { get; set; }
 
     internal DesiredState Desired { get; } = new();
 
@@ -153,10 +173,20 @@ internal sealed class LiveNode : IDisposable
             + $"ip addr add fd00:{_cluster}::1/128 dev eth0 nodad; "
             + $"ip -6 route add fd00:{_cluster}::fe dev eth0; ip -6 route add default via fd00:{_cluster}::fe");
         Restart();
+        Want(all);
+        Turn();
+    }
+
+    /// <summary>What the tables say: the pod, all nodes with their pods, one service.</summary>
+    /// <param name="all">By cluster.</param>
+    internal void Want(params LiveNode[] all)
+    {
         Desired.Endpoints.Write(table => table.Upsert(1, Endpoint()));
         foreach (var node in all)
         {
             var (id, name) = (node._cluster, new NodeName($"cluster{node._cluster}", "node"));
+            if (node != this)
+                Desired.RemoteClusters.Write(table => table.Upsert(name.Cluster, new RemoteClusterRow(name.Cluster, id, true, true, "")));
             Desired.Nodes.Write(table => table.Upsert(name, new Node(name, id, new([new NodeAddress("InternalIP", node.Underlay)]),
                 new([IpPrefix.Parse($"10.{id}.0.0/24"), IpPrefix.Parse($"fd00:{id}::/64")]), new([]), node == this)
             { TakesDsr = true }));
@@ -171,7 +201,6 @@ internal sealed class LiveNode : IDisposable
             }
         }
         Desired.Frontends.Write(table => table.Upsert(Address(Vip), Frontend(Vip, Backend("10.2.0.1:8080/TCP", 2))));
-        Turn();
     }
 
     internal void Restart()
@@ -181,7 +210,9 @@ internal sealed class LiveNode : IDisposable
         _policyChanges = Desired.Policies.Subscribe();
         _datapath = Space.Run(() => Datapath.Start(new DatapathOptions
         {
-            BpfRoot = _files.Path,
+            BpfRoot = BpfRoot,
+            CgroupPath = Cgroup,
+            Variant = Variant,
             ClusterId = _cluster,
             IdentityNumbering = IdentityNumbering.Max255,
             NodeName = "node",
@@ -217,6 +248,35 @@ internal sealed class LiveNode : IDisposable
         Once(_datapath.Loops.Frontends, Desired.Frontends);
     });
 
+    /// <summary>Every table is whole: what is wanted is in the maps, what is not has left, and our programs serve.</summary>
+    internal void Settle() => Space.Run(() =>
+    {
+        Desired.Frontends.SealInitializers();
+        Desired.IPCache.SealInitializers();
+        Desired.Nodes.SealInitializers();
+        Desired.Endpoints.SealInitializers();
+        Desired.RemoteClusters.SealInitializers();
+        Desired.Policies.SealInitializers();
+        TurnPolicies();
+        Once(_datapath!.Loops.Clusters, Desired.RemoteClusters);
+        Once(_datapath.Loops.Nodes, Desired.Nodes);
+        Once(_datapath.Loops.IPCache, Desired.IPCache);
+        Once(_datapath.Loops.Frontends, Desired.Frontends);
+        Once(_datapath.Loops.Endpoints, Desired.Endpoints);
+        Assert.True(_datapath.TrySwitch(), _datapath.Status().Switching);
+        _datapath.CollectGarbage();
+    });
+
+    /// <summary>No agent any more; the datapath stays.</summary>
+    internal void Stop()
+    {
+        _datapath?.Dispose();
+        _datapath = null;
+    }
+
+    /// <summary>Which layout serves.</summary>
+    internal string Layout => new FileInfo(Path.Combine(BpfRoot, "current")).LinkTarget!;
+
     /// <summary>What has changed of policies, down to the kernel.</summary>
     internal void TurnPolicies()
     {
@@ -238,6 +298,8 @@ internal sealed class LiveNode : IDisposable
         _policyChanges?.Dispose();
         Policies?.Dispose();
         _datapath?.Dispose();
+        if (_files is null)
+            return;
         _files.Dispose();
         Pod.Dispose();
         Space.Dispose();

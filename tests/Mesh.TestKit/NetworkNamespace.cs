@@ -30,6 +30,11 @@ public sealed partial class NetworkNamespace : IDisposable
         ChildThread.Run("ip", "netns", "add", Name);
     }
 
+    private NetworkNamespace(string name) => Name = name;
+
+    /// <summary>One that another process has made, and deletes.</summary>
+    public static NetworkNamespace Existing(string name) => new(name);
+
     public string Name { get; }
 
     public TResult Run<TResult>(Func<TResult> work)

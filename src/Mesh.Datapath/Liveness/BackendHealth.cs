@@ -64,8 +64,8 @@ public sealed class BackendHealth
     {
         if (Find(ejection.Slot)?.Address != ejection.Address)
             return;
-        Volatile.Write(ref _maps.Health[ejection.Slot].EjectedUntilMs, 0);
-        Interlocked.Increment(ref _failover[0].Recovered);
+        Volatile.Write(ref _maps.Health.Write(ejection.Slot).EjectedUntilMs, 0);
+        Interlocked.Increment(ref _failover.Write(0).Recovered);
     }
 
     /// <summary>It did not answer: out until then at least.</summary>
@@ -75,11 +75,11 @@ public sealed class BackendHealth
         if (_maps.Backends[ejection.Slot].ToL3n4Addr() != ejection.Address)
             return;
         var until = LivenessMap.NowMs + (uint)length.TotalMilliseconds;
-        Volatile.Write(ref _maps.Health[ejection.Slot].EjectedUntilMs, until == 0 ? 1 : until);
+        Volatile.Write(ref _maps.Health.Write(ejection.Slot).EjectedUntilMs, until == 0 ? 1 : until);
     }
 
     /// <summary>What a connection's first question waits for its answer before it is repeated.</summary>
-    public void SetSynTimeout(TimeSpan timeout) => Volatile.Write(ref _failover[0].SynTimeoutMs, (uint)timeout.TotalMilliseconds);
+    public void SetSynTimeout(TimeSpan timeout) => Volatile.Write(ref _failover.Write(0).SynTimeoutMs, (uint)timeout.TotalMilliseconds);
 
     private IEnumerable<uint> Ejected()
     {

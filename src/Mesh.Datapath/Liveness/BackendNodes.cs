@@ -59,7 +59,7 @@ internal sealed class BackendNodes(DesiredState desired, LbMaps maps, RangeAlloc
             used--;
             var node = (ushort)NodeOf(backend.Address);
             if (Volatile.Read(ref maps.Health[slot].Node) != node)
-                Volatile.Write(ref maps.Health[slot].Node, node);
+                Volatile.Write(ref maps.Health.Write(slot).Node, node);
         }
 
         uint NodeOf(IpAddr address)

@@ -52,7 +52,7 @@ public sealed class DrillGuard
         if (limit == 0 || since.Flows < FlowsToJudge || since.ErrorRate * Drill.Million <= limit)
             return ([], since);
         foreach (var cluster in running)
-            Volatile.Write(ref _clusters[0].DrillUntilNs[(int)cluster], 0);
+            Volatile.Write(ref _clusters.Write(0).DrillUntilNs[(int)cluster], 0);
         return (running, since);
     }
 }

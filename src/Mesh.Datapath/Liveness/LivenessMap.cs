@@ -35,7 +35,7 @@ public sealed class LivenessMap
     public void TakeOut(uint cluster)
     {
         if (cluster < LbLimits.Clusters)
-            ClusterBits.Set(ref _clusters[0].Alive, cluster, on: false);
+            ClusterBits.Set(ref _clusters.Write(0).Alive, cluster, on: false);
     }
 
     /// <param name="share">1 to 255; 255 = full.</param>
@@ -43,11 +43,11 @@ public sealed class LivenessMap
     {
         if (cluster >= LbLimits.Clusters)
             return;
-        Volatile.Write(ref _clusters[0].Ramp[(int)cluster], share);
-        ClusterBits.Set(ref _clusters[0].Alive, cluster, on: true);
+        Volatile.Write(ref _clusters.Write(0).Ramp[(int)cluster], share);
+        ClusterBits.Set(ref _clusters.Write(0).Alive, cluster, on: true);
     }
 
-    public bool IsSilent(uint node) => node < _nodes.Info.MaxEntries && Volatile.Read(ref State(node)) == (byte)NodeState.Silent;
+    public bool IsSilent(uint node) => node < _nodes.Info.MaxEntries && Volatile.Read(ref State(ref _nodes[node])) == (byte)NodeState.Silent;
 
     /// <summary>A node that was taken out by other means stays out.</summary>
     public void SetSilent(uint node, bool silent)
@@ -55,7 +55,7 @@ public sealed class LivenessMap
         if (node == 0 || node >= _nodes.Info.MaxEntries)
             return;
         var (from, to) = silent ? (NodeState.Up, NodeState.Silent) : (NodeState.Silent, NodeState.Up);
-        Interlocked.CompareExchange(ref State(node), (byte)to, (byte)from);
+        Interlocked.CompareExchange(ref State(ref _nodes.Write(node)), (byte)to, (byte)from);
     }
 
     /// <summary>Null when it was never heard.</summary>
@@ -69,7 +69,7 @@ public sealed class LivenessMap
     public void Heard(uint node)
     {
         if (node != 0 && node < _nodes.Info.MaxEntries)
-            Volatile.Write(ref _nodes[node].LastSeenMs, NowMs | 1);
+            Volatile.Write(ref _nodes.Write(node).LastSeenMs, NowMs | 1);
     }
 
     /// <summary>What is left of a drill; null when the cluster is in none.</summary>
@@ -84,10 +84,10 @@ public sealed class LivenessMap
     {
         for (var cluster = 0; cluster < LbLimits.Clusters; cluster++)
             if (Volatile.Read(ref _clusters[0].DrillUntilNs[cluster]) is var until && until != 0 && until <= NowNs)
-                Interlocked.CompareExchange(ref _clusters[0].DrillUntilNs[cluster], 0, until);
+                Interlocked.CompareExchange(ref _clusters.Write(0).DrillUntilNs[cluster], 0, until);
     }
 
-    private ref byte State(uint node) => ref System.Runtime.CompilerServices.Unsafe.As<NodeState, byte>(ref _nodes[node].State);
+    private static ref byte State(ref NodeValue node) => ref System.Runtime.CompilerServices.Unsafe.As<NodeState, byte>(ref node.State);
 }
 
 /// <summary>
@@ -134,9 +134,9 @@ public static class Drill
         if (errorPpm is { } limit)
         {
             using var failover = BpfMaps.OpenPinnedArray<FailoverValue>(pins.Map("failover"));
-            Volatile.Write(ref failover[0].DrillErrorPpm, limit);
+            Volatile.Write(ref failover.Write(0).DrillErrorPpm, limit);
         }
         using var clusters = BpfMaps.OpenPinnedArray<ClusterLivenessValue>(pins.Map("cluster_liveness"));
-        Volatile.Write(ref clusters[0].DrillUntilNs[(int)cluster], until);
+        Volatile.Write(ref clusters.Write(0).DrillUntilNs[(int)cluster], until);
     }
 }

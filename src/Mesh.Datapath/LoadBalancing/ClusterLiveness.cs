@@ -103,9 +103,9 @@ internal sealed class ClusterLiveness : IOperations<string, RemoteClusterRow>
         if (up)
         {
             // Of a cluster that comes in nothing bad is known.
-            ClusterBits.Set(ref _map[0].Alive, cluster, on: true);
-            Volatile.Write(ref _map[0].Ramp[(int)cluster], ClusterLivenessValue.RampFull);
+            ClusterBits.Set(ref _map.Write(0).Alive, cluster, on: true);
+            Volatile.Write(ref _map.Write(0).Ramp[(int)cluster], ClusterLivenessValue.RampFull);
         }
-        ClusterBits.Set(ref _map[0].Up, cluster, up);
+        ClusterBits.Set(ref _map.Write(0).Up, cluster, up);
     }
 }

@@ -29,8 +29,8 @@ internal sealed class ServiceStore
         _slots = new RangeAllocator("lb_backends", 1, maps.Backends.Info.MaxEntries,
             (start, length) =>
             {
-                maps.Backends.Span.Slice((int)start, (int)length).Clear();
-                maps.Health.Span.Slice((int)start, (int)length).Clear();
+                maps.Backends.Write(start, length).Clear();
+                maps.Health.Write(start, length).Clear();
             });
     }
 
@@ -104,7 +104,7 @@ internal sealed class ServiceStore
             if (_maps.Backends[slot].State == change.State)
                 continue;
             BeforeStore($"state of backend {slot}");
-            Volatile.Write(ref _maps.Backends[slot].State, change.State);
+            Volatile.Write(ref _maps.Backends.Write(slot).State, change.State);
         }
         return found;
     }
@@ -160,7 +160,7 @@ internal sealed class ServiceStore
         if (changed is { } only)
         {
             BeforeStore($"state of backend {only.Slot}");
-            Volatile.Write(ref _maps.Backends[only.Slot].State, only.State);
+            Volatile.Write(ref _maps.Backends.Write(only.Slot).State, only.State);
         }
         return true;
     }
@@ -367,7 +367,7 @@ internal sealed class ServiceStore
         segment.Table = block * LbLimits.BlockBytes;
 
         BeforeStore($"backends at {segment.BackendBase}");
-        planned.Backends.CopyTo(_maps.Backends.Span.Slice((int)segment.BackendBase, count));
+        planned.Backends.CopyTo(_maps.Backends.Write(segment.BackendBase, (uint)count));
         BeforeStore($"table at block {block}");
         var table = new ushort[segment.TableSize];
         if (ancestor is { } from)
@@ -391,7 +391,7 @@ internal sealed class ServiceStore
 
     private void WriteTable(LbSegment segment, ReadOnlySpan<ushort> table)
     {
-        var place = _maps.Arena.Bytes.Slice((int)segment.Table, segment.TableBytes);
+        var place = MemoryMarshal.AsBytes(_maps.Arena.Write(segment.Table / LbLimits.BlockBytes, segment.TableBlocks))[..segment.TableBytes];
         if ((segment.Flags & LbSegmentFlags.Wide) != 0)
         {
             MemoryMarshal.AsBytes(table).CopyTo(place);
@@ -407,7 +407,7 @@ internal sealed class ServiceStore
         var header = Allocate(_blocks, length);
         fresh.Add((_blocks, header, length));
         BeforeStore($"header at block {header}");
-        var place = MemoryMarshal.Cast<LbBlock, LbSegment>(_maps.Arena.Span.Slice((int)header, (int)length));
+        var place = MemoryMarshal.Cast<LbBlock, LbSegment>(_maps.Arena.Write(header, length));
         place.Clear();
         place[0] = Unsafe.BitCast<LbServiceInfo, LbSegment>(info);
         segments.CopyTo(place[1..]);

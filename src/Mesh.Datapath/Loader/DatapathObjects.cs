@@ -17,9 +17,14 @@ internal sealed class DatapathObjects : IDisposable
     /// <summary>Every map that the objects declare. Opened once: it is the same as long as the process lives.</summary>
     internal static IReadOnlyDictionary<string, MapShape> Shapes => s_shapes.Value;
 
-    private static readonly Lazy<IReadOnlyDictionary<string, MapShape>> s_shapes = new(() =>
+    private static readonly Lazy<IReadOnlyDictionary<string, MapShape>> s_shapes = new(() => ShapesOf(null));
+
+    /// <param name="variant">For tests: another build.</param>
+    internal static IReadOnlyDictionary<string, MapShape> ShapesOf(LayoutVariant? variant)
     {
-        var objects = OpenAll();
+        if (variant is null && s_shapes.IsValueCreated)
+            return Shapes;
+        var objects = Names.Select(name => Open(name, variant)).ToList();
         try
         {
             return objects.SelectMany(one => one.MapNames.Select(map => (Name: map, Shape: MapShape.Of(one, map))))
@@ -30,7 +35,7 @@ internal sealed class DatapathObjects : IDisposable
             foreach (var one in objects)
                 one.Dispose();
         }
-    });
+    }
 
     private DatapathObjects()
     {
@@ -69,7 +74,7 @@ internal sealed class DatapathObjects : IDisposable
         var resize = new IPCacheResize(pins, ipcacheMax);
         try
         {
-            objects.AddRange(Names.Select(Open));
+            objects.AddRange(Names.Select(name => Open(name, variant)));
             Abi.Require([.. objects.Select(one => (one.Name, one.Types))]);
             foreach (var one in objects)
             {
@@ -102,7 +107,7 @@ internal sealed class DatapathObjects : IDisposable
     }
 
     /// <summary>The embedded objects, for layout checks. The caller disposes them.</summary>
-    internal static IReadOnlyList<BpfObject> OpenAll() => [.. Names.Select(Open)];
+    internal static IReadOnlyList<BpfObject> OpenAll() => [.. Names.Select(name => Open(name, null))];
 
     public void Dispose() => _programs.ForEach(program => program.Dispose());
 
@@ -119,8 +124,10 @@ internal sealed class DatapathObjects : IDisposable
     private BpfProgram Named(string name) => _programs.Find(program => program.Name == name)
         ?? throw new DatapathException($"the BPF objects have no program {name}");
 
-    private static BpfObject Open(string name)
+    private static BpfObject Open(string name, LayoutVariant? variant)
     {
+        if (variant?.Objects is { } directory)
+            return BpfObject.Open(name, File.ReadAllBytes(Path.Combine(directory, name)));
         using var resource = typeof(DatapathObjects).Assembly.GetManifestResourceStream(name)
             ?? throw new DatapathException($"{name} is not in this program: it was built without `make bpf`");
         var bytes = new byte[resource.Length];

@@ -24,6 +24,7 @@ internal sealed partial class LayoutSwitch
     private readonly IReadOnlyDictionary<string, MapShape> _shapes;
     private readonly PinDirectory? _from;
     private readonly Action<string> _failpoint;
+    private readonly bool _hasty;
     private readonly LayoutPlan? _plan;
 
     private LayoutSwitch(string root, IReadOnlyDictionary<string, MapShape> compiled, LayoutVariant? variant)
@@ -31,6 +32,7 @@ internal sealed partial class LayoutSwitch
         _root = root;
         _shapes = variant?.Of(compiled) ?? compiled;
         _failpoint = variant?.Failpoint ?? (_ => { });
+        _hasty = variant?.Hasty == true;
         Pins = new PinDirectory(root, MapShape.LayoutName(_shapes));
         var serving = Serving(root);
         _from = serving is null || serving == Pins.Layout ? null : new PinDirectory(root, serving);
@@ -52,13 +54,13 @@ internal sealed partial class LayoutSwitch
 
     /// <summary>Makes the directory of this build's layout, with the maps in it that can be shared.</summary>
     /// <exception cref="DatapathException">The root is not on a bpffs, or may not be written.</exception>
-    internal static LayoutSwitch Prepare(string root, IReadOnlyDictionary<string, MapShape> compiled, LayoutVariant? variant) =>
-        new(root, compiled, variant);
+    internal static LayoutSwitch Prepare(string root, LayoutVariant? variant) =>
+        new(root, DatapathObjects.ShapesOf(variant), variant);
 
     internal PinDirectory Pins { get; }
 
     /// <summary>Tables that must be in the maps before a program looks into them; empty when all is there.</summary>
-    internal IReadOnlySet<string> Tables => _plan?.Tables ?? new HashSet<string>();
+    internal IReadOnlySet<string> Tables => _hasty ? new HashSet<string>() : _plan?.Tables ?? new HashSet<string>();
 
     /// <summary>The layout that serves until <see cref="Complete"/>; null when it is this one.</summary>
     internal string? From => _from?.Layout;
@@ -81,8 +83,8 @@ internal sealed partial class LayoutSwitch
             return;
         using var before = BpfMaps.OpenPinnedArray<AgentStateValue>(_from.Map("agent_state"), readOnly: true);
         using var state = BpfMaps.OpenPinnedArray<AgentStateValue>(Pins.Map("agent_state"));
-        state[0].Generation = before[0].Generation;
-        state[0].SendersKnown = _plan!.Fates["tunnel_senders"] == MapFate.New ? 0 : before[0].SendersKnown;
+        state.Write(0).Generation = before[0].Generation;
+        state.Write(0).SendersKnown = _plan!.Fates["tunnel_senders"] == MapFate.New ? 0 : before[0].SendersKnown;
     }
 
     /// <summary>Pins every link of the other layouts here too, so that it can be given its program and outlives them.</summary>

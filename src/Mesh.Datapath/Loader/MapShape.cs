@@ -66,6 +66,12 @@ internal sealed record LayoutVariant
     /// <summary>Maps that are taken to have other keys or values.</summary>
     internal IReadOnlySet<string> OtherTypes { get; init; } = new HashSet<string>();
 
+    /// <summary>Directory of objects compiled from other sources; null = those of this build.</summary>
+    internal string? Objects { get; init; }
+
+    /// <summary>Serves at once, whatever the maps hold: what the order of a switch is there to prevent.</summary>
+    internal bool Hasty { get; init; }
+
     /// <summary>Called before each step that another process could see: where a test dies.</summary>
     internal Action<string>? Failpoint { get; init; }
 

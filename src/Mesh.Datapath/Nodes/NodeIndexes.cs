@@ -28,7 +28,7 @@ internal sealed class NodeIndexes
         _nodes = nodes;
         _grace = grace;
         _indexes = new RangeAllocator("nodes", 1, nodes.Info.MaxEntries,
-            (start, length) => nodes.Span.Slice((int)start, (int)length).Clear());
+            (start, length) => nodes.Write(start, length).Clear());
     }
 
     internal RangeAllocator Indexes => _indexes;
@@ -77,12 +77,12 @@ internal sealed class NodeIndexes
             if (node.Family == Family.None || (node.InterfaceIndex == path.Interface && node.NextHopMac.Value == path.NextHop.Value
                 && node.SourceMac.Value == path.Source.Value))
                 return;
-            Volatile.Write(ref node.InterfaceIndex, 0);
+            Volatile.Write(ref _nodes.Write(index).InterfaceIndex, 0);
             if (path.Interface == 0)
                 return;
-            node.NextHopMac = path.NextHop;
-            node.SourceMac = path.Source;
-            Volatile.Write(ref node.InterfaceIndex, path.Interface);
+            _nodes.Write(index).NextHopMac = path.NextHop;
+            _nodes.Write(index).SourceMac = path.Source;
+            Volatile.Write(ref _nodes.Write(index).InterfaceIndex, path.Interface);
         }
     }
 
@@ -96,7 +96,7 @@ internal sealed class NodeIndexes
             else
                 _takesDsr.Remove(endpoint);
             if (_byEndpoint.TryGetValue(endpoint, out var index))
-                _nodes[index].Flags = FlagsOf(endpoint);
+                _nodes.Write(index).Flags = FlagsOf(endpoint);
         }
     }
 
@@ -136,10 +136,9 @@ internal sealed class NodeIndexes
                     FullMap = _indexes.Map,
                 };
             }
-            ref var node = ref _nodes[fresh];
-            node = new NodeValue { TunnelEndpoint = MeshAddress.From(endpoint), ClusterId = (ushort)clusterId, Flags = FlagsOf(endpoint) };
+            _nodes.Write(fresh) = new NodeValue { TunnelEndpoint = MeshAddress.From(endpoint), ClusterId = (ushort)clusterId, Flags = FlagsOf(endpoint) };
             // Last: a slot with a family is one that adoption takes for whole.
-            Volatile.Write(ref node.Family, Family.Of(endpoint));
+            Volatile.Write(ref _nodes.Write(fresh).Family, Family.Of(endpoint));
             _senders?.Set(EndpointKey.From(endpoint), new NodeIndexValue { Index = fresh });
             _byEndpoint[endpoint] = fresh;
             return fresh;

@@ -103,7 +103,7 @@ public sealed class FlowWatch : IDisposable
     public void Dispose()
     {
         if (Volatile.Read(ref _observing[0].Watcher) == Environment.ProcessId)
-            Volatile.Write(ref _observing[0].UntilNs, 0);
+            Volatile.Write(ref _observing.Write(0).UntilNs, 0);
         _ring.Dispose();
         _conntrack4.Dispose();
         _conntrack6.Dispose();
@@ -140,5 +140,5 @@ public sealed class FlowWatch : IDisposable
         return found && value.Address.ToIpAddr(Family.Of(source)) is { } address ? new L3n4Addr(address, value.Port.Host, protocol) : null;
     }
 
-    private void Extend() => Volatile.Write(ref _observing[0].UntilNs, LivenessMap.NowNs + ((ulong)Term.Ticks * 100));
+    private void Extend() => Volatile.Write(ref _observing.Write(0).UntilNs, LivenessMap.NowNs + ((ulong)Term.Ticks * 100));
 }

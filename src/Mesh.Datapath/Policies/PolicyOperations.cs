@@ -242,7 +242,7 @@ internal sealed class PolicyOperations : IOperations<PolicyKey, PolicyRow>, IDis
             start = later;
         }
         for (uint i = 0; i < length; i++)
-            _maps.Ranges[start + i] = new PolicyRangeValue { Start = row.Ranges[(int)i].Start, Verdict = PolicyMaps.WordOf(row.Ranges[(int)i]) };
+            _maps.Ranges.Write(start + i) = new PolicyRangeValue { Start = row.Ranges[(int)i].Start, Verdict = PolicyMaps.WordOf(row.Ranges[(int)i]) };
         return _runs[row] = new Run(row, start, length);
     }
 

@@ -6,18 +6,19 @@ using System.Net.Sockets;
 namespace Mesh.Datapath.Tests.Hitless;
 
 /// <summary>
-/// Clients of a service that never rest: one thread that connects anew a thousand times a second, one that goes round long connections.
+/// Clients of a service that never rest: one thread that connects anew so many times a second, one that goes round long connections.
 /// Whatever is refused, reset, late, or had to be asked twice is kept. Threads are in the namespaces that they are made in.
 /// </summary>
 internal sealed class Traffic : IDisposable
 {
-    private const int PerSecond = 1000;
-
     /// <summary>Each long connection is used about so often.</summary>
     private static readonly TimeSpan Round = TimeSpan.FromMilliseconds(50);
 
     /// <summary>Getting there at all.</summary>
     private static readonly TimeSpan Late = TimeSpan.FromSeconds(5);
+
+    /// <summary>TCP_SYNCNT: asked twice, it is given up, after three seconds.</summary>
+    private const int TcpSynCount = 7;
 
     /// <summary>IPPROTO_TCP, TCP_INFO, and where tcpi_total_retrans is in it.</summary>
     private const int TcpLevel = 6;
@@ -27,26 +28,17 @@ internal sealed class Traffic : IDisposable
     private readonly IPEndPoint _service;
     private readonly List<Thread> _threads = [];
     private readonly List<Socket> _long = [];
-    private readonly Socket _listener;
+    private readonly int _perSecond;
     private readonly CancellationTokenSource _stop = new();
     private int _connections;
     private int _exchanges;
     private long _slowest;
 
-    /// <param name="server">Runs what it is given where the backend is.</param>
     /// <param name="client">Runs what it is given where the clients are.</param>
-    internal Traffic(IPEndPoint service, IPEndPoint backend, Action<Action> server, Action<Action> client, int longOnes)
+    internal Traffic(IPEndPoint service, Action<Action> client, int longOnes, int perSecond)
     {
         _service = service;
-        Socket? listener = null;
-        server(() =>
-        {
-            listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
-            listener.Bind(backend);
-            listener.Listen(512);
-        });
-        _listener = listener!;
-        Start(Serve);
+        _perSecond = perSecond;
         client(() =>
         {
             for (var i = 0; i < longOnes; i++)
@@ -67,7 +59,6 @@ internal sealed class Traffic : IDisposable
     public void Dispose()
     {
         _stop.Cancel();
-        _listener.Dispose();
         foreach (var thread in _threads)
             thread.Join();
         foreach (var socket in _long)
@@ -94,37 +85,13 @@ internal sealed class Traffic : IDisposable
         _threads.Add(thread);
     }
 
-    /// <summary>Gives back what it gets, each connection on the pool.</summary>
-    private void Serve()
-    {
-        while (!_stop.IsCancellationRequested)
-        {
-            var socket = _listener.Accept();
-            _ = EchoAsync(socket);
-        }
-    }
-
-    private static async Task EchoAsync(Socket socket)
-    {
-        using var _ = socket;
-        var buffer = new byte[16];
-        try
-        {
-            while (await socket.ReceiveAsync(buffer) is var count and > 0)
-                await socket.SendAsync(buffer.AsMemory(0, count));
-        }
-        catch (SocketException)
-        {
-            // The client has said what is wrong.
-        }
-    }
-
     private Socket Connect()
     {
         var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
         { ReceiveTimeout = 5000, SendTimeout = 5000, NoDelay = true };
         // No ports wait in TIME_WAIT.
         socket.LingerState = new LingerOption(true, 0);
+        socket.SetRawSocketOption(TcpLevel, TcpSynCount, BitConverter.GetBytes(1));
         socket.Connect(_service);
         return socket;
     }
@@ -150,7 +117,7 @@ internal sealed class Traffic : IDisposable
         for (var number = 0L; !_stop.IsCancellationRequested; number++)
         {
             // When behind, it catches up.
-            if (number > Stopwatch.GetElapsedTime(begun).TotalSeconds * PerSecond && _stop.Token.WaitHandle.WaitOne(1))
+            if (number > Stopwatch.GetElapsedTime(begun).TotalSeconds * _perSecond && _stop.Token.WaitHandle.WaitOne(1))
                 return;
             var start = Stopwatch.GetTimestamp();
             try

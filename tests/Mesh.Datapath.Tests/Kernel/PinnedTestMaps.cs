@@ -35,6 +35,11 @@ internal sealed class PinnedTestMaps : IDisposable
         Make<IPCache4PrefixKey, IPCacheValue>("ipcache4_prefixes", MapInfo.TypeLpmTrie, prefixes, NoPrealloc);
         Make<IPCache6PrefixKey, IPCacheValue>("ipcache6_prefixes", MapInfo.TypeLpmTrie, prefixes, NoPrealloc);
         Make<EndpointKey, EndpointValue>("endpoints", MapInfo.TypeHash, 64);
+        Make<EndpointKey, NodeIndexValue>("tunnel_senders", MapInfo.TypeHash, nodes);
+        MakeArray<PolicyEndpointValue>("policy_endpoints", 64);
+        Make<PolicyRowKey, PolicyRowValue>("policy_rows", MapInfo.TypeHash, 256);
+        MakeArray<PolicyRangeValue>("policy_ranges", 256);
+        Make<uint, PolicyCounterValue>("policy_counters", MapInfo.TypePerCpuArray, 16);
         Make<uint, CounterValue>("counters", MapInfo.TypePerCpuArray, 256);
     }
 
