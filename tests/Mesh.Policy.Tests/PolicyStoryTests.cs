@@ -412,8 +412,10 @@ public sealed class PolicyStoryTests
     [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{}]}]}""", "spec.ingress[0].toPorts[0].ports is empty")]
     [InlineData("""{"endpointSelector": {"matchExpressions": [{"key": "a", "operator": "Is"}]}}""", "operator 'Is' must be In, NotIn, Exists or DoesNotExist")]
     [InlineData("""{"endpointSelector": {"matchLabels": {"io.kubernetes.pod.namespace": "other"}}}""", "selects another namespace")]
-    [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "web http"}]}]}]}""", "port 'web http' must be 1 to 65535, or the name")]
-    [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "http", "endPort": 90}]}]}]}""", "endPort needs a number to begin with, not the name 'http'")]
+    [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "web http"}]}]}]}""",
+        "port 'web http' must be 1 to 65535, or the name")]
+    [InlineData("""{"endpointSelector": {}, "ingress": [{"toPorts": [{"ports": [{"port": "http", "endPort": 90}]}]}]}""",
+        "endPort needs a number to begin with, not the name 'http'")]
     [InlineData("""{"nodeSelector": {}}""", "spec.nodeSelector: policies for nodes are not done")]
     public void A_policy_that_cannot_be_one_is_refused_by_field(string spec, string message) =>
         Assert.Contains(message, Assert.Throws<PolicyFaultException>(() => PolicyReading.Of(Cilium(spec))).Message, StringComparison.Ordinal);

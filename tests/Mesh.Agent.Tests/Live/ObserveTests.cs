@@ -21,10 +21,12 @@ public sealed class ObserveTests(WatchedNode node) : IClassFixture<WatchedNode>
 
         // Its answer, which the client sees come from the service.
         await watch.UntilAsync(() => node.Connects(), line => JsonNode.Parse(line) is { } answer
-            && End(answer, "destination") == ("default/front", "osaka", WatchedNode.FrontIdentity) && (string?)answer["service"] == "10.96.0.10:80", "the answer");
+            && End(answer, "destination") == ("default/front", "osaka", WatchedNode.FrontIdentity) && (string?)answer["service"] == "10.96.0.10:80",
+            "the answer");
 
         // To another cluster, and from it.
-        var far = JsonNode.Parse(await watch.UntilAsync(node.SendFar, line => Of(line, "EGRESS", WatchedNode.Front, WatchedNode.Kyoto), "a datagram to kyoto"))!;
+        var far = JsonNode.Parse(await watch.UntilAsync(node.SendFar,
+            line => Of(line, "EGRESS", WatchedNode.Front, WatchedNode.Kyoto), "a datagram to kyoto"))!;
         Assert.Equal(("FORWARDED", "UDP", "10.96.0.11:53", null), Outline(far));
         Assert.Equal(("default/far-1", "kyoto", WatchedNode.KyotoIdentity), End(far, "destination"));
         var come = JsonNode.Parse(await watch.UntilAsync(() => node.SendByTunnel(WatchedNode.KyotoNode),
@@ -46,7 +48,8 @@ public sealed class ObserveTests(WatchedNode node) : IClassFixture<WatchedNode>
                 node.SendByTunnel(WatchedNode.Stranger);
             },
             line => line.Contains("DROPPED (unknown sender)", StringComparison.Ordinal)
-                && line.Contains($"{WatchedNode.Kyoto}:8192 (kyoto/default/far-1 {WatchedNode.KyotoIdentity}) -> {WatchedNode.Front}:8193", StringComparison.Ordinal),
+                && line.Contains($"{WatchedNode.Kyoto}:8192 (kyoto/default/far-1 {WatchedNode.KyotoIdentity}) -> {WatchedNode.Front}:8193",
+                    StringComparison.Ordinal),
             "a stranger's packet is dropped");
         using (node.ForbidBack())
         {
@@ -63,7 +66,8 @@ public sealed class ObserveTests(WatchedNode node) : IClassFixture<WatchedNode>
     [Fact]
     public async Task Only_the_flows_that_were_asked_for_are_told()
     {
-        using var watch = node.Begin("observe", "-f", "-o", "json", "--from", "front", "--to", WatchedNode.Far, "--port", "53", "--protocol", "udp", "--verdict", "forwarded");
+        using var watch = node.Begin("observe", "-f", "-o", "json", "--from", "front", "--to", WatchedNode.Far,
+            "--port", "53", "--protocol", "udp", "--verdict", "forwarded");
         await watch.UntilAsync(
             () =>
             {

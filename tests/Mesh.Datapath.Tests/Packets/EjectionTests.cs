@@ -114,7 +114,8 @@ public sealed class EjectionTests
         var (question, answer) = Open(family, Frame.Udp);
         _world.FromTunnel(Unreachable(family, question, Bad(family)) with { Message = family == 4 ? ((byte)3, (byte)1) : ((byte)1, (byte)0) });
         _world.FromTunnel(Unreachable(family, question, family == 4 ? "10.2.0.254" : "fd00:2::fe"));
-        _world.FromPod(question.Reply().Error(Names.Of(family).Pod, Names.Of(family).Virtual, family == 4 ? (byte)3 : (byte)1, family == 4 ? (byte)3 : (byte)4));
+        _world.FromPod(question.Reply().Error(Names.Of(family).Pod, Names.Of(family).Virtual,
+            family == 4 ? (byte)3 : (byte)1, family == 4 ? (byte)3 : (byte)4));
         Assert.Equal((false, false), Ejected(family));
         Assert.NotNull(answer);
     }
@@ -174,7 +175,8 @@ public sealed class EjectionTests
     {
         var names = Names.Of(family);
         if (_world.Tables.SlotsOf(Bad(family)).FirstOrDefault() == 0)
-            _world.Tables.Set(names.Virtual, 80, protocol, new Segment(2, 0, Backend.At(Bad(family), 8080)), new Segment(3, 0, Backend.At(Other(family), 8080)));
+            _world.Tables.Set(names.Virtual, 80, protocol, new Segment(2, 0, Backend.At(Bad(family), 8080)),
+                new Segment(3, 0, Backend.At(Other(family), 8080)));
         for (var i = 0; ; i++)
         {
             var question = Frame.Between(names.Pod, names.Virtual) with { Protocol = protocol, SourcePort = (ushort)(port + 100 * i) };

@@ -138,7 +138,8 @@ internal static class DrillCommand
                 $"ABORTED: more than {limit * 100:0.##} % of the new flows failed; {name} is in again"));
         else if (ended)
             output.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                $"ENDED before its time, by an agent (more than {limit * 100:0.##} % of its node's new flows failed) or by `mesh drill stop`; {name} is in again"));
+                $"ENDED before its time, by an agent (more than {limit * 100:0.##} % of its node's new flows failed) or by "
+                + $"`mesh drill stop`; {name} is in again"));
         else
             output.WriteLine(interrupted ? $"interrupted: {name} is in again" : $"over: {name} is in again");
         return aborted || ended ? 2 : interrupted ? 130 : 0;
