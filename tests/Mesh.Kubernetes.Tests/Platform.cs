@@ -1,0 +1,2 @@
+// File modes are asserted: Linux only.
+[assembly: System.Runtime.Versioning.SupportedOSPlatform("linux")]
