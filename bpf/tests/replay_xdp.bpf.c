@@ -96,4 +96,31 @@ int redirect_xdp(struct xdp_md *ctx)
 	return bpf_redirect(ctx->ingress_ifindex, 0);
 }
 
+/* counted: 0 → frames that came back. */
+struct {
+	__uint(type, BPF_MAP_TYPE_PERCPU_ARRAY);
+	__uint(max_entries, 1);
+	__type(key, __u32);
+	__type(value, __u64);
+} counted SEC(".maps");
+
+/* The other end of the wire: what comes back is counted and gone. */
+SEC("xdp")
+int count_xdp(struct xdp_md *ctx)
+{
+	__u32 zero = 0;
+	__u64 *frames = bpf_map_lookup_elem(&counted, &zero);
+
+	if (frames)
+		*frames += 1;
+	return XDP_DROP;
+}
+
+/* Sends every frame: out of the wire when it is run, back where it came from when it is attached. */
+SEC("xdp")
+int transmit_xdp(struct xdp_md *ctx)
+{
+	return XDP_TX;
+}
+
 char LICENSE[] SEC("license") = "GPL";

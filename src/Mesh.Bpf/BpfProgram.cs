@@ -70,6 +70,33 @@ public sealed unsafe class BpfProgram : IDisposable
         return TestRun(packet, repeat, new Span<byte>(&context, sizeof(XdpBuff)));
     }
 
+    /// <summary>Runs an XDP program on frames that are real: what it sends or redirects leaves by a device.</summary>
+    /// <param name="packet">Each frame, before the program.</param>
+    /// <param name="interfaceIndex">The device they seem to have come by; an XDP_TX leaves by it.</param>
+    /// <param name="frames">How many.</param>
+    public void RunLive(ReadOnlySpan<byte> packet, uint interfaceIndex, int frames)
+    {
+        const uint liveFrames = 1 << 1;
+        const uint batch = 64;
+        var context = new XdpBuff { DataEnd = (uint)packet.Length, IngressInterfaceIndex = interfaceIndex };
+        fixed (byte* input = packet)
+        {
+            var options = new Libbpf.TestRunOptions
+            {
+                Size = (nuint)sizeof(Libbpf.TestRunOptions),
+                DataIn = input,
+                DataSizeIn = (uint)packet.Length,
+                ContextIn = (byte*)&context,
+                ContextSizeIn = (uint)sizeof(XdpBuff),
+                Repeat = frames,
+                Flags = liveFrames,
+                BatchSize = batch,
+            };
+            BpfException.ThrowIfNegative(Libbpf.TestRun(Fd.Number, &options), $"live frames through {Name}");
+            GC.KeepAlive(this);
+        }
+    }
+
     /// <summary>What the kernel says about it.</summary>
     public ProgramInfo Info()
     {

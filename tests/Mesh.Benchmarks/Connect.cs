@@ -45,6 +45,8 @@ internal static unsafe class Connect
             Tell(report, "connect(), TCP over IPv6", Measure(Stream, true, bare, hooked, cancellation));
             Tell(report, "connect(), UDP over IPv4", Measure(Datagram, false, bare, hooked, cancellation));
             Tell(report, "connect(), UDP over IPv6", Measure(Datagram, true, bare, hooked, cancellation));
+            foreach (var services in (int[])[10, 1000])
+                NextToRules(report, node, services, bare, hooked, cancellation);
         }
         finally
         {
@@ -53,7 +55,28 @@ internal static unsafe class Connect
         return Task.CompletedTask;
     }
 
-    private static void Tell(Report report, string what, (Sample Direct, Sample Passed, Sample Service) times)
+    /// <summary>The same backends behind kube-proxy's rules in nft, where the hooks are not.</summary>
+    private static void NextToRules(Report report, Node node, int services, string bare, string hooked, CancellationToken cancellation)
+    {
+        var rules = Path.Combine(node.Directory, "rules.nft");
+        File.WriteAllText(rules, KubeProxyRules.Nft(services, Backends, "10.1.", shared: true));
+        Command.Run("nft", "-f", rules);
+        try
+        {
+            var times = Measure(Stream, false, bare, hooked, cancellation, KubeProxyRules.Address(services - 1));
+            var added = times.Service.P50 - times.Direct.P50;
+            report.Add($"connect(), TCP over IPv4, next to nft with {services:N0} services", Text(times.Service), $"nft: {Text(times.Ruled)}",
+                times.Service.P50 / times.Ruled.P50);
+            report.Add("  added to connect() to the backend itself", string.Create(CultureInfo.InvariantCulture, $"{added:0.00} µs"),
+                string.Create(CultureInfo.InvariantCulture, $"nft: {times.Ruled.P50 - times.Direct.P50:0.00} µs"), aim: "≤ 1.5 µs", met: added <= 1.5);
+        }
+        finally
+        {
+            Command.Run("nft", "delete", "table", "ip", KubeProxyRules.Table);
+        }
+    }
+
+    private static void Tell(Report report, string what, (Sample Direct, Sample Passed, Sample Service, Sample Ruled) times)
     {
         report.Add($"{what}: to a service, hook", Text(times.Service), $"to the backend, no hook: {Text(times.Direct)}",
             times.Service.P50 / times.Direct.P50);
@@ -84,8 +107,9 @@ internal static unsafe class Connect
         return desired;
     }
 
-    private static (Sample Direct, Sample Passed, Sample Service) Measure(
-        int type, bool v6, string bare, string hooked, CancellationToken cancellation)
+    /// <param name="ruled">A service of nft's, or null for none.</param>
+    private static (Sample Direct, Sample Passed, Sample Service, Sample Ruled) Measure(
+        int type, bool v6, string bare, string hooked, CancellationToken cancellation, string? ruled = null)
     {
         var backend = SocketAddress(v6 ? "fd00:1::1" : "10.1.0.1", 8080);
         var service = SocketAddress(v6 ? "fd00:96::10" : "10.96.0.10", 80);
@@ -98,9 +122,11 @@ internal static unsafe class Connect
                 Check(Native.Bind(listener, address, (uint)everywhere.Length), "bind");
             if (type == Stream)
                 Check(Native.Listen(listener, 128), "listen");
-            List<double> direct = [], passed = [], served = [];
+            List<double> direct = [], passed = [], served = [], translated = [];
             (string Cgroup, byte[] Target, List<double> Times)[] blocks =
                 [(bare, backend, direct), (hooked, backend, passed), (hooked, service, served)];
+            if (ruled is not null)
+                blocks = [.. blocks, (bare, SocketAddress(ruled, 80), translated)];
             // The first round warms up.
             for (var round = 0; round <= Rounds; round++)
             {
@@ -111,7 +137,7 @@ internal static unsafe class Connect
                     Block(type, v6, listener, target, round == 0 ? [] : times);
                 }
             }
-            return (new Sample(direct), new Sample(passed), new Sample(served));
+            return (new Sample(direct), new Sample(passed), new Sample(served), new Sample(translated));
         }
         finally
         {

@@ -30,15 +30,35 @@ internal static class North
 
     public static Task RunAsync(Report report, CancellationToken cancellation)
     {
-        foreach (var services in (int[])[1, AimServices, 10_000])
+        foreach (var services in (int[])[1, 10, AimServices, 10_000, 25_000])
         {
             using var bench = new Bench(services);
             Measure(report, bench, services, v6: false, dsr: false, cancellation);
             Measure(report, bench, services, v6: true, dsr: false, cancellation);
             if (services == AimServices)
+            {
                 Measure(report, bench, services, v6: false, dsr: true, cancellation);
+                Observed(report, bench);
+            }
         }
         return Task.CompletedTask;
+    }
+
+    /// <summary>What it costs that somebody watches.</summary>
+    private static void Observed(Report report, Bench bench)
+    {
+        bench.Prepare(v6: false, dsr: false);
+        bench.Cycle(FlowCounts[1]);
+        var (off, on) = (new List<double>(), new List<double>());
+        for (var round = 0; round < Rounds; round++)
+        {
+            off.Add(bench.Net(bench.LoadBalancer));
+            bench.Observe(on: true);
+            on.Add(bench.Net(bench.LoadBalancer));
+            bench.Observe(on: false);
+        }
+        report.Add("  the same, 1k flows, while somebody observes", string.Create(CultureInfo.InvariantCulture, $"{new Sample(on).P50} ns"),
+            string.Create(CultureInfo.InvariantCulture, $"nobody: {new Sample(off).P50} ns"), new Sample(on).P50 / new Sample(off).P50);
     }
 
     private static void Measure(Report report, Bench bench, int services, bool v6, bool dsr, CancellationToken cancellation)
@@ -69,9 +89,10 @@ internal static class North
     }
 
     /// <summary>The program on maps of its own, filled by hand.</summary>
-    private sealed class Bench : IDisposable
+    internal sealed class Bench : IDisposable
     {
         private readonly int _services;
+        private readonly uint _device;
         private readonly BpfObject _object;
         private readonly BpfObject _replay;
         private readonly BpfProgram _replayer;
@@ -84,8 +105,11 @@ internal static class North
         private readonly uint[] _ids;
         private byte[] _frame = [];
 
-        public Bench(int services)
+        /// <param name="services">With ten backends each.</param>
+        /// <param name="device">The uplink.</param>
+        public Bench(int services, uint device = Device)
         {
+            _device = device;
             const uint flowEntries = 262144; // room for twice the two entries of each flow: the LRU takes none away
             _services = services;
             _ids = new uint[2 * services];
@@ -98,7 +122,7 @@ internal static class North
                 GatewayMac = MacAddress.From(0x020000000001ul),
                 TunnelPort = 8472,
                 Flags = NodeConfigFlags.BuiltHeaders,
-                UplinkInterface = Device,
+                UplinkInterface = device,
                 Underlay = MeshAddress.From(IpAddr.Parse("172.30.0.1")),
                 Gateway4 = BigEndianUInt32.FromHost((uint)IpAddr.Parse("10.1.0.254").Value),
                 Gateway6 = MeshAddress.From(IpAddr.Parse("fd00:1::fe")),
@@ -140,6 +164,26 @@ internal static class North
         public BpfProgram Redirect { get; }
 
         public BpfProgram LoadBalancer { get; }
+
+        public BpfProgram Transmit => _replay.Program("transmit_xdp");
+
+        public BpfProgram Counter => _replay.Program("count_xdp");
+
+        public BpfMap<uint, ulong> Counted => _replay.Map<uint, ulong>("counted");
+
+        /// <summary>Frames in turn, really sent out of a device.</summary>
+        public void Send(BpfProgram transmit, uint wire, int frames)
+        {
+            _program.Set(0, (uint)transmit.Fd.Number);
+            _replayer.RunLive(_frame, wire, frames);
+        }
+
+        /// <summary>Events of flows are told, or not.</summary>
+        public void Observe(bool on)
+        {
+            using var watch = _object.Array<ObservingValue>("observing");
+            watch[0].UntilNs = on ? ulong.MaxValue : 0;
+        }
 
         /// <summary>Flows begin anew, in one family.</summary>
         public void Prepare(bool v6, bool dsr)
@@ -196,7 +240,7 @@ internal static class North
 
         private double Run(int verdict, int runs)
         {
-            var result = _replayer.TestRunXdp(_frame, Device, runs);
+            var result = _replayer.TestRunXdp(_frame, _device, runs);
             return result.ReturnValue == verdict
                 ? result.NanosecondsPerRun
                 : throw new InvalidOperationException($"verdict {result.ReturnValue}, not {verdict}");
@@ -216,7 +260,7 @@ internal static class North
                 ClusterId = 2,
                 NextHopMac = MacAddress.From(0x020000001e02ul),
                 SourceMac = MacAddress.From(0x020000001e01ul),
-                InterfaceIndex = Device,
+                InterfaceIndex = _device,
             };
             for (var i = 0; i < _services; i++)
                 foreach (var v6 in (bool[])[false, true])

@@ -20,6 +20,8 @@ Benchmark[] benchmarks =
     new("packets", Packets.RunAsync),
     new("policy", PolicyVerdicts.RunAsync),
     new("north", North.RunAsync),
+    new("live", LiveFrames.RunAsync),
+    new("tables", Tables.RunAsync),
     new("connect", Connect.RunAsync),
     new("cni", PodNetwork.RunAsync),
     new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),

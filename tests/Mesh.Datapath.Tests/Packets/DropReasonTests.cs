@@ -49,7 +49,8 @@ public sealed partial class DropReasonTests : IDisposable
     [InlineData(6)]
     public void Where_the_kernel_refuses_nothing_the_same_packets_pass(int family)
     {
-        foreach (var reason in (DropReason[])[DropReason.Encapsulation, DropReason.Translation, DropReason.Conntrack, DropReason.IcmpError, DropReason.NatNotStored])
+        foreach (var reason in (DropReason[])
+            [DropReason.Encapsulation, DropReason.Translation, DropReason.Conntrack, DropReason.IcmpError, DropReason.NatNotStored])
         {
             _node.Reset();
             _uplink.Reset();

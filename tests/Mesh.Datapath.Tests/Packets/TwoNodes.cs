@@ -11,7 +11,9 @@ namespace Mesh.Datapath.Tests.Packets;
 /// </summary>
 internal sealed class TwoNodes : IDisposable
 {
-    public TwoNodes(bool underlayV6)
+    /// <param name="underlayV6">Family of the tunnel.</param>
+    /// <param name="built">Our programs write the outer headers; else the device does.</param>
+    public TwoNodes(bool underlayV6, bool built = false)
     {
         First = new MeshNode(1);
         Second = new MeshNode(2);
@@ -20,8 +22,8 @@ internal sealed class TwoNodes : IDisposable
             ip addr add 172.30.0.1/24 dev uplink; ip addr add fd00:30::1/64 dev uplink nodad; ip link set uplink up
             """);
         Second.Thread.Shell("ip addr add 172.30.0.2/24 dev uplink; ip addr add fd00:30::2/64 dev uplink nodad; ip link set uplink up");
-        First.Start(underlayV6);
-        Second.Start(underlayV6);
+        First.Start(underlayV6, built ? Second : null);
+        Second.Start(underlayV6, built ? First : null);
     }
 
     public MeshNode First { get; }
@@ -37,6 +39,10 @@ internal sealed class TwoNodes : IDisposable
 
 internal sealed class MeshNode : IDisposable
 {
+    /// <summary>The range that a new namespace hands out, from which the device takes outer source ports.</summary>
+    public const ushort SourcePortMin = 32768;
+    public const ushort SourcePortMax = 60999;
+
     private readonly int _number;
     private readonly List<IDisposable> _owned = [];
 
@@ -67,8 +73,10 @@ internal sealed class MeshNode : IDisposable
     public ServiceTables Tables { get; private set; } = null!;
 
     /// <summary>Loads, fills and attaches.</summary>
-    public void Start(bool underlayV6)
+    /// <param name="neighbour">The other node, to build the headers of frames to it; null: the device builds them.</param>
+    public void Start(bool underlayV6, MeshNode? neighbour)
     {
+        var uplink = Index("uplink");
         var config = new NodeConfig
         {
             ClusterId = (uint)_number,
@@ -78,6 +86,12 @@ internal sealed class MeshNode : IDisposable
             UnderlayFamily = underlayV6 ? Family.IPv6 : Family.IPv4,
             PodMtu = 1430,
             GatewayMac = Mac(Thread, "mesh_net"),
+            TunnelPort = 8472,
+            Flags = neighbour is null ? NodeConfigFlags.None : NodeConfigFlags.BuiltHeaders,
+            UplinkInterface = uplink,
+            Underlay = MeshAddress.From(IpAddr.Parse(underlayV6 ? $"fd00:30::{_number}" : $"172.30.0.{_number}")),
+            SourcePortMin = SourcePortMin,
+            SourcePortMax = SourcePortMax,
         };
         var podObject = Own(BpfObject.Open(Objects.Path("pod_in.bpf.o")));
         podObject.SetConstant("config", config);
@@ -120,6 +134,9 @@ internal sealed class MeshNode : IDisposable
             TunnelEndpoint = MeshAddress.From(IpAddr.Parse(underlayV6 ? $"fd00:30::{other}" : $"172.30.0.{other}")),
             Family = underlayV6 ? Family.IPv6 : Family.IPv4,
             ClusterId = (ushort)other,
+            InterfaceIndex = neighbour is null ? 0 : uplink,
+            SourceMac = Mac(Thread, "uplink"),
+            NextHopMac = neighbour is null ? default : Mac(neighbour.Thread, "uplink"),
         };
         ranges4.Set(IPCache4PrefixKey.From(IpPrefix.Parse($"10.{other}.0.0/24")), new IPCacheValue { Identity = 2, Node = 1 });
         ranges6.Set(IPCache6PrefixKey.From(IpPrefix.Parse($"fd00:{other}::/64")), new IPCacheValue { Identity = 2, Node = 1 });
@@ -136,7 +153,7 @@ internal sealed class MeshNode : IDisposable
         });
     }
 
-    private uint Index(string device) =>
+    public uint Index(string device) =>
         uint.Parse(Thread.Shell($"ip -o link show {device} | cut -d: -f1"), CultureInfo.InvariantCulture);
 
     private static MacAddress Mac(NamespaceThread thread, string device) =>

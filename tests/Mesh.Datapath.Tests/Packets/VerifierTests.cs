@@ -48,7 +48,8 @@ public sealed class VerifierTests(ITestOutputHelper output)
         Assert.All(found, program =>
         {
             var before = recorded[program.Key];
-            Assert.True(program.Value.Size <= before.Size * Jump, $"{program.Key}: {program.Value.Size} instructions, recorded {before.Size} ({Record}=1 records)");
+            Assert.True(program.Value.Size <= before.Size * Jump,
+                $"{program.Key}: {program.Value.Size} instructions, recorded {before.Size} ({Record}=1 records)");
             Assert.True(!sameKernel || program.Value.Verified <= before.Verified * Jump,
                 $"{program.Key}: {program.Value.Verified} instructions verified, recorded {before.Verified} ({Record}=1 records)");
         });
@@ -82,7 +83,9 @@ public sealed class VerifierTests(ITestOutputHelper output)
             from mtu in (uint[])[0, 1450]
             from flags in (NodeConfigFlags[])[NodeConfigFlags.None, NodeConfigFlags.SendByRedirect]
             from own in (bool[])[true, false]
-            select own ? Node(family, 2, 3, mtu, flags) : Node(family, 2, 3, mtu, flags) with { UplinkInterface = 0, UplinkMac = default, Direct4 = default, Gateway4 = default },
+            select own
+                ? Node(family, 2, 3, mtu, flags)
+                : Node(family, 2, 3, mtu, flags) with { UplinkInterface = 0, UplinkMac = default, Direct4 = default, Gateway4 = default },
         "vxlan_in" =>
             from family in (byte[])[Family.IPv4, Family.IPv6]
             from host in (uint[])[0, 3]
