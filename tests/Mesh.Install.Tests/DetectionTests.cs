@@ -53,7 +53,8 @@ public class DetectionTests
         var dual = Node("spec: {podCIDRs: [10.244.0.0/24, 'fd00::/64']}");
         Assert.Equal(["kubernetes", true], Choice.Pick(Facts(ClusterFlavor.Kind, dual, dual), [], "kind-a")
             .Where(pick => pick.Name is "ipam.mode" or "ipv6.enabled").Select(pick => pick.Value));
-        Assert.Contains(Choice.Pick(Facts(ClusterFlavor.Kind, dual, Node("spec: {}")), [], "kind-a"), pick => pick is { Name: "ipam.mode", Value: "cluster-pool" });
+        Assert.Contains(Choice.Pick(Facts(ClusterFlavor.Kind, dual, Node("spec: {}")), [], "kind-a"),
+            pick => pick is { Name: "ipam.mode", Value: "cluster-pool" });
     }
 
     [Fact]

@@ -20,7 +20,10 @@ public partial class FlagTests
 
     /// <summary>Read by the cilium CLI, or said for people who look.</summary>
     private static readonly string[] ForOthers =
-        ["identity-allocation-mode", "routing-mode", "tunnel-protocol", "kube-proxy-replacement", "clustermesh-enable-endpoint-sync", "clustermesh-enable-mcs-api"];
+        [
+        "identity-allocation-mode", "routing-mode", "tunnel-protocol", "kube-proxy-replacement",
+        "clustermesh-enable-endpoint-sync", "clustermesh-enable-mcs-api",
+    ];
 
     [Fact]
     public void Every_argument_is_a_flag_of_its_program()
@@ -47,7 +50,8 @@ public partial class FlagTests
     private static List<string> Words(JsonNode container) =>
         [.. container["command"]!.AsArray().Concat(container["args"]?.AsArray() ?? []).Select(word => (string)word!)];
 
-    private static HashSet<string> Flags(string directory) => [.. Directory.EnumerateFiles(Path.Combine(Repository.Root, directory), "*.cs", SearchOption.AllDirectories)
+    private static HashSet<string> Flags(string directory) => [.. Directory
+        .EnumerateFiles(Path.Combine(Repository.Root, directory), "*.cs", SearchOption.AllDirectories)
         .Append(Path.Combine(Repository.Root, "src/Mesh.Kubernetes/FlagFiles.cs")).Where(File.Exists)
         .SelectMany(file => FlagWord().Matches(File.ReadAllText(file)).Select(match => match.Groups[1].Value))];
 

@@ -81,7 +81,8 @@ public class InstallTests
     {
         await using var world = await World.StartAsync();
         // Found: an authority that several clusters share. It is used, and stays.
-        var authority = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Secret", ["metadata"] = new JsonObject { ["name"] = "cilium-ca", ["namespace"] = World.Namespace } };
+        var authority = new JsonObject { ["apiVersion"] = "v1", ["kind"] = "Secret" };
+        authority["metadata"] = new JsonObject { ["name"] = "cilium-ca", ["namespace"] = World.Namespace };
         var shared = ChartEnvironment.Nowhere.MakeAuthority("shared", 10);
         authority["data"] = new JsonObject { ["ca.crt"] = Base64((string)shared["Cert"]!), ["ca.key"] = Base64((string)shared["Key"]!) };
         await world.Client.CreateAsync(KubeResources.Secrets.Raw, World.Namespace, authority, Stop);
@@ -210,7 +211,10 @@ public class InstallTests
                 new("bpffs", CheckResult.Fault, Bpf, "mount it on the node"),
             ]).ToJson(),
             "node-3" => null,
-            _ => new NodeReport("6.1.0", "x64", [new("kernel", CheckResult.Ok, "6.1.0"), new("CNI", CheckResult.Warning, "10-flannel.conflist", "cni.exclusive=false")]).ToJson(),
+            _ => new NodeReport("6.1.0", "x64",
+            [
+                new("kernel", CheckResult.Ok, "6.1.0"), new("CNI", CheckResult.Warning, "10-flannel.conflist", "cni.exclusive=false"),
+            ]).ToJson(),
         };
         var values = Chart.OfThisProgram.Values;
         var verdicts = await ClusterPreflight.RunAsync(world.Client, World.Namespace, ["node-1", "node-2", "node-3"], values, world.Narrator,

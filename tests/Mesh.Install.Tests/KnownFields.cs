@@ -47,7 +47,8 @@ internal static class KnownFields
         ["HttpGet"] = "host path port scheme httpHeaders",
         ["Security"] = "privileged allowPrivilegeEscalation readOnlyRootFilesystem capabilities:Capabilities seccompProfile:Profile appArmorProfile:Profile "
             + "runAsUser runAsGroup runAsNonRoot seLinuxOptions:* procMount",
-        ["PodSecurity"] = "runAsNonRoot runAsUser runAsGroup fsGroup seccompProfile:Profile appArmorProfile:Profile seLinuxOptions:* sysctls supplementalGroups",
+        ["PodSecurity"] = "runAsNonRoot runAsUser runAsGroup fsGroup seccompProfile:Profile appArmorProfile:Profile "
+            + "seLinuxOptions:* sysctls supplementalGroups",
         ["Capabilities"] = "add drop",
         ["Profile"] = "type localhostProfile",
         ["Mount"] = "name mountPath mountPropagation readOnly subPath",

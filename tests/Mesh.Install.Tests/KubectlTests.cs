@@ -103,7 +103,10 @@ public class KubectlTests
     {
         var rendering = Render("{cluster: {name: tokyo}, clustermesh: {useAPIServer: true, apiserver: {tls: {authMode: cluster}}}}");
         var authority = Mesh.Pki.CertificateFacts.OfPem(Pem("cilium-ca", "ca.crt"));
-        foreach (var (kind, name) in new[] { ("server", "clustermesh-apiserver.cilium.io"), ("admin", "admin-tokyo"), ("remote", "remote-tokyo"), ("local", "local-tokyo") })
+        foreach (var (kind, name) in new[]
+        {
+            ("server", "clustermesh-apiserver.cilium.io"), ("admin", "admin-tokyo"), ("remote", "remote-tokyo"), ("local", "local-tokyo"),
+        })
         {
             var facts = Mesh.Pki.CertificateFacts.OfPem(Pem($"clustermesh-apiserver-{kind}-cert", "tls.crt"));
             Assert.Equal(name, facts.CommonName);

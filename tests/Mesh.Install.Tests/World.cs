@@ -152,7 +152,8 @@ internal sealed class World : IAsyncDisposable, IPodRuntime
         var pod = Server.Find("pods", log.Namespace, log.Pod);
         var text = pod?["metadata"]?["labels"]?["mesh.cilium.io/errand"] is null
             ? _logs.GetValueOrDefault($"{log.Pod}/{log.Container}", "")
-            : (string?)pod["metadata"]!["labels"]!["mesh.cilium.io/errand"] == "preflight" ? Report((string)pod["spec"]!["nodeName"]!) ?? "" : "removed device mesh_host\n";
+            : (string?)pod["metadata"]!["labels"]!["mesh.cilium.io/errand"] == "preflight" ? Report((string)pod["spec"]!["nodeName"]!) ?? ""
+            : "removed device mesh_host\n";
         await output.WriteAsync(Encoding.UTF8.GetBytes(text), stop);
     }
 

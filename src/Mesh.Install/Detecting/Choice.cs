@@ -42,7 +42,8 @@ public static class Choice
         return picked;
     }
 
-    /// <summary>A context's name as a name of a cluster: kind-tokyo → tokyo, arn:aws:eks:…:cluster/tokyo → tokyo, gke_project_zone_tokyo → tokyo.</summary>
+    /// <summary>A context's name as a name of a cluster: kind-tokyo → tokyo, arn:aws:eks:…:cluster/tokyo → tokyo,
+    /// gke_project_zone_tokyo → tokyo.</summary>
     public static string NameOf(ClusterFacts facts, string? context)
     {
         var text = context ?? "";

@@ -50,7 +50,8 @@ public sealed record ClusterFacts(
         {
             (ClusterFlavor.Kind, node => Provider(node).StartsWith("kind://", StringComparison.Ordinal)),
             (ClusterFlavor.Minikube, node => HasLabel(node, "minikube.k8s.io/")),
-            (ClusterFlavor.K3s, node => Provider(node).StartsWith("k3s://", StringComparison.Ordinal) || Label(node, "node.kubernetes.io/instance-type") == "k3s"),
+            (ClusterFlavor.K3s, node => Provider(node).StartsWith("k3s://", StringComparison.Ordinal)
+                || Label(node, "node.kubernetes.io/instance-type") == "k3s"),
             (ClusterFlavor.Eks, node => HasLabel(node, "eks.amazonaws.com/")),
             (ClusterFlavor.Gke, node => HasLabel(node, "cloud.google.com/gke-")),
             (ClusterFlavor.Aks, node => HasLabel(node, "kubernetes.azure.com/")),

@@ -127,7 +127,7 @@ public sealed class NodeErrands(KubeClient client, string ns, Narrator narrator,
         foreach (var ((mount, path), i) in errand.Volumes.Select((volume, i) => (volume, i)))
         {
             mounts.Add((JsonNode)new JsonObject { ["name"] = $"write-{i}", ["mountPath"] = mount });
-            volumes.Add((JsonNode)new JsonObject { ["name"] = $"write-{i}", ["hostPath"] = new JsonObject { ["path"] = path, ["type"] = "DirectoryOrCreate" } });
+            volumes.Add((JsonNode)new JsonObject { ["name"] = $"write-{i}", ["hostPath"] = Directory(path) });
         }
         return new JsonObject
         {
@@ -170,6 +170,8 @@ public sealed class NodeErrands(KubeClient client, string ns, Narrator narrator,
             },
         };
     }
+
+    private static JsonObject Directory(string path) => new() { ["path"] = path, ["type"] = "DirectoryOrCreate" };
 
     private static JsonArray Strings(IEnumerable<string> words) => new([.. words.Select(word => (JsonNode)JsonValue.Create(word))]);
 }

@@ -71,7 +71,7 @@ internal static class InstallCommand
         await new Installer(client, narrator, wait, InstallOptions.DefineAsync) { KeepsWhatFailed = parsed.GetValue(options.NoRollback) }
             .RunAsync(plan, cancellation);
         output.WriteLine(plan.Former is null
-            ? $"✅ Installed as cluster {plan.Values.At("cluster.name")} (ID {plan.Values.At("cluster.id")}). Look: mesh status; go on: mesh clustermesh enable"
+            ? $"✅ Installed as cluster {plan.Values.At("cluster.name")} (ID {plan.Values.At("cluster.id")}). Look: mesh status"
             : $"✅ Revision {plan.Revision} is in place");
     }
 
