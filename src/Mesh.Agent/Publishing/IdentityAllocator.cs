@@ -156,7 +156,8 @@ internal sealed class IdentityAllocator(KubeClient client, ClusterIdentity clust
         }
         var oldest = candidates.Min;
         if (oldest is not null && oldest.Number != made)
-            await client.DeleteAsync(KubeResources.CiliumIdentities, null, made.ToString(CultureInfo.InvariantCulture), cancellation, new KubeDelete { Uid = uid });
+            await client.DeleteAsync(KubeResources.CiliumIdentities, null, made.ToString(CultureInfo.InvariantCulture), cancellation,
+                new KubeDelete { Uid = uid });
         lock (_lock)
         {
             if (oldest is not null && !_byNumber.ContainsKey(oldest.Number))

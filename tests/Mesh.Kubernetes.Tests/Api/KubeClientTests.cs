@@ -11,7 +11,8 @@ namespace Mesh.Kubernetes.Tests.Api;
 public sealed class KubeClientTests
 {
     private const string Web = """
-        {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},"spec":{"selector":{"app":"web"},"ports":[{"name":"http","port":80}]}}
+        {"apiVersion":"v1","kind":"Service","metadata":{"name":"web","namespace":"default"},
+         "spec":{"selector":{"app":"web"},"ports":[{"name":"http","port":80}]}}
         """;
 
     private static CancellationToken Stop => TestContext.Current.CancellationToken;

@@ -58,7 +58,8 @@ public sealed class ReflectorTests
         }
 
         public Task Until(Func<Reader, bool> condition) =>
-            Cluster.Until(() => _reading.IsFaulted ? throw _reading.Exception : condition(this), () => $"present: {Present}\nhistory: {History}\nstatus: {Reflector.Status}");
+            Cluster.Until(() => _reading.IsFaulted ? throw _reading.Exception : condition(this),
+                () => $"present: {Present}\nhistory: {History}\nstatus: {Reflector.Status}");
 
         public async ValueTask DisposeAsync()
         {
