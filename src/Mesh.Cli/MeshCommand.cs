@@ -10,6 +10,7 @@ using Mesh.Cli.Commands.Explain;
 using Mesh.Cli.Commands.Host;
 using Mesh.Cli.Commands.Install;
 using Mesh.Cli.Commands.Joining;
+using Mesh.Cli.Commands.Kube;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Cli.Commands.Observe;
 using Mesh.Cli.Commands.Policies;
@@ -77,6 +78,8 @@ public static class MeshCommand
                 PlanCommand.Build(output),
                 ConnectCommand.Build(output),
                 DisconnectCommand.Build(output),
+                KubePeeringCommands.BuildEnable(output),
+                KubePeeringCommands.BuildDisable(output),
                 QuarantineCommand.Build(output),
                 QuarantineCommand.BuildRelease(output),
             },

@@ -31,6 +31,10 @@ public sealed record ClusterMeshReport
     /// <summary>Not of Cilium's shape: what is wrong, by node.</summary>
     [JsonPropertyName("faults")] public SortedDictionary<string, IReadOnlyList<MeshFault>>? Faults { get; init; }
 
+    /// <summary>What Kubernetes says of the API server, line by line, in place of the first lines of the text; null outside of Kubernetes.</summary>
+    [JsonIgnore]
+    public IReadOnlyList<string>? Head { get; init; }
+
     public string ToJson() => JsonSerializer.Serialize(this, ClusterMeshJson.Default.ClusterMeshReport);
 
     /// <summary>Everything known, and everything connected.</summary>

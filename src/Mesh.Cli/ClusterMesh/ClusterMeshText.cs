@@ -11,7 +11,11 @@ public static class ClusterMeshText
     public static string Format(ClusterMeshReport report, bool verbose = false)
     {
         var text = new StringBuilder();
-        if (report.AccessInformation is { } access)
+        if (report.Head is { } head)
+        {
+            text.AppendJoin("", head.Select(line => $"{line}\n"));
+        }
+        else if (report.AccessInformation is { } access)
         {
             text.Append("✅ Cluster access information is available:\n");
             foreach (var ip in access.ServiceIPs)

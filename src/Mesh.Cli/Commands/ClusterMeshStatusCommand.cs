@@ -3,6 +3,7 @@ using System.Diagnostics;
 using Mesh.AgentApi;
 using Mesh.Cli.ClusterMesh;
 using Mesh.Cli.Contexts;
+using Mesh.Cli.Kube;
 using Mesh.Cli.Text;
 using Mesh.Lab;
 
@@ -28,15 +29,19 @@ internal static class ClusterMeshStatusCommand
         {
             options.Context, format, wait, waitDuration, verbose,
         };
+        var kubernetes = new KubeTarget();
+        kubernetes.AddTo(command);
         command.SetAction(async (parsed, cancel) =>
         {
             var limit = GoText.ParseDuration(parsed.GetValue(waitDuration)!)
                 ?? throw new CliException($"--wait-duration {parsed.GetValue(waitDuration)}: must be a duration such as 30s or 2m");
             var json = parsed.GetValue(format) == "json";
-            var context = Context.Find(parsed.GetValue(options.Context));
+            using var cluster = kubernetes.Find(parsed, parsed.GetValue(options.Context));
+            var context = cluster is null ? Context.Find(parsed.GetValue(options.Context)) : null;
+            Task<ClusterMeshReport> LookAsync() => cluster is not null ? KubeClusterMesh.CollectAsync(cluster, cancel) : CollectAsync(context!, cancel);
             var clock = Stopwatch.StartNew();
             var told = TimeSpan.MinValue;
-            var report = await CollectAsync(context, cancel);
+            var report = await LookAsync();
             while (parsed.GetValue(wait) && !report.IsConnected && clock.Elapsed < limit)
             {
                 if (told == TimeSpan.MinValue || clock.Elapsed - told > TellEvery)
@@ -47,7 +52,7 @@ internal static class ClusterMeshStatusCommand
                     told = clock.Elapsed;
                 }
                 await Task.Delay(RetryPause, cancel);
-                report = await CollectAsync(context, cancel);
+                report = await LookAsync();
             }
             output.Write(json ? report.ToJson() + "\n" : ClusterMeshText.Format(report, parsed.GetValue(verbose)));
             if (parsed.GetValue(wait) && !report.IsConnected)

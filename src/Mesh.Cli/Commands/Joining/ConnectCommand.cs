@@ -1,5 +1,6 @@
 using System.CommandLine;
 using System.Globalization;
+using Mesh.Cli.Commands.Kube;
 using Mesh.Cli.Text;
 using Mesh.Joining;
 
@@ -8,6 +9,9 @@ namespace Mesh.Cli.Commands.Joining;
 /// <summary>`mesh clustermesh connect TOKEN`: plan, join, and wait until relays and agents see the peer. `--rollback` takes the last one back.</summary>
 internal static class ConnectCommand
 {
+    /// <summary>Rollouts on both sides.</summary>
+    internal static readonly TimeSpan KubePatience = TimeSpan.FromMinutes(5);
+
     public static Command Build(TextWriter output)
     {
         var choice = new ClusterChoice();
@@ -29,10 +33,23 @@ internal static class ConnectCommand
             forced, direct, rollback, peer, wait,
         });
         token.AddTo(command);
+        var kubernetes = new PeeringFlags();
+        kubernetes.AddDestination(command, endpoints: true);
         command.SetAction(async (parsed, cancel) =>
         {
             var patience = GoText.ParseDuration(parsed.GetValue(wait)!)
                 ?? throw new CliException($"--wait-duration {parsed.GetValue(wait)}: must be a duration such as 30s or 0s");
+            if (parsed.GetValue(kubernetes.Destination) is { } destination)
+            {
+                if (token.IsGiven(parsed) || parsed.GetValue(rollback))
+                    throw new CliException("--destination-context changes both clusters on Kubernetes: it goes with no token and no --rollback");
+                using var here = kubernetes.Cluster(parsed, parsed.GetValue(choice.Context));
+                using var there = kubernetes.Cluster(parsed, destination);
+                var most = patience > KubePatience ? patience : KubePatience;
+                await kubernetes.Peering(parsed, most, output).ConnectAsync(
+                    here, there, parsed.GetValue(kubernetes.SourceEndpoints)!, parsed.GetValue(kubernetes.DestinationEndpoints)!, cancel);
+                return 0;
+            }
             var cluster = choice.Read(parsed);
             var environment = cluster.Environment(line => output.WriteLine($"ℹ️  {line}"));
             if (parsed.GetValue(rollback))
