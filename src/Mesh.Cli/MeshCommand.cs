@@ -14,6 +14,7 @@ using Mesh.Cli.Commands.Kube;
 using Mesh.Cli.Commands.Lab;
 using Mesh.Cli.Commands.Observe;
 using Mesh.Cli.Commands.Policies;
+using Mesh.Cli.Commands.Reachability;
 using Mesh.Datapath;
 using Mesh.Install;
 using Mesh.Joining;
@@ -84,6 +85,7 @@ public static class MeshCommand
                 QuarantineCommand.BuildRelease(output),
             },
             StatusCommand.Build(output),
+            ConnectivityCommand.Build(output),
             ExplainCommand.Build(output),
             ObserveCommand.Build(output),
             ObserveCommand.BuildMonitor(output),
