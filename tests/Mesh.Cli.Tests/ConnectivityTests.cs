@@ -1,5 +1,6 @@
 using System.Text.Json.Nodes;
 using Mesh.Cli.Reachability;
+using Mesh.Lab.Plan;
 using Xunit;
 using TestResult = Mesh.Cli.Reachability.TestResult;
 
@@ -15,6 +16,8 @@ public sealed class ConnectivityTests
 
     private static readonly KubeFacts Two = new("t", ["c1", "c2"], [Client, Client2], Same, Other, ["10.96.0.1"], ["10.96.0.2"], 30001,
         ["172.30.0.1"], KubeProxyReplacement: true, DefaultLocal: true, EndpointSync: false);
+
+    private const string Where = "all-ingress-deny/pod-to-pod:curl-ipv4-0: t/client-x (10.1.0.5) -> t/echo-other-node-y (10.2.0.7:8080)";
 
     private static TestAction Asking(Expectation expected) => Actions.ToPod(0, Client, Other, expected).Single();
 
@@ -76,11 +79,11 @@ public sealed class ConnectivityTests
             new ConnectivityTest("no-policies", [new Scenario("pod-to-pod", [Asking(Expectation.Answer("echo-other-node"))])], []),
         ]);
         Assert.EndsWith(
-            """
+            $"""
             📋 Test Report [t]
             ❌ [t] 1/2 tests failed (1/2 actions), 0 tests skipped, 0 scenarios skipped:
             Test [all-ingress-deny]:
-              ❌ all-ingress-deny/pod-to-pod:curl-ipv4-0: t/client-x (10.1.0.5) -> t/echo-other-node-y (10.2.0.7:8080): answered by echo-other-node, but must be dropped
+              ❌ {Where}: answered by echo-other-node, but must be dropped
             📦 [t] Logs, maps and events of the failures are in DIR
 
             """, text, StringComparison.Ordinal);
@@ -148,6 +151,7 @@ public sealed class ConnectivityTests
         var both = Client with { Addresses = ["10.1.0.5", "fd00::5"] };
         Assert.Equal(["curl-ipv4-3 10.1.0.7:8080", "curl-ipv6-3 [fd00::7]:8080"],
             Actions.ToPod(3, both, Same).Select(action => $"{action.Name} {action.Target}"));
+        Assert.Equal("t/client-x (fd00::5) -> t/echo-same-node-y ([fd00::7]:8080)", $"{Actions.ToPod(3, both, Same).Last()}");
         Assert.Equal(["curl-ipv4-3 10.1.0.7:8080"], Actions.ToPod(3, Client, Same).Select(action => $"{action.Name} {action.Target}"));
         Assert.Equal(["curl-name-0 echo.t.svc:8080"],
             Actions.ToAddresses(0, Client, "service", ["echo.t.svc"], 8080, Expectation.Answer("e")).Select(action => $"{action.Name} {action.Target}"));
@@ -199,7 +203,8 @@ public sealed class ConnectivityTests
     [Fact]
     public void A_pod_that_does_not_start_says_why() => Assert.Equal("client-x is ErrImagePull no such host", PodState.Why((JsonObject)JsonNode.Parse(
         """
-        {"metadata":{"name":"client-x"},"status":{"phase":"Pending","containerStatuses":[{"state":{"waiting":{"reason":"ErrImagePull","message":"no such host"}}}]}}
+        {"metadata":{"name":"client-x"},"status":{"phase":"Pending",
+         "containerStatuses":[{"state":{"waiting":{"reason":"ErrImagePull","message":"no such host"}}}]}}
         """)!));
 
     [Fact]
@@ -214,8 +219,20 @@ public sealed class ConnectivityTests
         }.Select(text => (JsonObject)JsonNode.Parse(text)!)).Select(node => node.Name));
 
     [Fact]
+    public void In_a_lab_no_pod_asks_itself_and_every_cluster_may_answer_for_the_service()
+    {
+        var plan = LabPlanner.Plan(new LabSpec("lab", 2, 2, 2), new Programs("/bin/a", "/bin/b", "/bin/c"), "/sys/fs/cgroup");
+        var scenarios = new LabStage(plan, plan.Clusters[0]).Build([plan.Clusters[1]]).Single().Scenarios;
+        Assert.All(scenarios[0].Actions, action => Assert.NotEqual(action.From.Name, action.Expected.AnsweredBy.Single()));
+        Assert.Equal([("pod-to-pod", 12), ("pod-to-remote-pod", 8), ("pod-to-service", 4)],
+            scenarios.Select(scenario => (scenario.Name, scenario.Actions.Count)));
+        Assert.Equal(8, scenarios[^1].Actions[0].Expected.AnsweredBy.Count);
+    }
+
+    [Fact]
     public void Junit_has_a_case_for_each_test()
     {
+        const string numbers = "tests=\"3\" disabled=\"0\" errors=\"0\" failures=\"1\" skipped=\"1\" time=\"3.500\"";
         var path = Path.Combine(Path.GetTempPath(), $"mesh-junit-{Guid.NewGuid():N}.xml");
         try
         {
@@ -226,13 +243,13 @@ public sealed class ConnectivityTests
                 new TestResult("c", 0, [], 0, "needs --multi-cluster", TimeSpan.Zero),
             ], DateTimeOffset.UnixEpoch);
             Assert.Equal(
-                """
+                $"""
                 <?xml version="1.0" encoding="utf-8"?>
-                <testsuites tests="3" disabled="0" errors="0" failures="1" skipped="1" time="3.500">
-                  <testsuite name="connectivity test" id="0" package="cilium" hostname="t" timestamp="1970-01-01T00:00:00" tests="3" disabled="0" errors="0" failures="1" skipped="1" time="3.500">
+                <testsuites {numbers}>
+                  <testsuite name="connectivity test" id="0" package="cilium" hostname="t" timestamp="1970-01-01T00:00:00" {numbers}>
                     <testcase name="a" classname="connectivity test" status="passed" time="1.500" />
                     <testcase name="b" classname="connectivity test" status="failed" time="2.000">
-                      <failure message="b failed" type="failure">b/pod-to-pod:curl-ipv4-0: t/client-x (10.1.0.5) -&gt; t/echo-other-node-y (10.2.0.7:8080): said � &lt;this&gt;</failure>
+                      <failure message="b failed" type="failure">{Where.Replace("all-ingress-deny", "b").Replace(">", "&gt;")}: said � &lt;this&gt;</failure>
                     </testcase>
                     <testcase name="c" classname="connectivity test" status="skipped" time="0.000">
                       <skipped message="needs --multi-cluster" />
@@ -240,6 +257,7 @@ public sealed class ConnectivityTests
                   </testsuite>
                 </testsuites>
                 """, File.ReadAllText(path));
+            Assert.Equal((byte)'<', File.ReadAllBytes(path)[0]);
         }
         finally
         {

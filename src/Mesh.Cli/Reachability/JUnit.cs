@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Text;
 using System.Xml;
 
 namespace Mesh.Cli.Reachability;
@@ -6,9 +7,11 @@ namespace Mesh.Cli.Reachability;
 /// <summary>Results as JUnit's XML, the way CI systems read them: one suite, one case per test.</summary>
 internal static class JUnit
 {
+    private static readonly UTF8Encoding WithoutMark = new(encoderShouldEmitUTF8Identifier: false);
+
     public static void Write(string path, string stage, IReadOnlyList<TestResult> results, DateTimeOffset began)
     {
-        using var writer = XmlWriter.Create(path, new XmlWriterSettings { Indent = true });
+        using var writer = XmlWriter.Create(path, new XmlWriterSettings { Indent = true, Encoding = WithoutMark });
         Write(writer, stage, results, began);
     }
 

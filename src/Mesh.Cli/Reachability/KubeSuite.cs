@@ -118,7 +118,7 @@ internal static class KubeSuite
     private static IEnumerable<(Workload From, Workload To)> Pairs(IEnumerable<Workload> sources, IReadOnlyList<Workload> targets) =>
         from source in sources
         from target in targets
-        where source != target
+        where source.Name != target.Name
         select (source, target);
 
     private static IEnumerable<TestAction> Numbered<T>(IEnumerable<T> items, Func<int, T, IEnumerable<TestAction>> actions) =>

@@ -89,6 +89,6 @@ internal sealed class LabStage(LabPlan plan, ClusterPlan cluster) : IStage
     }
 
     private static Scenario Between(string name, IReadOnlyList<Workload> sources, IReadOnlyList<Workload> targets) =>
-        new(name, [.. (from source in sources from target in targets where source != target select (source, target))
+        new(name, [.. (from source in sources from target in targets where source.Name != target.Name select (source, target))
             .SelectMany((pair, number) => Actions.ToPod(number, pair.source, pair.target))]);
 }

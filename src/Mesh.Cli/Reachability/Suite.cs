@@ -28,7 +28,10 @@ internal readonly record struct Expectation(IReadOnlyList<string> AnsweredBy)
 /// <param name="Target">HOST:PORT, an IPv6 address in brackets.</param>
 internal sealed record TestAction(string Name, Workload From, string To, string Target, Expectation Expected)
 {
-    public override string ToString() => $"{From.Name} ({From.Addresses[0]}) -> {To}";
+    public override string ToString() => $"{From.Name} ({Own}) -> {To}";
+
+    /// <summary>The address that it asks from, when its target is an address.</summary>
+    private string Own => From.Addresses.FirstOrDefault(one => one.Contains(':', StringComparison.Ordinal) == (Target[0] == '[')) ?? From.Addresses[0];
 }
 
 /// <param name="SkipReason">Null when it can be done here.</param>
