@@ -15,6 +15,9 @@ internal sealed class Deployment(KubeStage stage, IReadOnlyList<KubeCluster> clu
 {
     private sealed record Planned(KubeCluster Cluster, string ClusterName, string Role, string Kind, TestImage Image, TestNode Node);
 
+    /// <summary>Whether there is anything of ours to look at, and to take away.</summary>
+    public bool HasBegun { get; private set; }
+
     /// <exception cref="CliException">Something did not come to stand; says what and why.</exception>
     public async Task<KubeFacts> DeployAsync(CancellationToken cancel)
     {
@@ -96,6 +99,7 @@ internal sealed class Deployment(KubeStage stage, IReadOnlyList<KubeCluster> clu
             if (found.Text("metadata", "deletionTimestamp") is not null)
                 await GoneAsync(cluster, cancel);
         }
+        HasBegun = true;
         await cluster.Client.ApplyAsync(KubeResources.Namespaces.Raw, null, ns, TestObjects.Namespace(ns), TestObjects.FieldManager, cancel);
     }
 

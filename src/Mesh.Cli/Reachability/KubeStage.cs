@@ -79,7 +79,7 @@ internal sealed class KubeStage(IReadOnlyList<KubeCluster> clusters, string ns, 
                 output.WriteLine($"⌛ [{ns}] {announce}: {reason}");
             told = reason;
             if (time.GetElapsedTime(began) > within)
-                throw new CliException($"not so after {within.TotalSeconds:0} s: {reason}");
+                throw new CliException($"{(announce is null ? "" : $"{announce}: ")}not so after {within.TotalSeconds:0} s: {reason}");
             await Task.Delay(Pause, time, cancel);
         }
     }

@@ -61,7 +61,7 @@ internal static class ConnectivityCommand
             }
             finally
             {
-                if (!parsed.GetValue(keep))
+                if (deployment.HasBegun && !parsed.GetValue(keep))
                     await RemoveAsync(deployment, parsed.GetValue(ns)!, output);
             }
 
@@ -74,7 +74,7 @@ internal static class ConnectivityCommand
                 catch (CliException)
                 {
                     // Why it does not stand is in the same logs and events.
-                    if (!cancel.IsCancellationRequested)
+                    if (made.HasBegun && !cancel.IsCancellationRequested)
                     {
                         await place.CollectAsync(Path.Combine(directory, "deployment"), cancel);
                         output.WriteLine($"📦 [{place.Name}] Logs, maps and events are in {directory}");
