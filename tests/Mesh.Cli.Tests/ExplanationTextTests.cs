@@ -49,6 +49,9 @@ public class ExplanationTextTests
         Client = "default/front",
         Node = "osaka-1",
         AgentSilence = 1,
-        Frontends = [new ExplainedFrontend { Address = "10.96.0.10:80/TCP", Type = "ClusterIP", ServiceId = 3, Generation = 1, Segments = 1, Backends = backends }],
+        Frontends =
+        [
+            new ExplainedFrontend { Address = "10.96.0.10:80/TCP", Type = "ClusterIP", ServiceId = 3, Generation = 1, Segments = 1, Backends = backends },
+        ],
     };
 }

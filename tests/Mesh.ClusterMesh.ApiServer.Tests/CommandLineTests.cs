@@ -42,7 +42,8 @@ public class CommandLineTests
     [InlineData("clustermesh --clusterid 1", "--clusterid: unknown; did you mean --cluster-id?")]
     [InlineData("clustermesh --frobnicate", "--frobnicate: unknown; clustermesh-apiserver clustermesh --help lists what is allowed")]
     [InlineData("clustermesh",
-        "--cluster-name: cluster name '' must have 1 to 32 characters; --cluster-id '': must be 1 to 255; --source '': must be manifests:DIRECTORY, kubernetes, or kubernetes:KUBECONFIG[#CONTEXT]")]
+        "--cluster-name: cluster name '' must have 1 to 32 characters; --cluster-id '': must be 1 to 255; "
+        + "--source '': must be manifests:DIRECTORY, kubernetes, or kubernetes:KUBECONFIG[#CONTEXT]")]
     [InlineData("clustermesh --cluster-id 256", "--cluster-id '256': must be 1 to 255")]
     [InlineData("clustermesh --cluster-id 512 --max-connected-clusters 511", "--cluster-id '512': must be 1 to 511")]
     [InlineData("clustermesh --cluster-id -1", "--cluster-id '-1': must be 1 to 255")]

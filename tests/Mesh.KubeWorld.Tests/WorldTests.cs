@@ -69,7 +69,8 @@ public sealed class WorldTests
             await tick.WaitForNextTickAsync(patience.Token);
 
         // No network plugin: a pod of its own network waits, and says why.
-        Assert.Contains("False", Kubectl(world, "get", "nodes", "-o", "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}"), StringComparison.Ordinal);
+        const string ready = "jsonpath={.items[*].status.conditions[?(@.type==\"Ready\")].status}";
+        Assert.Contains("False", Kubectl(world, "get", "nodes", "-o", ready), StringComparison.Ordinal);
         Kubectl(world, "delete", "daemonset", "each", "--timeout=20s");
         await cluster.UntilAsync(api => api.List("pods").Count == 0, TimeSpan.FromSeconds(30));
         Assert.Empty(cluster.Problems);

@@ -6,12 +6,12 @@ using Mesh.KubeApi.Objects;
 namespace Mesh.KubeWorld;
 
 /// <summary>What every node of a cluster knows of it.</summary>
-internal sealed class ClusterFacts(KubeApiServer api, string apiHost, string nameserver, Action<string> report)
+internal sealed class ClusterFacts(KubeApiServer api, string apiHost, Action<string> report)
 {
     /// <summary>Where the API server is reached by nodes and pods: its machine's address, as a kube-proxy would lead there.</summary>
     public string ApiHost => apiHost;
 
-    public int ApiPort => api.Port;
+    public static int ApiPort => KubeClusterPlan.ApiPort;
 
     public string Authority => api.CertificateAuthorityPem;
 
@@ -22,7 +22,8 @@ internal sealed class ClusterFacts(KubeApiServer api, string apiHost, string nam
         "system:serviceaccounts", $"system:serviceaccounts:{space}"));
 
     /// <summary>Files of a container's root that a kubelet writes.</summary>
-    public IReadOnlyDictionary<string, string> Files(JsonObject pod, string address)
+    /// <param name="nameserver">The node: each answers for its pods, as with a DNS cache on nodes.</param>
+    public static IReadOnlyDictionary<string, string> Files(JsonObject pod, string address, string nameserver)
     {
         var hosts = new StringBuilder("127.0.0.1 localhost\n::1 localhost\n");
         if (address.Length > 0)

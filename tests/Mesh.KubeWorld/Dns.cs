@@ -20,9 +20,16 @@ internal sealed class Dns(KubeApiServer api, Socket socket)
         {
             while (true)
             {
-                var got = await socket.ReceiveFromAsync(buffer, new IPEndPoint(IPAddress.Any, 0), stop);
-                if (Answer(buffer.AsSpan(0, got.ReceivedBytes)) is { } answer)
-                    await socket.SendToAsync(answer, got.RemoteEndPoint, stop);
+                try
+                {
+                    var got = await socket.ReceiveFromAsync(buffer, new IPEndPoint(IPAddress.Any, 0), stop);
+                    if (Answer(buffer.AsSpan(0, got.ReceivedBytes)) is { } answer)
+                        await socket.SendToAsync(answer, got.RemoteEndPoint, stop);
+                }
+                catch (SocketException)
+                {
+                    // Whoever asked is gone; it asks again if it is not.
+                }
             }
         }
         catch (OperationCanceledException)

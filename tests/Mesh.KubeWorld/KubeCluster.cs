@@ -21,17 +21,17 @@ public sealed class KubeCluster : IAsyncDisposable
     private readonly ConcurrentQueue<string> _problems = [];
     private readonly List<Task> _tasks = [];
     private readonly KubeObjects _objects;
-    private readonly Socket _dns;
+    private readonly IReadOnlyList<Socket> _dns;
     private readonly Socket _listener;
 
-    private KubeCluster(KubeClusterPlan plan, KubeApiServer api, Socket listener, Socket dns)
+    private KubeCluster(KubeClusterPlan plan, KubeApiServer api, Socket listener, IReadOnlyList<Socket> dns)
     {
         Name = plan.Name;
         Api = api;
         _objects = new KubeObjects(api);
         _listener = listener;
         _dns = dns;
-        var facts = new ClusterFacts(api, plan.Address, plan.Address, _problems.Enqueue);
+        var facts = new ClusterFacts(api, plan.Address, _problems.Enqueue);
         _kubelets = plan.Nodes.ToDictionary(node => node.Name, node => new Kubelet(node, _objects, facts, plan.ProviderId(node.Name)));
         api.Pods = new PodRuntime(name => _kubelets.GetValueOrDefault(name));
     }
@@ -93,12 +93,12 @@ public sealed class KubeCluster : IAsyncDisposable
             socket.Listen(512);
             return socket;
         });
-        var dns = plan.ControlPlane.Run(() =>
+        var dns = plan.Nodes.Select(node => node.Network.Run(() =>
         {
             var socket = new Socket(AddressFamily.InterNetwork, SocketType.Dgram, ProtocolType.Udp);
-            socket.Bind(new IPEndPoint(IPAddress.Parse(plan.Address), 53));
+            socket.Bind(new IPEndPoint(IPAddress.Parse(node.Address), 53));
             return socket;
-        });
+        })).ToList();
         var api = await KubeApiServer.StartAsync(new KubeApiOptions
         {
             Port = 0,
@@ -110,7 +110,8 @@ public sealed class KubeCluster : IAsyncDisposable
         api.WriteKubeconfig(kubeconfig, plan.Name);
         foreach (var kubelet in cluster._kubelets.Values)
             await kubelet.RegisterAsync(stop);
-        cluster._tasks.Add(Task.Run(() => new Dns(api, dns).RunAsync(cluster._stop.Token), CancellationToken.None));
+        foreach (var socket in dns)
+            cluster._tasks.Add(Task.Run(() => new Dns(api, socket).RunAsync(cluster._stop.Token), CancellationToken.None));
         cluster._tasks.Add(Task.Run(() => cluster.ControlAsync(cluster._stop.Token), CancellationToken.None));
         return cluster;
     }
@@ -122,7 +123,8 @@ public sealed class KubeCluster : IAsyncDisposable
         await Task.WhenAll(_kubelets.Values.Select(kubelet => kubelet.DisposeAsync().AsTask()));
         await Api.DisposeAsync();
         _objects.Dispose();
-        _dns.Dispose();
+        foreach (var socket in _dns)
+            socket.Dispose();
         _listener.Dispose();
         _stop.Dispose();
     }

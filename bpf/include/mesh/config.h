@@ -33,7 +33,8 @@ struct node_config {
 };
 
 #define CONFIG_BUILT_HEADERS	0x01	/* VXLAN headers are written and removed by our programs, the device is the fallback */
-#define CONFIG_SEND_BY_REDIRECT	0x02	/* XDP sends a frame back by redirecting it to its device: for XDP_TX the other end of a veth is not woken unless it has a program too */
+/* XDP sends a frame back by redirecting it to its device: for XDP_TX the other end of a veth is not woken unless it has a program too. */
+#define CONFIG_SEND_BY_REDIRECT	0x02
 
 /* Value of agent_state (one element, memory-mapped). */
 struct agent_state {

@@ -188,7 +188,8 @@ internal sealed class LivenessStage : ILivenessSink
         var (ended, since) = _datapath.Drills.Look();
         foreach (var id in ended)
             _lines.Writer.TryWrite(string.Create(CultureInfo.InvariantCulture,
-                $"liveness: the drill of cluster {_names.GetValueOrDefault(id) ?? $"with ID {id}"} is ended: {since.Failed} of {since.Flows} new flows failed"));
+                $"liveness: the drill of cluster {_names.GetValueOrDefault(id) ?? $"with ID {id}"} is ended: "
+                + $"{since.Failed} of {since.Flows} new flows failed"));
     }
 
     /// <summary>Four times the longest way to a node in use: a question that takes so long is lost.</summary>

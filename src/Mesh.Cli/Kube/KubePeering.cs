@@ -48,7 +48,10 @@ internal sealed class KubePeering(InstallTarget target, WaitOptions wait, TextWr
         foreach (var (cluster, access) in new[] { (source, ours), (destination, theirs) })
         {
             if (access.ClusterName == "default" || access.ClusterId == "0")
-                throw new CliException($"{cluster.Name} has no name and ID of its own: upgrade with --set cluster.name=NAME --set cluster.id=1..{access.MaxConnectedClusters}");
+            {
+                throw new CliException($"{cluster.Name} has no name and ID of its own: upgrade with --set cluster.name=NAME "
+                    + $"--set cluster.id=1..{access.MaxConnectedClusters}");
+            }
             if (access.Authority is null || access.Certificate is null || access.Key is null)
                 throw new CliException($"{cluster.Name}: secret clustermesh-apiserver-remote-cert lacks ca.crt, tls.crt or tls.key");
         }

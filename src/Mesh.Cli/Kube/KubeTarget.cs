@@ -40,7 +40,8 @@ internal sealed class KubeTarget
             if (!KubeConfiguration.IsInCluster && KubeConfiguration.Contexts().Count == 0)
                 return null;
         }
-        return new KubeCluster(new KubeClient(KubeConfiguration.Find(file, context), new KubeClientOptions { UserAgent = "mesh" }), parsed.GetValue(Namespace)!);
+        var client = new KubeClient(KubeConfiguration.Find(file, context), new KubeClientOptions { UserAgent = "mesh" });
+        return new KubeCluster(client, parsed.GetValue(Namespace)!);
     }
 
     private static bool IsAgentHere() => Environment.GetEnvironmentVariable("CILIUM_SOCK") is { Length: > 0 }

@@ -128,7 +128,8 @@ public sealed class LayoutSwitchTests : IDisposable
     private static void Report(Traffic traffic, string what)
     {
         TestContext.Current.TestOutputHelper?.WriteLine(
-            $"{what}: {traffic.Connections} new connections, slowest {traffic.Slowest.TotalMilliseconds:F0} ms, {traffic.Exchanges} exchanges on 200 long ones");
+            $"{what}: {traffic.Connections} new connections, slowest {traffic.Slowest.TotalMilliseconds:F0} ms, "
+            + $"{traffic.Exchanges} exchanges on 200 long ones");
         Assert.Empty(traffic.Faults);
         Assert.True(traffic.Connections > 0 && traffic.Exchanges > 0);
     }

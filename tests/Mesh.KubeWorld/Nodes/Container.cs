@@ -42,6 +42,8 @@ internal sealed class Container : IDisposable
         script.Append("mount -t tmpfs tmpfs $c; mount --make-private $c; mkdir $c/u $c/w $c/r; ");
         script.Append("mount -t overlay overlay -o lowerdir=/,upperdir=$c/u,workdir=$c/w $c/r; r=$c/r; ");
         script.Append("mount --rbind /dev $r/dev; mount -t proc proc $r/proc; mount -t sysfs sysfs $r/sys; mount -t tmpfs tmpfs $r/run; ");
+        // An absolute link: followed from outside it would lead out of the container.
+        script.Append("rm -rf $r/var/run; mkdir $r/var/run; mount --rbind $r/run $r/var/run; ");
         script.Append("mount -t tmpfs tmpfs $r/tmp; chmod 1777 $r/tmp; ");
         var number = 0;
         foreach (var directory in Programs.Directories)
@@ -49,7 +51,8 @@ internal sealed class Container : IDisposable
             script.Append(CultureInfo.InvariantCulture,
                 $"mkdir -p $r/opt/mesh/{number} $r/opt/cni/bin; mount --bind '{directory}' $r/opt/mesh/{number}; ");
             script.Append(CultureInfo.InvariantCulture,
-                $"for p in mesh cilium mesh-agent mesh-operator clustermesh-apiserver mesh-cni; do if [ -x $r/opt/mesh/{number}/$p ] && [ ! -e $r/usr/bin/$p ]; "
+                $"for p in mesh cilium mesh-agent mesh-operator clustermesh-apiserver mesh-cni; "
+                + $"do if [ -x $r/opt/mesh/{number}/$p ] && [ ! -e $r/usr/bin/$p ]; "
                 + $"then ln -s /opt/mesh/{number}/$p $r/usr/bin/$p; fi; done; ");
             number++;
         }

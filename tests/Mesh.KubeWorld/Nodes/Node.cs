@@ -23,7 +23,11 @@ internal sealed class Node : IDisposable
         network.Shell("sh", "-ec", "for key in ipv4/ip_forward ipv6/conf/all/forwarding; do echo 1 > /proc/sys/net/$key; done; "
             + "for key in all default; do echo 0 > /proc/sys/net/ipv4/conf/$key/rp_filter; echo 0 > /proc/sys/net/ipv6/conf/$key/accept_dad; done");
         // Shared, so that a container with mountPropagation: Bidirectional mounts for the whole node, as kubelets have it.
-        var script = $"mount --bind '{directory}' '{directory}'; mount --make-shared '{directory}'; echo ready; exec sleep infinity";
+        // The host's root, for whoever mounts that: the kernel's own trees and the node's cgroup are in it.
+        var script = $"mount --bind '{directory}' '{directory}'; mount --make-shared '{directory}'; cd '{directory}'; "
+            + "mkdir -p proc boot sys/kernel/btf sys/fs/cgroup; mount --rbind /proc proc; mount --bind /boot boot; "
+            + "mount --bind /sys/kernel/btf sys/kernel/btf; "
+            + $"mount --bind '{cgroup}' sys/fs/cgroup; echo ready; exec sleep infinity";
         var start = new ProcessStartInfo("nsenter",
             [$"--net=/run/netns/{network.Name}", "unshare", "--mount", "--propagation", "private", "sh", "-ec", script])
         { RedirectStandardOutput = true };

@@ -14,7 +14,7 @@ internal sealed class PodEnvironment(KubeApiServer api, JsonObject pod, Node nod
         {
             ["HOSTNAME"] = pod.Obj("spec").Bool("hostNetwork") == true ? node.Name : pod.Obj("metadata").Str("name")!,
             ["KUBERNETES_SERVICE_HOST"] = facts.ApiHost,
-            ["KUBERNETES_SERVICE_PORT"] = $"{facts.ApiPort}",
+            ["KUBERNETES_SERVICE_PORT"] = $"{ClusterFacts.ApiPort}",
         };
         foreach (var one in container.Arr("env").Objects())
         {

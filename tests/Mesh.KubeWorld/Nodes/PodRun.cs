@@ -211,7 +211,7 @@ internal sealed class PodRun(Node node, KubeObjects objects, ClusterFacts facts,
         command = [.. command.Select(word => PodEnvironment.Expand(word, environment))];
         life.Waiting = null;
         life.Now = new Container(node, _sandbox!.NetworkPath, container, _spec.Obj("securityContext"), command, environment,
-            [.. _volumes!.Mounts(container)], facts.Files(pod, Address ?? ""), LogOf(container.Str("name")!));
+            [.. _volumes!.Mounts(container)], ClusterFacts.Files(pod, Address ?? "", node.Address), LogOf(container.Str("name")!));
     }
 
     private static IReadOnlyList<string> Words(JsonObject container, string key) => [.. container.Arr(key)?.Select(word => $"{word}") ?? []];
