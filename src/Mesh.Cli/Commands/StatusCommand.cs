@@ -29,8 +29,8 @@ internal static class StatusCommand
                 output.WriteLine(StatusText.Brief(status));
             else
                 output.Write(StatusText.Format(status, parsed.GetValue(all) || parsed.GetValue(verbose), DateTimeOffset.UtcNow));
-            // The JSON is what other tools run this for: to them a code means that the agent itself is not well.
-            return options.Json(parsed) ? StatusText.IsHealthy(status) ? 0 : 1 : StatusText.ExitCode(status);
+            // These two are what other tools run this for: to them a code means that the agent itself is not well.
+            return options.Json(parsed) || parsed.GetValue(brief) ? StatusText.IsHealthy(status) ? 0 : 1 : StatusText.ExitCode(status);
         });
         return command;
     }

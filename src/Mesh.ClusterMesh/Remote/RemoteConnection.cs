@@ -379,7 +379,7 @@ internal sealed class RemoteConnection
     /// <summary>Wakes the loop only if it has something to do or to tell. In a full inbox it finds that out by itself.</summary>
     private void Tick()
     {
-        if (Silence > _options.HeartbeatTimeout || _statusIsOld())
+        if (Silence > _options.HeartbeatTimeout || _statusIsOld() || _records.IsReleaseTold)
             _inbox.Writer.TryWrite(new Message(Topic.Tick));
     }
 

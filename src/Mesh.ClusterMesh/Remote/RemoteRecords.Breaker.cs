@@ -97,6 +97,9 @@ internal sealed partial class RemoteRecords
     /// <summary>An operator has looked and means it: everything held goes at the next turn. From any thread.</summary>
     public void ReleaseHeld() => _release = true;
 
+    /// <summary>An operator's word waits for the next turn.</summary>
+    public bool IsReleaseTold => _release;
+
     /// <summary>Something was written while we watched, a heartbeat or anything else: the owner is alive.</summary>
     /// <param name="revision">Of the store, when it was written: what is older than a withdrawal says nothing of who made that.</param>
     public void SeenAlive(long revision)

@@ -103,6 +103,8 @@ public sealed class LiveFaultTests(LiveMesh live, FaultTimes times) : IClassFixt
         Assert.Equal(Enumerable.Range(waiting, most + more - waiting).Select(Address), Enumerable.Range(0, most + more).Select(Address).Where(all.ContainsKey));
         // The next test finds the mesh as it was.
         await store.WriteAsync([.. Leaving(waiting, most + more)], default);
+        // A mass withdrawal counts once its owner has shown itself alive behind it, as exporters do.
+        await store.WriteAsync([new WriteOperation("cilium/.heartbeat", System.Text.Encoding.UTF8.GetBytes($"{DateTimeOffset.UtcNow:O}"))], default);
         await live.UntilAsync(_ => Held().Count < 20, "empty", FaultTimes.Promise);
 
         static string Address(int i) => $"10.7.{64 + (i / 256)}.{i % 256}";

@@ -122,7 +122,7 @@ public sealed class WatchedNode : IAsyncLifetime
         get
         {
             using var observing = BpfMaps.OpenPinnedArray<ObservingValue>(
-                Directory.EnumerateFiles(BpfRoot, "observing", SearchOption.AllDirectories).Single());
+                Path.Combine(BpfRoot, "current", "maps", "observing"));
             return Volatile.Read(ref observing[0].UntilNs);
         }
     }
