@@ -95,6 +95,12 @@ VERIFIED_ALONE int into_tunnel(struct __sk_buff *skb, struct packet *packet)
 	return wrap(skb, packet, node, index, IDENTITY_WORLD, COUNTER_INGRESS);
 }
 
+/* Must the stack see what comes to a pod by the pod's own address, lest it takes the answers for something new and masquerades them? */
+static __always_inline bool is_for_stack(const struct packet *packet)
+{
+	return config.flags & (packet->flow.family == MESH_FAMILY_IPV6 ? CONFIG_MASQUERADES_IPV6 : CONFIG_MASQUERADES_IPV4);
+}
+
 /* To a pod of this node, without the stack. */
 static __always_inline int to_pod(struct __sk_buff *skb, struct packet *packet)
 {
@@ -116,7 +122,7 @@ VERIFIED_ALONE int do_north(struct __sk_buff *skb, struct packet *packet)
 		return TC_ACT_UNSPEC;
 	north = &memory->north;
 	if (north->what == NORTH_PASS)
-		return to_pod(skb, packet);
+		return is_for_stack(packet) ? TC_ACT_UNSPEC : to_pod(skb, packet);
 	if (north->what == NORTH_ANSWER)
 		return answer_client(skb, packet, north, COUNTER_INGRESS);
 	if (north->way == NAT_TUNNEL || north->way == NAT_DSR)

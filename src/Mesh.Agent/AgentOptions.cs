@@ -2,6 +2,7 @@ using System.Net;
 using Mesh.Agent.Cni;
 using Mesh.ControlPlane;
 using Mesh.Datapath;
+using Mesh.Datapath.Masquerade;
 using Mesh.Datapath.Uplinks;
 using Mesh.Kubernetes;
 using Mesh.Model;
@@ -51,6 +52,9 @@ public sealed record AgentOptions
 
     /// <summary>Devices that clients outside come in by, where their load balancer runs, and who writes tunnel headers.</summary>
     public UplinkOptions Uplink { get; init; } = new();
+
+    /// <summary>Whose packets leave the mesh with the node's address.</summary>
+    public MasqueradeOptions Masquerade { get; init; } = new();
 
     /// <summary>Single addresses of each family that the kernel's ipcache can hold.</summary>
     public uint IPCacheMapMax { get; init; } = DatapathOptions.IPCacheMapMaxDefault;

@@ -5,6 +5,7 @@ using Mesh.Agent.Cni;
 using Mesh.ControlPlane;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath;
+using Mesh.Datapath.Masquerade;
 using Mesh.Datapath.Uplinks;
 using Mesh.Kubernetes;
 using Mesh.Model;
@@ -50,6 +51,12 @@ internal sealed class CommandLine
         "Choice of a backend for clients outside: maglev or random.");
     private readonly Option<string> _tunnelHeaders = Flag("--tunnel-headers", "built",
         "built: our programs write and remove VXLAN headers; device: the VXLAN device does.");
+    private readonly Option<string> _masquerade4 = Flag("--enable-ipv4-masquerade", "true",
+        "Whether what pods send out of the mesh over IPv4 gets the node's address.");
+    private readonly Option<string> _masquerade6 = Flag("--enable-ipv6-masquerade", "true", "The same over IPv6.");
+    private readonly Option<string> _native4 = Flag("--ipv4-native-routing-cidr", "",
+        "Range of destinations that know the way to pods and see their own addresses; empty for none.");
+    private readonly Option<string> _native6 = Flag("--ipv6-native-routing-cidr", "", "The same over IPv6.");
     private readonly Option<string> _ipcacheMax = Flag("--bpf-ipcache-map-max", DefaultIPCacheMax,
         $"Addresses of each family that the ipcache maps hold, {IPCacheMapMin} to {IPCacheMapMax}; 16 to 32 bytes each while empty.");
     private readonly Option<string> _policyLocal = Flag("--policy-default-local-cluster", "true",
@@ -70,6 +77,7 @@ internal sealed class CommandLine
     [
         _clusterName, _clusterId, _maxClusters, _nodeName, _source, _ipam, _config, _bpfRoot, _cgroupRoot, _procfs, _socket, _stateDir, _tunnelPort,
         _nodePorts, _devices, _acceleration, _mode, _algorithm, _tunnelHeaders,
+        _masquerade4, _masquerade6, _native4, _native6,
         _ipcacheMax, _policyLocal, _policyAudit, _cniConf, _cniExclusive, _cniChaining, _metrics, _configDir,
     ];
 
@@ -152,6 +160,13 @@ internal sealed class CommandLine
                 Algorithm = OneOf(_algorithm, value(_algorithm), "maglev", "random") ? BackendAlgorithm.Random : BackendAlgorithm.Maglev,
                 BuiltHeaders = !OneOf(_tunnelHeaders, value(_tunnelHeaders), "built", "device"),
             },
+            Masquerade = new MasqueradeOptions
+            {
+                IPv4 = ReadSwitch(_masquerade4, value(_masquerade4)),
+                IPv6 = ReadSwitch(_masquerade6, value(_masquerade6)),
+                NativeRoutingIPv4 = ReadRange(_native4, value(_native4), v6: false),
+                NativeRoutingIPv6 = ReadRange(_native6, value(_native6), v6: true),
+            },
             IPCacheMapMax = ipcache,
             PolicyDefaultLocalCluster = ReadSwitch(_policyLocal, value(_policyLocal)),
             PolicyAuditMode = ReadSwitch(_policyAudit, value(_policyAudit)),
@@ -186,6 +201,16 @@ internal sealed class CommandLine
         if (value is not ("true" or "false"))
             Fault(flag, value, "must be true or false");
         return value == "true";
+    }
+
+    private IpPrefix? ReadRange(Option<string> flag, string text, bool v6)
+    {
+        if (text.Length == 0)
+            return null;
+        if (IpPrefix.TryParse(text, out var range) && range.Address.IsV6 == v6)
+            return range;
+        Fault(flag, text, $"must be a range such as {(v6 ? "fd00::/8" : "10.0.0.0/8")}, or empty");
+        return null;
     }
 
     private (ushort First, ushort Last) ReadPortRange(Option<string> flag, string text)

@@ -4,6 +4,7 @@ using Mesh.Agent.Decisions;
 using Mesh.Agent.Endpoints;
 using Mesh.Agent.Identities;
 using Mesh.Agent.Ipam;
+using Mesh.Agent.Masquerade;
 using Mesh.Agent.Metrics;
 using Mesh.Agent.Probes;
 using Mesh.Agent.Publishing;
@@ -108,6 +109,7 @@ internal sealed class NodeAgent
             Addresses = addresses,
             Cni = new CniStage(new NetworkConfiguration(options.Cni, options.SocketPath, log), DeleteNotes.Beside(options.SocketPath),
                 registry, addresses, time, log),
+            Masquerade = new MasqueradeStage(options, state.Nodes, time, log),
             Policies = policies,
             Publishing = objects is KubernetesSource server ? new ClusterPublisher(options, server, state, time, Random.Shared, log) : null,
             Peers = peers,
@@ -173,6 +175,9 @@ internal sealed class NodeAgent
             _view.Datapath = datapath;
             _log($"kernel programmed: node {node.Name}, pod MTU {datapath.PodMtu}, {_view.State.Endpoints.Count} endpoints taken up");
             running.Add(datapath.RunAsync(stop.Token));
+            using var masquerade = _view.Masquerade;
+            masquerade.Look();
+            running.Add(masquerade.RunAsync(stop.Token));
             running.Add(_view.Cni.RunAsync(stop.Token));
             running.Add(_view.Policies.RunAsync(stop.Token));
             running.Add(_identityFile.FollowAsync(_view.State.Identities, TimeProvider.System, _log, stop.Token));
@@ -247,6 +252,7 @@ internal sealed class NodeAgent
             NodeAddresses = [.. new[] { node.UnderlayAddress(v6: false), node.UnderlayAddress(v6: true) }.OfType<IpAddr>()],
         },
         EnforcePolicy = true,
+        Masquerade = _options.Masquerade,
         NodePorts = _options.NodePorts,
         IPCacheMapMax = _options.IPCacheMapMax,
     };

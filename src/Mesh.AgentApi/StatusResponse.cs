@@ -26,6 +26,8 @@ public sealed record StatusResponse
 
     [JsonPropertyName("kvstore")] public Status? Kvstore { get; init; }
 
+    [JsonPropertyName("masquerading")] public MasqueradingStatus? Masquerading { get; init; }
+
     /// <summary>Ours: what Cilium's format has no room for. Other clients ignore it.</summary>
     [JsonPropertyName("mesh")] public MeshStatus? Mesh { get; init; }
 }
@@ -56,6 +58,30 @@ public sealed record ClusterStatus
 
     /// <summary>cluster/node.</summary>
     [JsonPropertyName("self")] public string? Self { get; init; }
+}
+
+/// <summary>Whose packets leave the mesh with the node's address.</summary>
+public sealed record MasqueradingStatus
+{
+    [JsonPropertyName("enabled")] public bool Enabled { get; init; }
+
+    [JsonPropertyName("enabledProtocols")] public MasqueradedProtocols EnabledProtocols { get; init; } = new();
+
+    /// <summary>"iptables": Cilium's word for the kernel's netfilter, whoever writes the rules.</summary>
+    [JsonPropertyName("mode")] public string? Mode { get; init; }
+
+    /// <summary>Destinations that see pods' own addresses.</summary>
+    [JsonPropertyName("snat-exclusion-cidr-v4")] public string? ExcludedIPv4 { get; init; }
+
+    /// <summary>As <see cref="ExcludedIPv4"/>.</summary>
+    [JsonPropertyName("snat-exclusion-cidr-v6")] public string? ExcludedIPv6 { get; init; }
+}
+
+public sealed record MasqueradedProtocols
+{
+    [JsonPropertyName("ipv4")] public bool IPv4 { get; init; }
+
+    [JsonPropertyName("ipv6")] public bool IPv6 { get; init; }
 }
 
 public sealed record EncryptionStatus

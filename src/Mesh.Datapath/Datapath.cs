@@ -326,6 +326,8 @@ public sealed class Datapath : IDisposable
         GatewayMac = devices.GatewayMac,
         NodePortFirst = options.NodePorts.First,
         NodePortLast = options.NodePorts.Last,
+        Flags = (options.Masquerade.IPv4 ? NodeConfigFlags.MasqueradesIPv4 : NodeConfigFlags.None)
+            | (options.Masquerade.IPv6 ? NodeConfigFlags.MasqueradesIPv6 : NodeConfigFlags.None),
     };
 
     private static void RequireSameAbi(PinDirectory pins)

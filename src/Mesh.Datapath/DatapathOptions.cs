@@ -1,3 +1,4 @@
+using Mesh.Datapath.Masquerade;
 using Mesh.Datapath.Uplinks;
 using Mesh.Model;
 
@@ -49,6 +50,9 @@ public sealed record DatapathOptions
     public uint? UnderlayMtu { get; init; }
 
     public UplinkOptions Uplink { get; init; } = new();
+
+    /// <summary>What is masqueraded beside us: packets from outside to pods then go through the stack, which must see both directions.</summary>
+    public MasqueradeOptions Masquerade { get; init; } = new();
 
     /// <summary>For tests: start as a build with another layout would.</summary>
     internal Loader.LayoutVariant? Variant { get; init; }

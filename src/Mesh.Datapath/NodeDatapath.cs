@@ -1,6 +1,7 @@
 using Mesh.Bpf;
 using Mesh.Datapath.Devices;
 using Mesh.Datapath.Loader;
+using Mesh.Datapath.Masquerade;
 
 namespace Mesh.Datapath;
 
@@ -22,7 +23,7 @@ public static class NodeDatapath
     }
 
     /// <summary>Takes away what agents leave in place on purpose when they stop: links, with them the programs; maps; the devices, with them
-    /// addresses and routes. Of this network namespace. What is not there is no fault.</summary>
+    /// addresses and routes; the rules that masquerade. Of this network namespace. What is not there is no fault.</summary>
     /// <param name="bpfRoot">As the agent's --bpf-root.</param>
     /// <returns>What was there and is gone.</returns>
     /// <exception cref="DatapathException">Something stays.</exception>
@@ -50,6 +51,8 @@ public static class NodeDatapath
             netlink.DeleteLink(link.Index);
             removed.Add($"device {name}");
         }
+        if (MasqueradeTable.Remove())
+            removed.Add($"nftables table inet {MasqueradeTable.Name}");
         return removed;
     }
 }

@@ -69,6 +69,13 @@ public sealed class NetlinkMessage
         return Attribute(type, bytes);
     }
 
+    public NetlinkMessage AttributeBigEndianU32(ushort type, uint value)
+    {
+        Span<byte> bytes = stackalloc byte[4];
+        BinaryPrimitives.WriteUInt32BigEndian(bytes, value);
+        return Attribute(type, bytes);
+    }
+
     public NetlinkMessage Nested(ushort type, Action<NetlinkMessage> content)
     {
         const ushort nestedFlag = 0x8000;

@@ -34,7 +34,7 @@ public sealed unsafe partial class NetlinkSocket : IDisposable
     private readonly byte[] _buffer = new byte[256 * 1024];
     private uint _sequence;
 
-    /// <param name="protocol">NETLINK_*: 0 = routes and devices, 16 = generic.</param>
+    /// <param name="protocol">NETLINK_*: 0 = routes and devices, 12 = netfilter, 16 = generic.</param>
     public NetlinkSocket(int protocol = 0)
     {
         var fd = Socket(FamilyNetlink, RawCloseOnExec, protocol);
@@ -61,20 +61,8 @@ public sealed unsafe partial class NetlinkSocket : IDisposable
                 if (Send(_socket, pointer, (nuint)bytes.Length, 0) < 0)
                     throw new NetlinkException($"netlink send: {LastError()}");
             while (true)
-            {
-                nint length;
-                fixed (byte* pointer = _buffer)
-                    length = Receive_(_socket, pointer, (nuint)_buffer.Length, 0);
-                if (length < 0)
-                {
-                    const int interrupted = 4;
-                    if (Marshal.GetLastPInvokeError() == interrupted)
-                        continue;
-                    throw new NetlinkException($"netlink receive: {LastError()}");
-                }
-                if (Read(_buffer.AsSpan(0, (int)length), sequence, receive, ref words) is { } result)
+                if (Read(ReceiveOnce(), sequence, receive, ref words) is { } result)
                     return result;
-            }
         }
     }
 
@@ -88,7 +76,64 @@ public sealed unsafe partial class NetlinkSocket : IDisposable
         throw new NetlinkException($"{what}{detail}: {Marshal.GetPInvokeErrorMessage(error)} ({error})", error);
     }
 
+    /// <summary>Sends messages that the kernel takes all or none of, in one piece. The first and the last one only open and close it; the last
+    /// but one has FlagAck, and its answer ends the call.</summary>
+    /// <returns>0, or the positive errno of the first message that was refused.</returns>
+    public int TryBatch(IReadOnlyList<NetlinkMessage> messages, out string words)
+    {
+        lock (_lock)
+        {
+            words = "";
+            var first = _sequence + 1;
+            using var bytes = new MemoryStream();
+            foreach (var message in messages)
+                bytes.Write(message.Finish(++_sequence));
+            fixed (byte* pointer = bytes.GetBuffer())
+                if (Send(_socket, pointer, (nuint)bytes.Length, 0) < 0)
+                    throw new NetlinkException($"netlink send: {LastError()}");
+            while (true)
+                if (ReadBatch(ReceiveOnce(), first, _sequence - 1, ref words) is { } result)
+                    return result;
+        }
+    }
+
     public void Dispose() => _socket.Dispose();
+
+    private static int? ReadBatch(ReadOnlySpan<byte> bytes, uint first, uint acknowledged, ref string words)
+    {
+        while (bytes.Length >= HeaderSize)
+        {
+            var length = (int)BinaryPrimitives.ReadUInt32LittleEndian(bytes);
+            if (length < HeaderSize || length > bytes.Length)
+                throw new NetlinkException("netlink: a reply was cut short");
+            var sequence = BinaryPrimitives.ReadUInt32LittleEndian(bytes[8..]);
+            if (BinaryPrimitives.ReadUInt16LittleEndian(bytes[4..]) == TypeError && sequence >= first && sequence <= acknowledged + 1)
+            {
+                var payload = bytes[HeaderSize..length];
+                var error = -BinaryPrimitives.ReadInt32LittleEndian(payload);
+                words = Words(payload, TypeError, BinaryPrimitives.ReadUInt16LittleEndian(bytes[6..]));
+                if (error != 0 || sequence == acknowledged)
+                    return error;
+            }
+            bytes = bytes[Math.Min((length + 3) & ~3, bytes.Length)..];
+        }
+        return null;
+    }
+
+    private ReadOnlySpan<byte> ReceiveOnce()
+    {
+        while (true)
+        {
+            nint length;
+            fixed (byte* pointer = _buffer)
+                length = Receive_(_socket, pointer, (nuint)_buffer.Length, 0);
+            if (length >= 0)
+                return _buffer.AsSpan(0, (int)length);
+            const int interrupted = 4;
+            if (Marshal.GetLastPInvokeError() != interrupted)
+                throw new NetlinkException($"netlink receive: {LastError()}");
+        }
+    }
 
     private static int? Read(ReadOnlySpan<byte> bytes, uint sequence, Receive? receive, ref string words)
     {

@@ -41,6 +41,7 @@ public sealed class GoldenTableTests
     [Theory]
     [InlineData("KVStore:")]
     [InlineData("Cilium:")]
+    [InlineData("Masquerading:")]
     [InlineData("Proxy Status:")]
     [InlineData("Global Identity Range:")]
     [InlineData("Hubble:")]

@@ -5,6 +5,7 @@ using Mesh.ControlPlane.Nodes;
 using Mesh.ControlPlane.Policies;
 using Mesh.ControlPlane.RemoteClusters;
 using Mesh.Datapath.Maps;
+using Mesh.Datapath.Masquerade;
 using Mesh.Datapath.Uplinks;
 using Mesh.Model;
 using Mesh.Policy;
@@ -158,6 +159,8 @@ internal sealed class LiveNode : IDisposable
 
     internal UplinkOptions Uplink { get; set; } = new();
 
+    internal MasqueradeOptions Masquerade { get; set; } = new();
+
     private IpAddr Underlay => IpAddr.Parse($"172.30.0.{_cluster}");
 
     internal IReadOnlyList<PacketCounter> Counters() => _datapath!.Counters();
@@ -218,6 +221,7 @@ internal sealed class LiveNode : IDisposable
             NodeName = "node",
             UnderlayAddress = Underlay,
             Uplink = Uplink,
+            Masquerade = Masquerade,
             GatewayAddresses = [IpAddr.Parse($"10.{_cluster}.0.254"), IpAddr.Parse($"fd00:{_cluster}::fe")],
             EnforcePolicy = Policies is not null,
         }, Desired));

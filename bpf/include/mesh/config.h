@@ -35,6 +35,9 @@ struct node_config {
 #define CONFIG_BUILT_HEADERS	0x01	/* VXLAN headers are written and removed by our programs, the device is the fallback */
 /* XDP sends a frame back by redirecting it to its device: for XDP_TX the other end of a veth is not woken unless it has a program too. */
 #define CONFIG_SEND_BY_REDIRECT	0x02
+/* The stack masquerades what pods send to the world: it must see both directions of what the world sends to pods. */
+#define CONFIG_MASQUERADES_IPV4	0x04
+#define CONFIG_MASQUERADES_IPV6	0x08
 
 /* Value of agent_state (one element, memory-mapped). */
 struct agent_state {

@@ -1,6 +1,7 @@
 using Mesh.Agent.Cni;
 using Mesh.Agent.Endpoints;
 using Mesh.Agent.Ipam;
+using Mesh.Agent.Masquerade;
 using Mesh.Agent.Probes;
 using Mesh.Agent.Publishing;
 using Mesh.ClusterMesh.Config;
@@ -37,6 +38,8 @@ internal sealed class AgentView
     public required PodAddresses Addresses { get; init; }
 
     public required CniStage Cni { get; init; }
+
+    public required MasqueradeStage Masquerade { get; init; }
 
     /// <summary>This node as it is known now; null while it is not.</summary>
     public Node? Local => State.Nodes.TryGet(new NodeName(Options.Cluster.Name, Options.NodeName), out var node) ? node : null;

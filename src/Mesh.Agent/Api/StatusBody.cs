@@ -40,8 +40,36 @@ internal static class StatusBody
             },
             Ipam = view.Addresses.Status(),
             Kvstore = new Status { State = StatusState.Disabled, Msg = "Disabled" },
+            Masquerading = Masquerading(view),
             Mesh = Mesh(view, tables, peers, evidence),
         };
+    }
+
+    /// <summary>What is in force, which may be less than what was asked for.</summary>
+    private static MasqueradingStatus Masquerading(AgentView view)
+    {
+        var wanted = view.Options.Masquerade;
+        var works = view.Datapath is not null && view.Masquerade.Problem is null;
+        return new MasqueradingStatus
+        {
+            Enabled = works && (wanted.IPv4 || wanted.IPv6),
+            EnabledProtocols = new MasqueradedProtocols { IPv4 = works && wanted.IPv4, IPv6 = works && wanted.IPv6 },
+            Mode = wanted.IPv4 || wanted.IPv6 ? "iptables" : null,
+            ExcludedIPv4 = wanted.NativeRoutingIPv4?.ToString(),
+            ExcludedIPv6 = wanted.NativeRoutingIPv6?.ToString(),
+        };
+    }
+
+    private static IEnumerable<MeshFault> Faults(
+        AgentView view, IReadOnlyList<TableStatus> tables, IReadOnlyList<RemoteClusterStatus> peers, IReadOnlyList<PeerStatus> evidence)
+    {
+        var faults = PeerBody.Faults(peers, evidence, tables);
+        return view.Masquerade.Problem is not { } problem ? faults : faults.Append(new MeshFault
+        {
+            Class = PeerFault.KernelBehind.Name(),
+            Cause = $"pods are not masqueraded, so what is outside the mesh cannot answer them: {problem}",
+            Mend = "what the message says, or --enable-ipv4-masquerade=false and --enable-ipv6-masquerade=false where the network knows the way to pods",
+        });
     }
 
     /// <summary>Ready means proved to be well: whoever asks only this field must not be told less than the truth.</summary>
@@ -131,8 +159,8 @@ internal static class StatusBody
     private static MeshStatus Mesh(AgentView view, IReadOnlyList<TableStatus> tables, IReadOnlyList<RemoteClusterStatus> peers,
         IReadOnlyList<PeerStatus> evidence) => new()
         {
-            Healthy = view.Datapath is not null && !PeerBody.Faults(peers, evidence, tables).Any(),
-            Faults = OrNull(PeerBody.Faults(peers, evidence, tables)),
+            Healthy = view.Datapath is not null && !Faults(view, tables, peers, evidence).Any(),
+            Faults = OrNull(Faults(view, tables, peers, evidence)),
             Peers = OrNull(evidence),
             Version = AgentView.Version,
             ClusterName = view.Options.Cluster.Name,

@@ -17,6 +17,8 @@ internal static class StatusText
         table.Row("NodeMonitor:", "Disabled");
         if (status.ClusterMesh is { } mesh)
             Clusters(table, mesh, allClusters, now);
+        if (status.Masquerading is { } masquerading)
+            table.Row("Masquerading:", Masquerading(masquerading));
         table.Row("Proxy Status:", "No managed proxy redirect");
         table.Row("Global Identity Range:",
             status.IdentityRange is { } range ? $"min {range.MinIdentity}, max {range.MaxIdentity}" : "Unknown");
@@ -27,6 +29,12 @@ internal static class StatusText
         table.Row("Cluster health:", "", LivenessText.Summary(status.Mesh?.Liveness));
         return table + Own(status.Mesh, now, allClusters);
     }
+
+    private static string Masquerading(MasqueradingStatus status) => !status.Enabled
+        ? "Disabled"
+        : $"IPTables [IPv4: {Word(status.EnabledProtocols.IPv4)}, IPv6: {Word(status.EnabledProtocols.IPv6)}]";
+
+    private static string Word(bool enabled) => enabled ? "Enabled" : "Disabled";
 
     /// <summary>OK, or the first thing that is wrong.</summary>
     public static string Brief(StatusResponse status) =>

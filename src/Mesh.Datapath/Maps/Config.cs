@@ -58,6 +58,12 @@ public enum NodeConfigFlags : uint
 
     /// <summary>XDP sends frames back out of a device by redirecting them there.</summary>
     SendByRedirect = 0x02,
+
+    /// <summary>The stack masquerades pods' IPv4 packets.</summary>
+    MasqueradesIPv4 = 0x04,
+
+    /// <summary>The stack masquerades pods' IPv6 packets.</summary>
+    MasqueradesIPv6 = 0x08,
 }
 
 /// <summary>struct agent_state, the one value of agent_state.</summary>

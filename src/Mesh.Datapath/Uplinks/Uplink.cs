@@ -42,7 +42,7 @@ internal sealed class Uplink
         var below = low - LowestPort > 65535 - high;
         IpAddr[] own = [options.UnderlayAddress, .. _options.NodeAddresses];
         config.TunnelPort = options.TunnelPort;
-        config.Flags = (_options.BuiltHeaders ? NodeConfigFlags.BuiltHeaders : NodeConfigFlags.None)
+        config.Flags |= (_options.BuiltHeaders ? NodeConfigFlags.BuiltHeaders : NodeConfigFlags.None)
             | (_devices.Any(IsVeth) ? NodeConfigFlags.SendByRedirect : NodeConfigFlags.None);
         config.UplinkInterface = (uint)(_underlay?.Index ?? 0);
         config.UplinkMac = _underlay?.Mac ?? default;

@@ -1,0 +1,234 @@
+using System.Net;
+using System.Net.Sockets;
+using Mesh.Datapath.Masquerade;
+using Mesh.Model;
+
+namespace Mesh.Datapath.Tests;
+
+/// <summary>Two nodes of two clusters and a host outside on a switch. The host knows no way to pods: it hears them only through their
+/// node.</summary>
+public sealed class MasqueradeTests : IDisposable
+{
+    private const string Tokyo4 = "172.30.0.1";
+    private const string Tokyo6 = "fd00:30::1";
+    private const string Outside4 = "172.30.0.100";
+    private const string Outside6 = "fd00:30::100";
+    private const string Pod4 = "10.1.0.1";
+
+    private static readonly MasqueradeOptions Both = new() { IPv4 = true, IPv6 = true };
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
+
+    private readonly NetworkNamespace _switch = new();
+    private readonly NetworkNamespace _outside = new();
+    private readonly LiveNode _tokyo = new(cluster: 1);
+    private readonly LiveNode _osaka = new(cluster: 2);
+
+    public MasqueradeTests()
+    {
+        _switch.Shell("sh", "-ec", "ip link add name sw0 type bridge; ip link set sw0 up");
+        foreach (var (port, space) in new[] { ("tokyo", _tokyo.Space), ("osaka", _osaka.Space), ("outside", _outside) })
+            _switch.Shell("sh", "-ec", $"ip link add {port} type veth peer name eth0 netns {space.Name}; ip link set {port} master sw0 up");
+        _outside.Shell("sh", "-ec", $"ip link set lo up; ip addr add {Outside4}/24 dev eth0; ip addr add {Outside6}/64 dev eth0 nodad; ip link set eth0 up");
+        foreach (var node in new[] { _tokyo, _osaka })
+        {
+            node.Masquerade = Both;
+            node.Start(_tokyo, _osaka);
+        }
+        _tokyo.Space.Shell("ip", "addr", "add", $"{Tokyo6}/64", "dev", "eth0", "nodad");
+        Assert.True(Apply(Both));
+    }
+
+    public void Dispose()
+    {
+        _tokyo.Dispose();
+        _osaka.Dispose();
+        _outside.Dispose();
+        _switch.Dispose();
+    }
+
+    [Theory]
+    [InlineData(Outside4, Tokyo4)]
+    [InlineData(Outside6, Tokyo6)]
+    public void What_is_outside_sees_the_nodes_address_and_its_answers_arrive(string outside, string node)
+    {
+        Assert.True(Answers(outside));
+        Assert.Equal(node, Seen(SocketType.Stream, outside));
+        Assert.Equal(node, Seen(SocketType.Dgram, outside));
+        // In pieces: larger than the pod's link.
+        Assert.Equal(node, Seen(SocketType.Dgram, outside, 4000));
+
+        // Without, nobody outside knows where to answer.
+        Assert.True(Apply(new MasqueradeOptions()));
+        Assert.False(Answers(outside));
+        Assert.NotEqual(node, Seen(SocketType.Dgram, outside));
+    }
+
+    /// <summary>A port of the node's services would be taken for a question to these.</summary>
+    [Fact]
+    public void Ports_are_those_that_the_stack_hands_out()
+    {
+        using var listener = Listen(_outside, SocketType.Dgram, Outside4);
+        using var question = Ask(SocketType.Dgram, Outside4, from: 30080);
+        Assert.InRange(Receive(listener, 1).Port, 32768, 60999);
+    }
+
+    /// <summary>"No such port" is about a packet that the pod does not know in this form.</summary>
+    [Fact]
+    public void An_icmp_error_about_a_masqueraded_packet_reaches_the_pod()
+    {
+        using var question = Ask(SocketType.Dgram, Outside4);
+        Assert.Equal(SocketError.ConnectionRefused, Assert.Throws<SocketException>(() => question.Receive(new byte[10])).SocketErrorCode);
+    }
+
+    [Fact]
+    public void Within_the_mesh_a_pod_keeps_its_address()
+    {
+        using var listener = Listen(_osaka.Pod, SocketType.Dgram, "10.2.0.1");
+        using var question = Ask(SocketType.Dgram, "10.2.0.1");
+        Assert.Equal(Pod4, Receive(listener, 1).Address.ToString());
+        // An address of the mesh that no pod has: lost, and not masqueraded on its way.
+        Assert.False(Answers("10.2.0.77"));
+    }
+
+    [Fact]
+    public void What_knows_the_way_to_pods_sees_their_addresses()
+    {
+        _outside.Shell("ip", "route", "add", "10.1.0.0/24", "via", Tokyo4);
+        Assert.Equal(Tokyo4, Seen(SocketType.Stream, Outside4));
+        Assert.True(Apply(Both with { NativeRoutingIPv4 = IpPrefix.Parse("172.30.0.96/28") }));
+        Assert.Equal(Pod4, Seen(SocketType.Stream, Outside4));
+        Assert.True(Apply(Both with { NativeRoutingIPv4 = IpPrefix.Parse("172.30.0.112/28") }));
+        Assert.Equal(Tokyo4, Seen(SocketType.Stream, Outside4));
+    }
+
+    /// <summary>Somebody outside asks a pod by its own address: the answers come from there, long conversations included.</summary>
+    [Theory]
+    [InlineData(SocketType.Stream)]
+    [InlineData(SocketType.Dgram)]
+    public void Answers_of_a_pod_are_not_masqueraded(SocketType kind)
+    {
+        _outside.Shell("ip", "route", "add", "10.1.0.0/24", "via", Tokyo4);
+        using var listener = Listen(_tokyo.Pod, kind, Pod4);
+        using var client = Connect(_outside, kind, Pod4);
+        client.Send("1"u8);
+        using var accepted = kind == SocketType.Stream ? listener.Accept() : null;
+        for (var exchange = 0; exchange < 3; exchange++)
+        {
+            EndPoint from = new IPEndPoint(IPAddress.Any, 0);
+            var length = accepted?.Receive(new byte[1]) ?? listener.ReceiveFrom(new byte[1], ref from);
+            Assert.Equal(1, length);
+            _ = accepted?.Send("2"u8) ?? listener.SendTo("2"u8, from);
+            Assert.Equal(1, client.Receive(new byte[1]));
+            client.Send("1"u8);
+        }
+    }
+
+    [Fact]
+    public void It_outlives_the_agent_is_left_alone_by_the_next_and_comes_back_when_somebody_throws_it_away()
+    {
+        _tokyo.Restart();
+        Assert.True(Answers(Outside4));
+        Assert.False(Apply(Both));
+        Assert.Contains("ip saddr 10.1.0.0/24 goto pods4", _tokyo.Space.Shell("nft", "list", "table", "inet", "mesh"));
+
+        _tokyo.Space.Shell("nft", "flush", "chain", "inet", "mesh", "pods4");
+        Assert.True(Apply(Both));
+        _tokyo.Space.Shell("nft", "flush", "ruleset");
+        Assert.False(Answers(Outside4));
+        Assert.True(Apply(Both));
+        Assert.True(Answers(Outside4));
+    }
+
+    [Fact]
+    public void Nobody_elses_rules_are_touched_and_it_goes_with_the_datapath()
+    {
+        _tokyo.Space.Shell("nft", "add table inet other; add chain inet other in { type filter hook input priority 0; }");
+        Assert.True(Apply(Both with { IPv6 = false }));
+        Assert.DoesNotContain("pods6", _tokyo.Space.Shell("nft", "list", "ruleset"));
+        _tokyo.Stop();
+        Assert.Contains("nftables table inet mesh", _tokyo.Space.Run(() => NodeDatapath.Remove(Path.Combine(_tokyo.BpfRoot, "nothing"))));
+        var left = _tokyo.Space.Shell("nft", "list", "ruleset");
+        Assert.Contains("table inet other", left);
+        Assert.DoesNotContain("masquerade", left);
+        Assert.False(_tokyo.Space.Run(MasqueradeTable.Remove));
+    }
+
+    [Theory]
+    [InlineData(32768, 60999, 30000, 32767, 32768, 60999)]
+    [InlineData(1024, 65535, 30000, 32767, 32768, 65535)]
+    [InlineData(20000, 33000, 30000, 32767, 20000, 29999)]
+    [InlineData(30100, 30200, 30000, 32767, 30100, 30200)]
+    public void Ports_of_services_are_left_out(int low, int high, int first, int last, int from, int to) =>
+        Assert.Equal(((ushort)from, (ushort)to), MasqueradeTable.Ports((low, high), ((ushort)first, (ushort)last)));
+
+    private bool Apply(MasqueradeOptions options) => _tokyo.Space.Run(() =>
+    {
+        using var table = new MasqueradeTable(options, (30000, 32767));
+        return table.Apply([IpPrefix.Parse("10.1.0.0/24"), IpPrefix.Parse("fd00:1::/64")]);
+    });
+
+    private bool Answers(string address)
+    {
+        try
+        {
+            _tokyo.Pod.Shell("ping", "-c", "1", "-W", "1", address);
+            return true;
+        }
+        catch (InvalidOperationException)
+        {
+            return false;
+        }
+    }
+
+    /// <summary>Whom a host outside takes the pod for. Of a connection, once an answer has arrived.</summary>
+    private string Seen(SocketType kind, string outside, int bytes = 1)
+    {
+        using var listener = Listen(_outside, kind, outside);
+        using var question = Ask(kind, outside, bytes);
+        if (kind == SocketType.Dgram)
+            return Receive(listener, bytes).Address.ToString();
+        using var accepted = listener.Accept();
+        accepted.Send("answer"u8);
+        Assert.True(question.Receive(new byte[10]) > 0);
+        return ((IPEndPoint)accepted.RemoteEndPoint!).Address.ToString();
+    }
+
+    private static IPEndPoint Receive(Socket listener, int bytes)
+    {
+        EndPoint from = new IPEndPoint(listener.AddressFamily == AddressFamily.InterNetwork ? IPAddress.Any : IPAddress.IPv6Any, 0);
+        Assert.Equal(bytes, listener.ReceiveFrom(new byte[bytes + 1], ref from));
+        return (IPEndPoint)from;
+    }
+
+    private Socket Ask(SocketType kind, string to, int bytes = 1, int from = 0)
+    {
+        var socket = Connect(_tokyo.Pod, kind, to, from);
+        socket.Send(new byte[bytes]);
+        return socket;
+    }
+
+    private static Socket Listen(NetworkNamespace space, SocketType kind, string address)
+    {
+        var socket = New(space, kind, IPAddress.Parse(address).AddressFamily);
+        socket.Bind(new IPEndPoint(IPAddress.Parse(address), 8080));
+        if (kind == SocketType.Stream)
+            socket.Listen();
+        return socket;
+    }
+
+    private static Socket Connect(NetworkNamespace space, SocketType kind, string to, int from = 0)
+    {
+        var family = IPAddress.Parse(to).AddressFamily;
+        var socket = New(space, kind, family);
+        socket.Bind(new IPEndPoint(family == AddressFamily.InterNetwork ? IPAddress.Any : IPAddress.IPv6Any, from));
+        socket.Connect(IPAddress.Parse(to), 8080);
+        return socket;
+    }
+
+    private static Socket New(NetworkNamespace space, SocketType kind, AddressFamily family) => space.Run(() =>
+        new Socket(family, kind, kind == SocketType.Stream ? ProtocolType.Tcp : ProtocolType.Udp)
+        {
+            ReceiveTimeout = (int)Patience.TotalMilliseconds,
+            SendTimeout = (int)Patience.TotalMilliseconds,
+        });
+}
