@@ -1,3 +1,5 @@
+using Mesh.Datapath.Masquerade;
+using Mesh.Model;
 using Xunit;
 
 namespace Mesh.Agent.Tests;
@@ -32,6 +34,15 @@ public class FlagTests
     public void The_size_of_the_ipcache_is_an_option() =>
         Assert.Equal(4_194_304u, Parse("--bpf-ipcache-map-max", "4194304").Options!.IPCacheMapMax);
 
+    [Fact]
+    public void Pods_are_masqueraded_unless_it_is_switched_off()
+    {
+        Assert.Equal(new MasqueradeOptions { IPv4 = true, IPv6 = true }, Parse().Options!.Masquerade);
+        Assert.Equal(
+            new MasqueradeOptions { IPv4 = true, NativeRoutingIPv4 = IpPrefix.Parse("10.0.0.0/8") },
+            Parse("--enable-ipv6-masquerade", "false", "--ipv4-native-routing-cidr", "10.0.0.0/8").Options!.Masquerade);
+    }
+
     [Theory]
     [InlineData("--cluster-name=Osaka", "may hold only a-z, 0-9 and '-'")]
     [InlineData("--cluster-name=default", "reserved")]
@@ -50,6 +61,9 @@ public class FlagTests
     [InlineData("--cgroup-root=/tmp", "--cgroup-root '/tmp': must be a cgroup2 directory")]
     [InlineData("--prometheus-serve-addr=host:1", "--prometheus-serve-addr 'host:1': must be [IP]:PORT")]
     [InlineData("--bpf-root=", "--bpf-root '': must be a directory on a bpffs")]
+    [InlineData("--enable-ipv4-masquerade=yes", "--enable-ipv4-masquerade 'yes': must be true or false")]
+    [InlineData("--ipv4-native-routing-cidr=fd00::/8", "--ipv4-native-routing-cidr 'fd00::/8': must be a range such as 10.0.0.0/8, or empty")]
+    [InlineData("--ipv6-native-routing-cidr=all", "--ipv6-native-routing-cidr 'all': must be a range such as fd00::/8, or empty")]
     [InlineData("--bogus", "--bogus: unknown; allowed are --cluster-name")]
     public void An_impossible_value_stops_it_with_one_line(string flag, string message)
     {

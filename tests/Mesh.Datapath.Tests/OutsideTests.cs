@@ -2,18 +2,21 @@ using System.Net;
 using System.Net.Sockets;
 using Mesh.ControlPlane.LoadBalancing;
 using Mesh.Datapath.Tests.Kernel;
+using Mesh.Datapath.Masquerade;
 using Mesh.Datapath.Uplinks;
 using static Mesh.Datapath.Tests.LoadBalancing.Rows;
 
 namespace Mesh.Datapath.Tests;
 
 /// <summary>A client outside, two nodes of two clusters, a switch between them: connections to a LoadBalancer address really come
-/// through, whichever hook takes them in and whichever way they go.</summary>
+/// through, whichever hook takes them in and whichever way they go. Pods are masqueraded, their answers to clients are not.</summary>
 public sealed class OutsideTests : IDisposable
 {
     private const string Virtual = "203.0.113.10";
     private const string Client = "172.30.0.100";
     private const string Gateway = "10.1.0.254";
+
+    private static readonly MasqueradeOptions Masquerading = new() { IPv4 = true, IPv6 = true };
 
     private readonly NetworkNamespace _switch = new();
     private readonly NetworkNamespace _client = new();
@@ -91,7 +94,13 @@ public sealed class OutsideTests : IDisposable
         foreach (var node in new[] { _tokyo, _osaka })
         {
             node.Uplink = new UplinkOptions { Acceleration = acceleration, Forwarding = mode, BuiltHeaders = built };
+            node.Masquerade = Masquerading;
             node.Start(_tokyo, _osaka);
+            node.Space.Run(() =>
+            {
+                using var table = new MasqueradeTable(Masquerading, (30000, 32767));
+                return table.Apply([.. node.Desired.Nodes.Snapshot().Where(pair => pair.Value.Row.IsLocalNode).SelectMany(pair => pair.Value.Row.PodCidrs.Items)]);
+            });
         }
     }
 

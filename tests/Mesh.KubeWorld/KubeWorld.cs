@@ -34,8 +34,6 @@ public sealed class KubeWorld : IAsyncDisposable
     {
         var number = _clusters.Count + 1;
         var controlPlane = Network($"172.30.{number}.100");
-        // The network knows the way to pods: nothing here gives them a node's address when they leave the mesh.
-        controlPlane.Shell("ip", "route", "add", $"10.{number}.0.0/16", "via", $"172.30.{number}.1");
         var machines = Enumerable.Range(1, nodes).Select(i =>
         {
             var node = $"{name}-{i}";

@@ -16,6 +16,11 @@ internal static class ValueSense
             yield return "ipv4.enabled and ipv6.enabled are both false: pods would have no address";
         foreach (var fault in Pool(values, "IPv4", 32).Concat(Pool(values, "IPv6", 128)))
             yield return fault;
+        foreach (var (name, bits) in new[] { ("ipv4NativeRoutingCIDR", 32), ("ipv6NativeRoutingCIDR", 128) })
+        {
+            if (values.At(name) is string { Length: > 0 } native && RangeFault(name, native, bits) is { } fault)
+                yield return fault;
+        }
         if (values.At("nodePort.range") is string range && range.Split(',') is var ports
             && !(ushort.TryParse(ports[0], CultureInfo.InvariantCulture, out var first)
                 && ushort.TryParse(ports[1], CultureInfo.InvariantCulture, out var last) && 0 < first && first <= last))
@@ -46,27 +51,26 @@ internal static class ValueSense
         _ => $"match {pattern}",
     };
 
+    private static string? RangeFault(string name, string range, int bits)
+    {
+        // Some versions of .NET clear the bits behind the mask, others refuse them.
+        if (!IPNetwork.TryParse(range, out var network) || !network.BaseAddress.Equals(IPAddress.Parse(range.Split('/')[0])))
+            return IPAddress.TryParse(range.Split('/')[0], out _)
+                ? $"{name} has '{range}': bits behind the mask must be 0, and the mask 0 to {bits}"
+                : $"{name} has '{range}': must be a range such as {(bits == 32 ? "10.0.0.0/8" : "fd00::/104")}";
+        return network.BaseAddress.GetAddressBytes().Length * 8 != bits ? $"{name} has '{range}': it is of the other family" : null;
+    }
+
     private static IEnumerable<string> Pool(Map values, string family, int bits)
     {
         var name = $"ipam.operator.clusterPool{family}PodCIDRList";
         var mask = (long)values.At($"ipam.operator.clusterPool{family}MaskSize")!;
         foreach (var range in ((IReadOnlyList<object?>)values.At(name)!).Cast<string>())
         {
-            // Some versions of .NET clear the bits behind the mask, others refuse them.
-            if (!IPNetwork.TryParse(range, out var network) || !network.BaseAddress.Equals(IPAddress.Parse(range.Split('/')[0])))
-            {
-                yield return IPAddress.TryParse(range.Split('/')[0], out _)
-                    ? $"{name} has '{range}': bits behind the mask must be 0, and the mask 0 to {bits}"
-                    : $"{name} has '{range}': must be a range such as {(bits == 32 ? "10.0.0.0/8" : "fd00::/104")}";
-            }
-            else if (network.BaseAddress.GetAddressBytes().Length * 8 != bits)
-            {
-                yield return $"{name} has '{range}': it is of the other family";
-            }
-            else if (mask < network.PrefixLength)
-            {
+            if (RangeFault(name, range, bits) is { } fault)
+                yield return fault;
+            else if (mask < IPNetwork.Parse(range).PrefixLength)
                 yield return $"ipam.operator.clusterPool{family}MaskSize is {mask}: a node's range cannot be larger than the pool {range}";
-            }
         }
     }
 }

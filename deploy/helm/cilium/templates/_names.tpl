@@ -51,6 +51,10 @@ node-port-range: {{ .Values.nodePort.range | quote }}
 loadbalancer-mode: {{ .Values.loadBalancer.mode | quote }}
 loadbalancer-algorithm: {{ .Values.loadBalancer.algorithm | quote }}
 loadbalancer-acceleration: {{ .Values.loadBalancer.acceleration | quote }}
+enable-ipv4-masquerade: {{ .Values.enableIPv4Masquerade | quote }}
+enable-ipv6-masquerade: {{ .Values.enableIPv6Masquerade | quote }}
+ipv4-native-routing-cidr: {{ .Values.ipv4NativeRoutingCIDR | quote }}
+ipv6-native-routing-cidr: {{ .Values.ipv6NativeRoutingCIDR | quote }}
 policy-audit-mode: {{ .Values.policyAuditMode | quote }}
 policy-default-local-cluster: {{ .Values.clustermesh.policyDefaultLocalCluster | quote }}
 clustermesh-default-global-namespace: {{ .Values.clustermesh.defaultGlobalNamespace | quote }}
