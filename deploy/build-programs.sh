@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Publishes the programs as native code into out/bin, and `cilium` as a second name of `mesh`.
+# Publishes the programs as native code into out/bin: one program under its names (src/Mesh.Program), and mesh-cni.
 # Does nothing when no source has changed since the last time.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -13,15 +13,17 @@ fingerprint=$({
         \( -name '*.cs' -o -name '*.csproj' -o -name '*.props' -o -name '*.json' \) -not -path '*/obj/*' -not -path '*/bin/*'
     ls out/bpf/*.bpf.o
 } | LC_ALL=C sort | xargs sha256sum | sha256sum)
-if [ -f $stamp ] && [ "$(cat $stamp)" = "$fingerprint" ] && [ -x $bin/mesh ] && [ -x $bin/mesh-agent ] && [ -x $bin/clustermesh-apiserver ] &&
-    [ -x $bin/mesh-cni ] && [ -x $bin/mesh-operator ]; then
+built=true
+for program in mesh mesh-agent clustermesh-apiserver mesh-operator mesh-cni; do [ -x $bin/$program ] || built=false; done
+if $built && [ -f $stamp ] && [ "$(cat $stamp)" = "$fingerprint" ]; then
     exit 0
 fi
 
 mkdir -p $bin
 log=$(mktemp)
-trap 'rm -f "$log"' EXIT
-for project in src/Mesh.Cli src/Mesh.Agent src/Mesh.Cni src/Mesh.Operator clustermesh/Mesh.ClusterMesh.ApiServer; do
+. deploy/compiler.sh
+trap 'rm -f "$log"; compiler_stop' EXIT
+for project in src/Mesh.Cni src/Mesh.Program; do
     echo "build: $project"
     # Twice, because one failed answer of a busy package registry must not fail a build; a compile error fails both times.
     publish=(dotnet publish "$project" -c Release -r "$runtime" -p:PublishAot=true -o "out/publish/$(basename $project)" --nologo -v quiet)
@@ -30,11 +32,15 @@ for project in src/Mesh.Cli src/Mesh.Agent src/Mesh.Cni src/Mesh.Operator cluste
         exit 1
     }
 done
-for program in Mesh.Cli/mesh Mesh.Agent/mesh-agent Mesh.Cni/mesh-cni Mesh.Operator/mesh-operator Mesh.ClusterMesh.ApiServer/clustermesh-apiserver; do
-    # Installed by rename: a program that runs just now is not written over.
-    new="$bin/.$(basename $program).new"
-    install -m 0755 out/publish/$program "$new"
-    mv -f "$new" "$bin/$(basename $program)"
+install_as() { # FILE NAME: by rename, so that a program that runs just now is not written over
+    install -m 0755 "$1" "$bin/.$2.new"
+    mv -f "$bin/.$2.new" "$bin/$2"
+}
+install_as out/publish/Mesh.Cni/mesh-cni mesh-cni
+install_as out/publish/Mesh.Program/mesh-program mesh
+for name in mesh-agent clustermesh-apiserver mesh-operator; do
+    ln -f $bin/mesh "$bin/.$name.new"
+    mv -f "$bin/.$name.new" $bin/$name
 done
 ln -sf mesh $bin/cilium
 echo "$fingerprint" >$stamp

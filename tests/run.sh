@@ -5,7 +5,10 @@ set -uo pipefail
 cd "$(dirname "$0")/.."
 
 config=${CONFIG:-Release}
+. deploy/compiler.sh
+trap compiler_stop EXIT
 dotnet build Mesh.sln -c "$config" -v quiet --nologo || { echo "0 passed, 1 failed"; exit 1; }
+compiler_stop
 
 suites=("$@")
 [ ${#suites[@]} -gt 0 ] || suites=($(cd tests && ls -d *.Tests))

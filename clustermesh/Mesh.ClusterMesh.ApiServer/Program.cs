@@ -1,6 +1,7 @@
 using System.Runtime.InteropServices;
-using Mesh.ClusterMesh.ApiServer;
 using Mesh.ClusterMesh.ApiServer.Commands;
+
+namespace Mesh.ClusterMesh.ApiServer;
 
 // clustermesh-apiserver: one cluster's objects into its etcd, where the other clusters' agents read them.
 //
@@ -11,14 +12,22 @@ using Mesh.ClusterMesh.ApiServer.Commands;
 //     → etcd            given, or a child of our own                         (Etcd/EtcdSupervisor)
 //
 // Beside the line: Announcements (cluster-config, heartbeat) and the readiness and metrics pages (Observability/).
-using var stop = new CancellationTokenSource();
-using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, OnSignal);
-using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, OnSignal);
-return await CommandLine.RunAsync(args, Environment.GetEnvironmentVariable, Log.Line, stop.Token);
-
-// The keys stay: their leases keep them until we are back, so that no peer notices a restart.
-void OnSignal(PosixSignalContext context)
+public static class Program
 {
-    context.Cancel = true;
-    stop.Cancel();
+    /// <summary>Runs until it is told to stop.</summary>
+    /// <returns>The exit code.</returns>
+    public static async Task<int> Main(string[] args)
+    {
+        using var stop = new CancellationTokenSource();
+        using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, OnSignal);
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, OnSignal);
+        return await CommandLine.RunAsync(args, Environment.GetEnvironmentVariable, Log.Line, stop.Token);
+
+        // The keys stay: their leases keep them until we are back, so that no peer notices a restart.
+        void OnSignal(PosixSignalContext context)
+        {
+            context.Cancel = true;
+            stop.Cancel();
+        }
+    }
 }

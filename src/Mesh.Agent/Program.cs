@@ -1,5 +1,6 @@
 using System.Runtime.InteropServices;
-using Mesh.Agent;
+
+namespace Mesh.Agent;
 
 // mesh-agent: one node. Objects and peers in, kernel maps out.
 //
@@ -10,17 +11,25 @@ using Mesh.Agent;
 //   AgentApiServer, MetricsServer            read the tables; PUT/DELETE endpoint  (Api/, Metrics/)
 //
 // The stages are put together in NodeAgent.cs.
-var (options, exitCode) = CommandLine.Parse(args, Console.Error);
-if (options is null)
-    return exitCode;
-using var stop = new CancellationTokenSource();
-using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, OnSignal);
-using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, OnSignal);
-return await NodeAgent.RunAsync(options, Log.Line, stop.Token);
-
-// The datapath stays: the kernel forwards with what it has, and the next start takes over.
-void OnSignal(PosixSignalContext context)
+public static class Program
 {
-    context.Cancel = true;
-    stop.Cancel();
+    /// <summary>Runs until it is told to stop.</summary>
+    /// <returns>The exit code.</returns>
+    public static async Task<int> Main(string[] args)
+    {
+        var (options, exitCode) = CommandLine.Parse(args, Console.Error);
+        if (options is null)
+            return exitCode;
+        using var stop = new CancellationTokenSource();
+        using var term = PosixSignalRegistration.Create(PosixSignal.SIGTERM, OnSignal);
+        using var interrupt = PosixSignalRegistration.Create(PosixSignal.SIGINT, OnSignal);
+        return await NodeAgent.RunAsync(options, Log.Line, stop.Token);
+
+        // The datapath stays: the kernel forwards with what it has, and the next start takes over.
+        void OnSignal(PosixSignalContext context)
+        {
+            context.Cancel = true;
+            stop.Cancel();
+        }
+    }
 }

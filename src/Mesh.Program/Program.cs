@@ -1,0 +1,11 @@
+// One native program under four names. Most of each is the same (the runtime, TLS, gRPC, the wire formats): compiled four times it took
+// four times as long to build and to ship. It is the name that it is called by that says which of them it is.
+var name = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
+return name switch
+{
+    "mesh-agent" => await Mesh.Agent.Program.Main(args),
+    "clustermesh-apiserver" => await Mesh.ClusterMesh.ApiServer.Program.Main(args),
+    "mesh-operator" => await Mesh.Operator.Program.Main(args),
+    // mesh, and as cilium, cilium-dbg and cilium-health.
+    _ => await Mesh.Cli.Program.Main(args),
+};
