@@ -61,7 +61,7 @@ public sealed class ApiServer : IAsyncDisposable
         if (_options.Join is { } join)
             Join = await StartedAsync(JoinListener.Start(join with { Time = _time, Log = _log }));
         using var name = ReplicaName.Of(_options.StateDirectory);
-        var source = _source = await StartedAsync(_options.Source.Open(Reflector.Kinds, "clustermesh-apiserver", _time, _log));
+        var source = _source = await StartedAsync(_options.Source.Open(_publisher.Kinds, "clustermesh-apiserver", _time, _log));
         var etcd = await OpenEtcdAsync(cancellation);
         if (_options.Relay is { } relay)
             Relay = await StartedAsync(await RelayKeeper.StartAsync(relay, _time, _log, cancellation));

@@ -43,6 +43,9 @@ public sealed record ApiServerOptions
     /// <summary>Whether a namespace that does not say takes part in the mesh.</summary>
     public bool NamespacesAreGlobal { get; init; } = true;
 
+    /// <summary>Whether ServiceExports are published too (MCS-API).</summary>
+    public bool ServiceExports { get; init; }
+
     /// <summary>How long peers keep seeing our keys after we died. Whole seconds, 25 s to 24 h.</summary>
     public TimeSpan LeaseTtl { get; init; } = TimeSpan.FromMinutes(15);
 

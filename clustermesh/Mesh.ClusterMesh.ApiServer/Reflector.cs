@@ -11,13 +11,12 @@ namespace Mesh.ClusterMesh.ApiServer;
 /// service, the annotation of a namespace), works a batch at a time and converts each touched object once. No I/O: whoever owns the
 /// publications writes them.
 /// </summary>
-internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
+internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal, bool exportsServices = false)
 {
-    /// <summary>The kinds to follow.</summary>
-    public static readonly IReadOnlySet<ObjectKind> Kinds = new HashSet<ObjectKind>
-    {
+    private static readonly ObjectKind[] KindsOfEveryCluster =
+    [
         ObjectKind.Service, ObjectKind.EndpointSlice, ObjectKind.Namespace, ObjectKind.CiliumNode, ObjectKind.CiliumIdentity, ObjectKind.CiliumEndpoint,
-    };
+    ];
 
     private readonly Dictionary<ObjectKey, KubernetesObject> _objects = [];
     private readonly Dictionary<ServiceName, Dictionary<ObjectKey, EndpointSlice>> _slices = [];
@@ -32,7 +31,13 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
 
     public Publication IpEntries { get; } = new(RemoteResource.IpEntries);
 
-    public IReadOnlyList<Publication> All => [Nodes, Services, Identities, IpEntries];
+    /// <summary>Stays empty where ServiceExports are not published.</summary>
+    public Publication ServiceExports { get; } = new(RemoteResource.ServiceExports);
+
+    public IReadOnlyList<Publication> All { get => field ??= [Nodes, Services, Identities, IpEntries, .. exportsServices ? [ServiceExports] : Array.Empty<Publication>()]; }
+
+    /// <summary>The kinds to follow.</summary>
+    public IReadOnlySet<ObjectKind> Kinds { get; } = KindsOfEveryCluster.Concat(exportsServices ? [ObjectKind.ServiceExport] : []).ToHashSet();
 
     /// <summary>Objects that stay at home though they should not: object → what to mend.</summary>
     public IReadOnlyDictionary<string, string> Problems => _problems;
@@ -49,6 +54,7 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
     {
         RemoteResource.Nodes => [],
         RemoteResource.Services => [ObjectKind.EndpointSlice, ObjectKind.Namespace],
+        RemoteResource.ServiceExports => [ObjectKind.Service, ObjectKind.Namespace],
         _ => new[] { ObjectKind.Namespace },
     });
 
@@ -57,6 +63,7 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
         RemoteResource.Nodes => ObjectKind.CiliumNode,
         RemoteResource.Services => ObjectKind.Service,
         RemoteResource.Identities => ObjectKind.CiliumIdentity,
+        RemoteResource.ServiceExports => ObjectKind.ServiceExport,
         _ => ObjectKind.CiliumEndpoint,
     };
 
@@ -99,6 +106,10 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
                 break;
             case Namespace ns:
                 NoteNamespace(ns, present, touched);
+                break;
+            case Service:
+                touched.Add(key);
+                touched.Add(key with { Kind = ObjectKind.ServiceExport });
                 break;
             default:
                 touched.Add(key);
@@ -166,6 +177,7 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
         ObjectKind.Service => Services,
         ObjectKind.CiliumIdentity => Identities,
         ObjectKind.CiliumEndpoint => IpEntries,
+        ObjectKind.ServiceExport => ServiceExports,
         _ => null,
     };
 
@@ -174,6 +186,8 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal)
         CiliumNode node => NodeConverter.Convert(node, self),
         CiliumIdentity identity when IdentityConverter.NamespaceOf(identity) is { } ns && !IsGlobal(ns) => Publishable.Nothing,
         CiliumIdentity identity => IdentityConverter.Convert(identity, self),
+        ServiceExport export => ServiceExportConverter.Convert(export,
+            _objects.GetValueOrDefault(export.Key with { Kind = ObjectKind.Service }) as Service, self, IsGlobal(export.Metadata.Namespace!)),
         { } other when !IsGlobal(other.Metadata.Namespace!) => Publishable.Nothing,
         CiliumEndpoint endpoint => IpEntryConverter.Convert(endpoint, self),
         Service service => ServiceConverter.Convert(service, Slices(service.Metadata), self),

@@ -80,6 +80,7 @@ public sealed class KubernetesSource : IObjectSource
         ObjectKind.CiliumNode => Start(kind, KubeResources.CiliumNodes),
         ObjectKind.CiliumIdentity => Start(kind, KubeResources.CiliumIdentities),
         ObjectKind.CiliumEndpoint => Start(kind, KubeResources.CiliumEndpoints),
+        ObjectKind.ServiceExport => Start(kind, KubeResources.ServiceExports),
         ObjectKind.NetworkPolicy => Start(kind, KubeResources.NetworkPolicies),
         ObjectKind.CiliumNetworkPolicy => Start(kind, KubeResources.CiliumNetworkPolicies),
         ObjectKind.CiliumClusterwideNetworkPolicy => Start(kind, KubeResources.CiliumClusterwideNetworkPolicies),

@@ -4,11 +4,13 @@ using Mesh.Kubernetes.Api;
 using Mesh.Kubernetes.Objects;
 using Mesh.Operator.Collecting;
 using Mesh.Operator.Ipam;
+using Mesh.Operator.Multicluster;
 
 namespace Mesh.Operator;
 
 /// <summary>
-/// What one of a cluster does for all: the definitions of our kinds, pod ranges for nodes, an end for identities and endpoints that nobody uses.
+/// What one of a cluster does for all: the definitions of our kinds, pod ranges for nodes, an end for identities and endpoints that nobody uses,
+/// services of other clusters.
 /// Several may run; who holds the lease works, the others wait. The API server's absence stops everything and loses nothing.
 /// </summary>
 internal sealed class ClusterOperator(OperatorOptions options, KubeClient client, TimeProvider time, OperatorLog log) : IAsyncDisposable
@@ -20,6 +22,7 @@ internal sealed class ClusterOperator(OperatorOptions options, KubeClient client
     private readonly LeaseElection _election = new(client, options.Namespace, LeaseName, options.Identity,
         new LeaseElectionOptions { Time = time, Log = log.Line });
 
+    private readonly MeshServices _services = new(options, client, time, log);
     private readonly List<WebApplication> _pages = [];
     private volatile bool _defined;
 
@@ -40,6 +43,26 @@ internal sealed class ClusterOperator(OperatorOptions options, KubeClient client
     private async Task LeadAsync(CancellationToken cancellation)
     {
         await DefineAsync(cancellation);
+        if (!options.SyncsEndpoints && !options.Imports)
+        {
+            await WorkOnAsync(cancellation);
+            return;
+        }
+        using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+        var tasks = new[] { WorkOnAsync(stop.Token), _services.RunAsync(stop.Token) };
+        try
+        {
+            await await Task.WhenAny(tasks);
+        }
+        finally
+        {
+            await stop.CancelAsync();
+            await Task.WhenAll(tasks).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+    }
+
+    private async Task WorkOnAsync(CancellationToken cancellation)
+    {
         while (!cancellation.IsCancellationRequested)
             await WorkAsync(cancellation);
     }
@@ -80,7 +103,8 @@ internal sealed class ClusterOperator(OperatorOptions options, KubeClient client
         {
             try
             {
-                foreach (var result in await CrdInstaller.InstallAsync(client, time, cancellation))
+                var definitions = CrdInstaller.Definitions.Concat(options.Imports ? CrdInstaller.MulticlusterDefinitions : []);
+                foreach (var result in await CrdInstaller.InstallAsync(client, time, cancellation, [.. definitions]))
                 {
                     if (result.Outcome is not CrdOutcome.UpToDate)
                         log.Line($"definition {result.Name}: {result.Outcome.ToString().ToLowerInvariant()} {result.Note}".TrimEnd());

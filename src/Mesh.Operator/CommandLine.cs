@@ -23,11 +23,21 @@ internal sealed class CommandLine
     private readonly Option<string> _every = Flag("--gc-interval", "1m", "How often lost identities and endpoints are looked for.");
     private readonly Option<string> _api = Flag("--operator-api-serve-addr", "localhost:9234", "HOST:PORT of /healthz.");
     private readonly Option<string> _metrics = Flag("--operator-prometheus-serve-addr", "", "[IP]:PORT of /metrics; empty for none.");
+    private readonly Option<string> _clusterName = Flag("--cluster-name", "", "Name of this cluster; needed for services of the mesh.");
+    private readonly Option<string> _clusterId = Flag("--cluster-id", "0", "Number of this cluster; needed for services of the mesh.");
+    private readonly Option<string> _maxClusters = Flag("--max-connected-clusters", "255", "255 or 511; the same in the whole mesh.");
+    private readonly Option<string> _peers = Flag("--clustermesh-config", "", "Directory that lists the peers, as the agents have it.");
+    private readonly Option<string> _sync = Flag("--clustermesh-enable-endpoint-sync", "false",
+        "Whether endpoints of other clusters become EndpointSlices of headless global services.");
+    private readonly Option<string> _imports = Flag("--clustermesh-enable-mcs-api", "false", "Whether ServiceExports become ServiceImports everywhere.");
+    private readonly Option<string> _globalNamespaces =
+        Flag("--clustermesh-default-global-namespace", "true", "Whether namespaces that do not say take part: true or false.");
     private readonly Option<string> _configDir = Flag(FlagFiles.Flag, "", "Directory with one file per flag, as a mounted ConfigMap makes it.");
     private readonly List<string> _faults = [];
 
     private IEnumerable<Option<string>> All =>
-        [_source, _namespace, _ipam, _v4, _v6, _pools4, _size4, _pools6, _size6, _grace, _every, _api, _metrics, _configDir];
+        [_source, _namespace, _ipam, _v4, _v6, _pools4, _size4, _pools6, _size6, _grace, _every, _api, _metrics, _clusterName, _clusterId, _maxClusters, _peers, _sync, _imports,
+            _globalNamespaces, _configDir];
 
     /// <returns>Options, or an exit code when there is nothing to run.</returns>
     public static (OperatorOptions? Options, int ExitCode) Parse(string[] args, TextWriter output, TextWriter errors) =>
@@ -35,7 +45,7 @@ internal sealed class CommandLine
 
     private (OperatorOptions? Options, int ExitCode) Read(string[] args, TextWriter output, TextWriter errors)
     {
-        var root = new RootCommand("Gives nodes their pod ranges, installs the definitions of our kinds, and removes what nobody uses.");
+        var root = new RootCommand("Gives nodes their pod ranges, installs the definitions of our kinds, removes what nobody uses, imports services of other clusters.");
         foreach (var option in All)
             root.Add(option);
         try
@@ -90,6 +100,8 @@ internal sealed class CommandLine
                 }
             }
         }
+        var (sync, imports) = (Flagged(_sync, Value(_sync)), Flagged(_imports, Value(_imports)));
+        var self = Self(Value(_clusterName), Value(_clusterId), Value(_maxClusters), needed: sync || imports);
         var space = Value(_namespace) is { Length: > 0 } given ? given : Environment.GetEnvironmentVariable("CILIUM_K8S_NAMESPACE") ?? "kube-system";
         var name = Environment.GetEnvironmentVariable("POD_NAME") ?? Dns.GetHostName();
         return new OperatorOptions
@@ -102,8 +114,30 @@ internal sealed class CommandLine
             IdentityGrace = Duration(_grace, Value(_grace)),
             CollectEvery = Duration(_every, Value(_every)),
             ApiAddress = Address(_api, Value(_api)) ?? new IPEndPoint(IPAddress.Loopback, 9234),
+            ClusterName = self.Name,
+            ClusterId = self.Id,
+            Numbering = self.Numbering,
+            ClusterMeshConfig = Value(_peers) is { Length: > 0 } directory ? directory : null,
+            SyncsEndpoints = sync,
+            Imports = imports,
+            NamespacesAreGlobal = Flagged(_globalNamespaces, Value(_globalNamespaces)),
             PrometheusAddress = Value(_metrics).Length == 0 ? null : Address(_metrics, Value(_metrics)),
         };
+    }
+
+    /// <summary>Who we are in the mesh; of no concern where nothing of the mesh is asked.</summary>
+    private (string Name, uint Id, IdentityNumbering Numbering) Self(string name, string id, string max, bool needed)
+    {
+        var numbering = int.TryParse(max, NumberStyles.None, CultureInfo.InvariantCulture, out var number) ? IdentityNumbering.For(number) : null;
+        if (!needed)
+            return (name, 0, numbering ?? IdentityNumbering.Max255);
+        if (numbering is null)
+            _faults.Add($"{_maxClusters.Name} '{max}': must be 255 or 511");
+        if (ClusterName.Validate(name) is { } fault)
+            _faults.Add($"{_clusterName.Name}: {fault}");
+        if (!uint.TryParse(id, NumberStyles.None, CultureInfo.InvariantCulture, out var clusterId) || numbering?.IsValidClusterId(clusterId) == false)
+            _faults.Add($"{_clusterId.Name} '{id}': must be 1 to {max}");
+        return (name, clusterId, numbering ?? IdentityNumbering.Max255);
     }
 
     private bool Flagged(Option<string> option, string value)

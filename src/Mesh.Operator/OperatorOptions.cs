@@ -26,6 +26,25 @@ internal sealed record OperatorOptions
     /// <summary>How often what is lost is looked for.</summary>
     public TimeSpan CollectEvery { get; init; } = TimeSpan.FromMinutes(1);
 
+    /// <summary>Own cluster's name; "" where nothing of the mesh is asked of us.</summary>
+    public string ClusterName { get; init; } = "";
+
+    public uint ClusterId { get; init; }
+
+    public IdentityNumbering Numbering { get; init; } = IdentityNumbering.Max255;
+
+    /// <summary>Directory that lists the peers; null for none.</summary>
+    public string? ClusterMeshConfig { get; init; }
+
+    /// <summary>Whether endpoints of other clusters become slices of headless global services here.</summary>
+    public bool SyncsEndpoints { get; init; }
+
+    /// <summary>Whether exported services are imported (MCS-API).</summary>
+    public bool Imports { get; init; }
+
+    /// <summary>Whether a namespace that does not say takes part in the mesh.</summary>
+    public bool NamespacesAreGlobal { get; init; } = true;
+
     /// <summary>HOST:PORT of /healthz; port 0 for any.</summary>
     public required System.Net.IPEndPoint ApiAddress { get; init; }
 

@@ -32,7 +32,7 @@ public sealed class QuarantineTests : IDisposable
         await PutAsync(Keys.ClusterConfig("tokyo"), """{"id":1,"capabilities":{"syncedCanaries":true}}""");
         await PutAsync(Keys.Heartbeat, "now");
         await IpAsync("10.1.0.11");
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in RemoteResources.OfEveryCluster)
             await PutAsync(Keys.Canary("tokyo", resource), "now");
         Directory.CreateDirectory(Path.Combine(_directory, "peers"));
         await File.WriteAllTextAsync(Path.Combine(_directory, "peers", "tokyo.imports.json"),

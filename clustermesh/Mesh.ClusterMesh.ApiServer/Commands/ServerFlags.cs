@@ -18,6 +18,8 @@ internal sealed class ServerFlags
     private readonly Option<string> _globalNamespaces =
         Flag("--clustermesh-default-global-namespace", "true", "Whether namespaces that do not say take part: true or false.");
 
+    private readonly Option<string> _exports = Flag("--clustermesh-enable-mcs-api", "false", "Whether ServiceExports are published: true or false.");
+
     private readonly Option<string[]> _kvstore = new("--kvstore-opt")
     {
         Description = "Use an etcd that runs already: etcd.address=URL[,URL] or etcd.config=FILE. Without, one is run as a child.",
@@ -38,7 +40,7 @@ internal sealed class ServerFlags
 
     private IEnumerable<Option> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _kvstore, _dataDir, .. _door.All, .. _relay.All,
+        _clusterName, _clusterId, _maxClusters, _source, _globalNamespaces, _exports, _kvstore, _dataDir, .. _door.All, .. _relay.All,
         .. _join.All, _healthPort, _metrics, _configDir,
     ];
 
@@ -73,6 +75,8 @@ internal sealed class ServerFlags
             Fault($"--source '{Value(_source)}': must be {SourceAddress.Allowed}");
         if (!bool.TryParse(Value(_globalNamespaces), out var namespacesAreGlobal))
             Fault($"{_globalNamespaces.Name} '{Value(_globalNamespaces)}': must be true or false");
+        if (!bool.TryParse(Value(_exports), out var exports))
+            Fault($"{_exports.Name} '{Value(_exports)}': must be true or false");
         var given = ReadGivenEtcd(parsed.GetValue(_kvstore) ?? []);
         var etcdDirectory = Path.GetFullPath(Value(_dataDir));
         var door = _door.Read(parsed, Value(_clusterName), Fault);
@@ -102,6 +106,7 @@ internal sealed class ServerFlags
             Health = health,
             Metrics = metrics,
             NamespacesAreGlobal = namespacesAreGlobal,
+            ServiceExports = exports,
         }, "");
     }
 

@@ -69,6 +69,7 @@ internal sealed class ServerMetrics(string cluster, TimeProvider time)
         RemoteResource.Nodes => "nodes/v1",
         RemoteResource.Services => "services/v1",
         RemoteResource.Identities => "identities/v1",
+        RemoteResource.ServiceExports => "serviceexports/v1",
         _ => "ip/v1",
     };
 

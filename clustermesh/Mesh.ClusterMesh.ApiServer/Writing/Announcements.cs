@@ -38,7 +38,7 @@ internal sealed class Announcements : IAsyncDisposable
         // The prefix is the very key, and never marked as synced: other clusters' configs may lie beside it and are not ours to remove.
         var config = Keys.ClusterConfig(options.Self.Name);
         _config = SyncStore.Start(store, new SyncStoreOptions { Prefix = config, Leases = leases }, time);
-        _config.Set(config, ConfigOf(options.Self));
+        _config.Set(config, ConfigOf(options));
         _mark = SyncStore.Start(store, new SyncStoreOptions { Prefix = Keys.HasClusterConfig }, time);
         _mark.Set(Keys.HasClusterConfig, "true"u8.ToArray());
         _beating = Task.Run(BeatAsync);
@@ -52,7 +52,7 @@ internal sealed class Announcements : IAsyncDisposable
         var announcements = new Announcements(store, leases, options, time, log);
         try
         {
-            while (!await IsThereAsync(store, options.Self, cancellation))
+            while (!await IsThereAsync(store, options, cancellation))
                 await Task.Delay(TimeSpan.FromMilliseconds(20), time, cancellation);
             return announcements;
         }
@@ -77,15 +77,15 @@ internal sealed class Announcements : IAsyncDisposable
         _stop.Dispose();
     }
 
-    private static byte[] ConfigOf(ClusterSelf self) =>
-        ClusterConfigCodec.Encode(ClusterConfig.SafeProfile(self.Id, self.Numbering.MaxConnectedClusters));
+    private static byte[] ConfigOf(ApiServerOptions options) => ClusterConfigCodec.Encode(ClusterConfig.SafeProfile(
+        options.Self.Id, options.Self.Numbering.MaxConnectedClusters, options.ServiceExports));
 
-    private static async Task<bool> IsThereAsync(IKVStore store, ClusterSelf self, CancellationToken cancellation)
+    private static async Task<bool> IsThereAsync(IKVStore store, ApiServerOptions options, CancellationToken cancellation)
     {
         try
         {
-            var present = await store.GetAsync(Keys.ClusterConfig(self.Name), cancellation);
-            return present is { } config && config.Value.Span.SequenceEqual(ConfigOf(self));
+            var present = await store.GetAsync(Keys.ClusterConfig(options.Self.Name), cancellation);
+            return present is { } config && config.Value.Span.SequenceEqual(ConfigOf(options));
         }
         catch (KVStoreException)
         {

@@ -1,6 +1,7 @@
 using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Wire;
 using Mesh.Kubernetes;
+using Mesh.Kubernetes.Objects;
 using Mesh.KVStore;
 
 namespace Mesh.ClusterMesh.ApiServer.Writing;
@@ -30,8 +31,11 @@ internal sealed class Publisher
     public Publisher(ApiServerOptions options, TimeProvider time, Action<string> log)
     {
         (_options, _time, _log) = (options, time, log);
-        _reflector = new Reflector(options.Self, options.NamespacesAreGlobal);
+        _reflector = new Reflector(options.Self, options.NamespacesAreGlobal, options.ServiceExports);
     }
+
+    /// <summary>The kinds of objects to follow.</summary>
+    public IReadOnlySet<ObjectKind> Kinds => _reflector.Kinds;
 
     /// <summary>This replica writes.</summary>
     public bool IsWriter
@@ -77,7 +81,7 @@ internal sealed class Publisher
     public async Task ReflectAsync(IObjectSource source, CancellationToken cancellation)
     {
         var problems = new Dictionary<string, string>(StringComparer.Ordinal);
-        await foreach (var batch in source.WatchAsync(Reflector.Kinds, cancellation))
+        await foreach (var batch in source.WatchAsync(_reflector.Kinds, cancellation))
         {
             lock (_gate)
             {

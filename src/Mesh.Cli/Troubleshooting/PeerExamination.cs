@@ -233,7 +233,7 @@ internal sealed class PeerExamination(string cluster, uint? ownId, TimeSpan pati
     private async Task CanariesAsync(EtcdKVStore store, Layout layout, CancellationToken cancellation)
     {
         var missing = new List<string>();
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in RemoteResources.OfEveryCluster)
         {
             if (await store.GetAsync(layout.Canary(resource), cancellation) is null)
                 missing.Add(layout.Canary(resource));
@@ -247,7 +247,7 @@ internal sealed class PeerExamination(string cluster, uint? ownId, TimeSpan pati
     private async Task DataAsync(EtcdKVStore store, Layout layout, CancellationToken cancellation)
     {
         var counts = new List<string>();
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in RemoteResources.OfEveryCluster)
             counts.Add($"{await store.CountAsync(layout.Prefix(resource), cancellation)} {Name(resource)}");
         _report.Good($"Data: {string.Join(", ", counts)}");
     }

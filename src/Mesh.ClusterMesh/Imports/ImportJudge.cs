@@ -78,6 +78,8 @@ internal sealed class ImportJudge
         return null;
     }
 
+    public Refusal? ServiceExport(ServiceName name) => _policy.Grants(name.Namespace) ? null : NotGranted(name.Namespace);
+
     public Refusal? Ip(IpPrefix prefix, IpIdentityPair pair)
     {
         if (pair.K8sNamespace is { Length: > 0 } ns && !_policy.Grants(ns))

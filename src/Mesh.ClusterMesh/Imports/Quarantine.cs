@@ -24,7 +24,7 @@ internal sealed class Quarantine(TimeProvider time)
     private readonly Lock _lock = new();
     private readonly Dictionary<(RemoteResource Resource, string Key), (QuarantinedRecord Record, int List)> _records = [];
     private readonly long[] _refused = new long[Enum.GetValues<RefusalReason>().Length];
-    private readonly int[] _lists = new int[Enum.GetValues<RemoteResource>().Length];
+    private readonly int[] _lists = new int[RemoteResources.All.Count];
 
     /// <summary>Records in quarantine now.</summary>
     public int Count

@@ -35,10 +35,13 @@ public sealed record RemoteChanges(string Cluster, uint ClusterId)
     /// <summary>Identity number → labels text as on the wire.</summary>
     public List<KeyValuePair<uint, string?>> Identities { get; } = [];
 
+    /// <summary>Only for readers that asked for them.</summary>
+    public List<KeyValuePair<ServiceName, ExportedService?>> ServiceExports { get; } = [];
+
     /// <summary>Resources whose complete list is part of this batch or of earlier ones; said once per connection.</summary>
     public HashSet<RemoteResource> Synced { get; } = [];
 
-    public bool IsEmpty => Nodes.Count + Services.Count + IpEntries.Count + Identities.Count + Synced.Count == 0;
+    public bool IsEmpty => Nodes.Count + Services.Count + IpEntries.Count + Identities.Count + ServiceExports.Count + Synced.Count == 0;
 }
 
 public enum RemoteResource
@@ -47,6 +50,19 @@ public enum RemoteResource
     Services,
     IpEntries,
     Identities,
+
+    /// <summary>Services given to all clusters (MCS-API): only of clusters that say they know the feature.</summary>
+    ServiceExports,
+}
+
+public static class RemoteResources
+{
+    /// <summary>What every cluster publishes, and every agent reads.</summary>
+    public static IReadOnlyList<RemoteResource> OfEveryCluster { get; } =
+        [RemoteResource.Nodes, RemoteResource.Services, RemoteResource.IpEntries, RemoteResource.Identities];
+
+    /// <summary>All that there is.</summary>
+    public static IReadOnlyList<RemoteResource> All { get; } = [.. OfEveryCluster, RemoteResource.ServiceExports];
 }
 
 /// <summary>State of one peer for people and for the REST API; field names follow the agent API's RemoteCluster.</summary>
@@ -59,7 +75,7 @@ public sealed record RemoteClusterStatus
 
     public bool Connected { get; init; }
 
-    /// <summary>Connected, configuration valid, and all four resources listed on this or an earlier connection.</summary>
+    /// <summary>Connected, configuration valid, and all resources that are read listed on this or an earlier connection.</summary>
     public bool Ready { get; init; }
 
     /// <summary>One line: the etcd state, or why it is not well.</summary>
@@ -82,6 +98,9 @@ public sealed record RemoteClusterStatus
 
     public bool IdentitiesSynced { get; init; }
 
+    /// <summary>Null when they are not read, or the peer does not know the feature.</summary>
+    public bool? ServiceExportsSynced { get; init; }
+
     public int Nodes { get; init; }
 
     public int Services { get; init; }
@@ -89,6 +108,8 @@ public sealed record RemoteClusterStatus
     public int IpEntries { get; init; }
 
     public int Identities { get; init; }
+
+    public int ServiceExports { get; init; }
 
     /// <summary>Reconnections after a failure.</summary>
     public int Failures { get; init; }

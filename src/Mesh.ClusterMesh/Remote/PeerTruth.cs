@@ -106,7 +106,7 @@ internal static class PeerTruth
         watch is { Compacted: true, RelistAge: { } age } && (age < CompactionTold || watch.Listing) && IsResource(watch.Prefix, prefixes);
 
     private static bool IsResource(string prefix, Func<RemoteResource, string> prefixes) =>
-        Enum.GetValues<RemoteResource>().Any(resource => prefixes(resource) == prefix);
+        RemoteResources.All.Any(resource => prefixes(resource) == prefix);
 
     private static List<string> Missing(RemoteClusterStatus status)
     {
@@ -119,6 +119,8 @@ internal static class PeerTruth
             missing.Add("endpoints");
         if (!status.IdentitiesSynced)
             missing.Add("identities");
+        if (status.ServiceExportsSynced == false)
+            missing.Add("service-exports");
         return missing;
     }
 

@@ -326,7 +326,7 @@ public sealed class RemoteCluster
         var store = _store?.Status;
         var connected = store?.Connected == true;
         (_publishedConnected, _publishedError, _publishedTls) = (connected, store?.Error, store?.Tls);
-        var synced = Enum.GetValues<RemoteResource>().All(_records.IsSynced);
+        var synced = _options.Resources.All(IsSynced);
         if (connected && _config is not null)
             _lastConnected = _time.GetUtcNow() - (store!.ProofAge ?? TimeSpan.Zero);
         var status = new RemoteClusterStatus
@@ -340,14 +340,17 @@ public sealed class RemoteCluster
             SyncedCanaries = _config?.Capabilities?.SyncedCanaries ?? false,
             Cached = _config?.Capabilities?.Cached ?? false,
             ServiceExportsEnabled = _config?.Capabilities?.ServiceExportsEnabled,
-            NodesSynced = _records.IsSynced(RemoteResource.Nodes),
-            ServicesSynced = _records.IsSynced(RemoteResource.Services),
-            IpEntriesSynced = _records.IsSynced(RemoteResource.IpEntries),
-            IdentitiesSynced = _records.IsSynced(RemoteResource.Identities),
+            NodesSynced = IsSynced(RemoteResource.Nodes),
+            ServicesSynced = IsSynced(RemoteResource.Services),
+            IpEntriesSynced = IsSynced(RemoteResource.IpEntries),
+            IdentitiesSynced = IsSynced(RemoteResource.Identities),
             Nodes = _records.Count(RemoteResource.Nodes),
             Services = _records.Count(RemoteResource.Services),
             IpEntries = _records.Count(RemoteResource.IpEntries),
             Identities = _records.Count(RemoteResource.Identities),
+            ServiceExportsSynced = _options.Resources.Contains(RemoteResource.ServiceExports) && _config?.Capabilities?.ServiceExportsEnabled is not null
+                ? _records.IsSynced(RemoteResource.ServiceExports) : null,
+            ServiceExports = _records.Count(RemoteResource.ServiceExports),
             Failures = _failures,
             LastFailure = _lastFailure,
             ConnectedUntil = connected && _config is not null ? null : _lastConnected,
@@ -369,6 +372,9 @@ public sealed class RemoteCluster
         _status = status;
         _sink.StatusChanged(status);
     }
+
+    /// <summary>What is not read is nothing to wait for.</summary>
+    private bool IsSynced(RemoteResource resource) => !_options.Resources.Contains(resource) || _records.IsSynced(resource);
 
     private string StatusText(KVStoreStatus? store, bool connected)
     {

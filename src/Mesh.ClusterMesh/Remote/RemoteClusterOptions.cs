@@ -14,6 +14,9 @@ public sealed record RemoteClusterOptions
 
     public required IdentityNumbering Numbering { get; init; }
 
+    /// <summary>What is read of each peer; one that does not publish a thing is not waited for.</summary>
+    public IReadOnlyList<RemoteResource> Resources { get; init; } = RemoteResources.OfEveryCluster;
+
     /// <summary>Silence of cilium/.heartbeat after which the connection is given up. Producers beat every minute.</summary>
     public TimeSpan HeartbeatTimeout { get; init; } = TimeSpan.FromSeconds(120);
 

@@ -6,7 +6,7 @@ using Mesh.KVStore;
 namespace Mesh.ClusterMesh.Remote;
 
 /// <summary>
-/// One connection to a peer whose cluster-config is valid: watches heartbeat, canaries and the four resources, each in a reader of
+/// One connection to a peer whose cluster-config is valid: watches heartbeat, canaries and the resources, each in a reader of
 /// its own, and applies what they bring from a single loop. A turn of the loop takes all that has arrived, so that a burst becomes
 /// few batches while a lone event leaves at once. Ends by cancellation or by <see cref="RemoteConnectionException"/>; either way
 /// nothing is withdrawn.
@@ -27,11 +27,12 @@ internal sealed class RemoteConnection
     private const int LookedUpSingly = 32;
 
     private static readonly TimeSpan ConfigPause = TimeSpan.FromSeconds(1);
-    private static readonly RemoteResource[] AllResources = Enum.GetValues<RemoteResource>();
-
     private readonly string _cluster;
     private readonly IKVStore _store;
     private readonly ClusterConfig _config;
+
+    /// <summary>What we read and the peer publishes.</summary>
+    private readonly IReadOnlyList<RemoteResource> _resources;
     private readonly RemoteClusterOptions _options;
     private readonly RemoteRecords _records;
     private readonly IRemoteClusterSink _sink;
@@ -104,6 +105,8 @@ internal sealed class RemoteConnection
         _cluster = cluster;
         _store = store;
         _config = config;
+        var exports = config.Capabilities?.ServiceExportsEnabled is not null;
+        _resources = [.. options.Resources.Where(resource => resource != RemoteResource.ServiceExports || exports)];
         _options = options;
         _records = records;
         _sink = sink;
@@ -151,7 +154,11 @@ internal sealed class RemoteConnection
             if (HasCanaries)
                 Follow(Topic.Canary, default, Keys.SyncedPrefix(_cluster), stop.Token);
             else
-                Array.ForEach(Enum.GetValues<RemoteResource>(), resource => FollowResource(resource, stop.Token));
+            {
+                foreach (var resource in _resources)
+                    FollowResource(resource, stop.Token);
+            }
+            NoteMissingExports();
             await LoopAsync(stop.Token);
         }
         finally
@@ -160,6 +167,16 @@ internal sealed class RemoteConnection
             // Readers do not throw: what ends one early ends the inbox, and so the loop, with the same reason.
             await Task.WhenAll(_readers);
         }
+    }
+
+    private void NoteMissingExports()
+    {
+        if (_resources.Count == _options.Resources.Count)
+            return;
+        var changes = new RemoteChanges(_cluster, _config.Id);
+        _records.HasNoExports(changes);
+        _sink.Apply(changes);
+        _publishStatus();
     }
 
     private async Task LoopAsync(CancellationToken cancellation)
@@ -289,16 +306,16 @@ internal sealed class RemoteConnection
     /// <summary>What nobody says is whole is not read: that of an earlier connection stays, and is not what the peer says now.</summary>
     private void LookForUnsigned()
     {
-        if (!_canariesListed || (_unsigned is null && _lists.Count == AllResources.Length))
+        if (!_canariesListed || (_unsigned is null && _lists.Count == _resources.Count))
             return;
-        var missing = AllResources.Where(resource =>
+        var missing = _resources.Where(resource =>
             !_lists.ContainsKey(resource) && !(resource == RemoteResource.IpEntries && _ipEntriesWait)).ToList();
         _unsigned = missing.Count == 0 ? null : string.Join(", ", missing);
     }
 
     private RemoteResource? ResourceOf(string canary)
     {
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in _resources)
         {
             if (canary == _layout.Canary(resource))
                 return resource;

@@ -31,7 +31,7 @@ internal sealed partial class RemoteRecords
     private const int DeletionsRemembered = 4_096;
     private static readonly TimeSpan LookAgain = TimeSpan.FromSeconds(1);
 
-    private readonly bool[] _listing = new bool[Enum.GetValues<RemoteResource>().Length];
+    private readonly bool[] _listing = new bool[RemoteResources.All.Count];
 
     /// <summary>Revision of a transaction that deleted → the resources it took from, one bit each.</summary>
     private readonly Dictionary<long, int> _deletions = [];
@@ -251,6 +251,7 @@ internal sealed partial class RemoteRecords
                 _awaitingNode.Clear();
                 break;
             case RemoteResource.Identities: _identities.BeginList(); break;
+            case RemoteResource.ServiceExports: _exports.BeginList(); break;
         }
     }
 
@@ -264,6 +265,7 @@ internal sealed partial class RemoteRecords
             case RemoteResource.Services: EndList(_services, end, canary, session, changes); break;
             case RemoteResource.IpEntries: EndList(_ipEntries, end, canary, session, changes); break;
             case RemoteResource.Identities: EndList(_identities, end, canary, session, changes); break;
+            case RemoteResource.ServiceExports: EndList(_exports, end, canary, session, changes); break;
         }
     }
 

@@ -26,6 +26,7 @@ internal sealed partial class RemoteRecords
     private readonly ResourceRecords<ServiceName, ClusterService> _services;
     private readonly ResourceRecords<IpPrefix, IpIdentityPair> _ipEntries;
     private readonly ResourceRecords<uint, string> _identities;
+    private readonly ResourceRecords<ServiceName, ExportedService> _exports;
     private readonly ResourceRecords[] _all;
     private readonly HashSet<RemoteResource> _synced = [];
     private readonly Dictionary<string, KeyValue> _awaitingNode = new(StringComparer.Ordinal);
@@ -42,7 +43,8 @@ internal sealed partial class RemoteRecords
         _ipEntries = new(RemoteResource.IpEntries, time, Keys.IpSuffix, changes => changes.IpEntries);
         _identities = new(RemoteResource.Identities, time,
             identity => identity.ToString(System.Globalization.CultureInfo.InvariantCulture), changes => changes.Identities);
-        _all = [_nodes, _services, _ipEntries, _identities];
+        _exports = new(RemoteResource.ServiceExports, time, name => name.ToString(), changes => changes.ServiceExports);
+        _all = [_nodes, _services, _ipEntries, _identities, _exports];
         Quarantine = new Quarantine(time);
     }
 
@@ -55,8 +57,8 @@ internal sealed partial class RemoteRecords
     public int Count(RemoteResource resource) => Of(resource).Count;
 
     /// <summary>All numbers that a change of a record can change in the cluster's status. For the loop that applies them.</summary>
-    public (int Nodes, int Services, int IpEntries, int Identities, long Refused, int Quarantined, int Held, long Holds) Tally =>
-        (_nodes.Count, _services.Count, _ipEntries.Count, _identities.Count, Quarantine.Total, Quarantine.Count, Held, Holds);
+    public (int Nodes, int Services, int IpEntries, int Identities, int Exports, long Refused, int Quarantined, int Held, long Holds) Tally =>
+        (_nodes.Count, _services.Count, _ipEntries.Count, _identities.Count, _exports.Count, Quarantine.Total, Quarantine.Count, Held, Holds);
 
     /// <summary>The sink was told to forget the cluster.</summary>
     public void Clear()
@@ -65,6 +67,7 @@ internal sealed partial class RemoteRecords
         _services.Clear();
         _ipEntries.Clear();
         _identities.Clear();
+        _exports.Clear();
         _synced.Clear();
         _awaitingNode.Clear();
         _reserved.Clear();
@@ -98,6 +101,16 @@ internal sealed partial class RemoteRecords
         }
         Of(resource).ReadUpTo(_storeId, batch.Revision);
         FollowNodes(session, changes);
+    }
+
+    /// <summary>The peer says itself that it has no such thing as exports: there are none of it, and none are waited for.</summary>
+    public void HasNoExports(RemoteChanges changes)
+    {
+        foreach (var name in _exports.Known.Keys.ToList())
+            _exports.Refuse(name, changes);
+        _exports.Clear();
+        _synced.Add(RemoteResource.ServiceExports);
+        changes.Synced.Add(RemoteResource.ServiceExports);
     }
 
     private ResourceRecords Of(RemoteResource resource) => _all[(int)resource];
@@ -155,6 +168,10 @@ internal sealed partial class RemoteRecords
                 return validator.TryIdentity(key, value, out identity, out var labels, out fault)
                     ? Accept(_identities, identity, labels, session.Judge.Identity(labels), 1, item, session, changes)
                     : Spoilt(_identities, RecordValidator.TryIdentityKey(key, out identity), identity, validator, fault);
+            case RemoteResource.ServiceExports:
+                return validator.TryServiceExport(key, value, out name, out var export, out fault)
+                    ? Accept(_exports, name, export, session.Judge.ServiceExport(name), 1, item, session, changes)
+                    : Spoilt(_exports, RecordValidator.TryServiceKey(key, out name), name, validator, fault);
             default:
                 throw new InvalidOperationException($"no such resource {resource}");
         }
@@ -226,6 +243,9 @@ internal sealed partial class RemoteRecords
                 break;
             case RemoteResource.Identities:
                 Withdraw(_identities, Parsed<uint>(RecordValidator.TryIdentityKey), session, changes);
+                break;
+            case RemoteResource.ServiceExports:
+                Withdraw(_exports, Parsed<ServiceName>(RecordValidator.TryServiceKey), session, changes);
                 break;
         }
 

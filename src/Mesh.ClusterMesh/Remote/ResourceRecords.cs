@@ -46,6 +46,7 @@ internal abstract class ResourceRecords(RemoteResource resource, TimeProvider ti
         RemoteResource.Services => "backends",
         RemoteResource.Nodes => "nodes",
         RemoteResource.Identities => "identities",
+        RemoteResource.ServiceExports => "exports",
         _ => "addresses",
     };
 

@@ -14,10 +14,16 @@ public sealed record ClusterConfig
     public ClusterCapabilities? Capabilities { get; init; }
 
     /// <summary>What every consumer from 1.14 to 1.20 understands: canaries for all four resources, and no optional exports.</summary>
-    public static ClusterConfig SafeProfile(uint id, int maxConnectedClusters) => new()
+    /// <param name="serviceExports">Exports of services are published too; a reader of them waits for their canary.</param>
+    public static ClusterConfig SafeProfile(uint id, int maxConnectedClusters, bool serviceExports = false) => new()
     {
         Id = id,
-        Capabilities = new ClusterCapabilities { SyncedCanaries = true, MaxConnectedClusters = (uint)maxConnectedClusters },
+        Capabilities = new ClusterCapabilities
+        {
+            SyncedCanaries = true,
+            MaxConnectedClusters = (uint)maxConnectedClusters,
+            ServiceExportsEnabled = serviceExports ? true : null,
+        },
     };
 }
 

@@ -54,6 +54,9 @@ public static class Keys
     public static string Service(string cluster, ServiceName service) =>
         $"{Layout.State(cluster).Prefix(RemoteResource.Services)}{Segment(service.Namespace)}/{Segment(service.Name)}";
 
+    public static string ServiceExport(string cluster, ServiceName service) =>
+        $"{Layout.State(cluster).Prefix(RemoteResource.ServiceExports)}{Segment(service.Namespace)}/{Segment(service.Name)}";
+
     /// <summary>A single address ends the key as it is, a range with its length.</summary>
     public static string Ip(IpPrefix prefix) => IpPrefixRoot + IpSuffix(prefix);
 
@@ -82,7 +85,7 @@ public static class Keys
         ValidateSegment(segment) is { } reason ? throw new ArgumentException(reason, nameof(segment)) : segment;
 }
 
-/// <summary>Where the four resources of one cluster lie in an etcd: its own (state), or one that mirrors it (cache).</summary>
+/// <summary>Where the resources of one cluster lie in an etcd: its own (state), or one that mirrors it (cache).</summary>
 public sealed record Layout
 {
     private readonly string _root;
@@ -110,6 +113,7 @@ public sealed record Layout
         RemoteResource.Services => $"{_root}/services/v1/{Cluster}/",
         RemoteResource.IpEntries => Cached ? $"{_root}/ip/v1/{Cluster}/" : Keys.IpPrefixRoot,
         RemoteResource.Identities => Cached ? $"{_root}/identities/v1/{Cluster}/id/" : Keys.IdentityRoot,
+        RemoteResource.ServiceExports => $"{_root}/serviceexports/v1/{Cluster}/",
         _ => throw new ArgumentOutOfRangeException(nameof(resource), resource, "not a resource of the mesh"),
     };
 
@@ -122,13 +126,14 @@ public sealed record Layout
         RemoteResource.Services => $"{_root}/services/v1",
         RemoteResource.IpEntries => $"{_root}/ip/v1",
         RemoteResource.Identities => $"{_root}/identities/v1",
+        RemoteResource.ServiceExports => $"{_root}/serviceexports/v1",
         _ => throw new ArgumentOutOfRangeException(nameof(resource), resource, "not a resource of the mesh"),
     };
 
     /// <summary>The same record's key in another layout of the same cluster; null when the key is no record of this layout.</summary>
     public string? Rewrite(string key, Layout target)
     {
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in RemoteResources.All)
         {
             var prefix = Prefix(resource);
             if (key.Length > prefix.Length && key.StartsWith(prefix, StringComparison.Ordinal))
@@ -149,6 +154,7 @@ public enum KeyKind
     Service,
     Ip,
     Identity,
+    ServiceExport,
 }
 
 /// <summary>A key taken apart.</summary>
@@ -172,6 +178,8 @@ public readonly record struct ParsedKey(KeyKind Kind, string? Cluster, string? N
             ["cilium", "state" or "cache", "nodes", "v1", var cluster, var node] => new(KeyKind.Node, cluster, null, node, cached),
             ["cilium", "state" or "cache", "services", "v1", var cluster, var ns, var name] =>
                 new(KeyKind.Service, cluster, ns, name, cached),
+            ["cilium", "state" or "cache", "serviceexports", "v1", var cluster, var ns, var name] =>
+                new(KeyKind.ServiceExport, cluster, ns, name, cached),
             ["cilium", "state", "ip", "v1", Keys.DefaultAddressSpace, .. { Length: 1 or 2 } ip] =>
                 new(KeyKind.Ip, null, null, string.Join('/', ip), false),
             ["cilium", "cache", "ip", "v1", var cluster, .. { Length: 1 or 2 } ip] =>

@@ -102,6 +102,20 @@ public sealed class RecordValidator
         return null;
     }
 
+    public bool TryServiceExport(string key, ReadOnlySpan<byte> value, out ServiceName name, [NotNullWhen(true)] out ExportedService? export,
+        [NotNullWhen(false)] out string? rejection)
+    {
+        Reason = RefusalReason.Malformed;
+        export = null;
+        rejection = "the key is not NAMESPACE/NAME";
+        if (!TryServiceKey(key, out name) || !ExportedServiceCodec.TryDecode(value, out export, out rejection))
+            return false;
+        rejection = export.Cluster != _cluster ? Foreign($"cluster {Quoted.Text(export.Cluster)} is not {_cluster}")
+            : export.Namespace != name.Namespace || export.Name != name.Name
+                ? $"{Quoted.Text($"{export.Namespace}/{export.Name}")} differs from its key" : null;
+        return rejection is null;
+    }
+
     // An address with a zone is valid text, but a link-local address of another machine is of no use to anyone.
     private ClusterService Normalised(ClusterService service) => service with
     {

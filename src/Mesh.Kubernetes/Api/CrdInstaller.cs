@@ -36,7 +36,10 @@ public static class CrdInstaller
     private static readonly TimeSpan EstablishedPoll = TimeSpan.FromMilliseconds(50);
 
     /// <summary>The definitions, each as the manifest it is.</summary>
-    public static IReadOnlyList<JsonObject> Definitions => [.. Names().Select(Read)];
+    public static IReadOnlyList<JsonObject> Definitions => [.. Names("crds/").Select(Read)];
+
+    /// <summary>ServiceExport and ServiceImport, for clusters with MCS-API.</summary>
+    public static IReadOnlyList<JsonObject> MulticlusterDefinitions => [.. Names("mcs/").Select(Read)];
 
     /// <summary>Installs what is missing and upgrades what is older; returns when the server serves all of them.</summary>
     /// <param name="definitions">Null for ours.</param>
@@ -104,8 +107,8 @@ public static class CrdInstaller
             ? version
             : null;
 
-    private static IEnumerable<string> Names() =>
-        typeof(CrdInstaller).Assembly.GetManifestResourceNames().Where(name => name.StartsWith("crds/", StringComparison.Ordinal)).Order();
+    private static IEnumerable<string> Names(string directory) =>
+        typeof(CrdInstaller).Assembly.GetManifestResourceNames().Where(name => name.StartsWith(directory, StringComparison.Ordinal)).Order();
 
     private static JsonObject Read(string name)
     {

@@ -24,6 +24,11 @@ public static class KubeResources
         ObjectJson.Default.CiliumNetworkPolicy);
     public static readonly KubeResource<CiliumClusterwideNetworkPolicy> CiliumClusterwideNetworkPolicies = Cilium(
         "ciliumclusterwidenetworkpolicies", "CiliumClusterwideNetworkPolicy", false, ObjectJson.Default.CiliumClusterwideNetworkPolicy);
+    /// <summary>v1alpha1, which every definition of these kinds serves, whoever installed it.</summary>
+    public static readonly KubeResource<ServiceExport> ServiceExports = new("multicluster.x-k8s.io", "v1alpha1", "serviceexports", "ServiceExport", true,
+        ObjectJson.Default.ServiceExport);
+    public static readonly KubeResource<ServiceImport> ServiceImports = new("multicluster.x-k8s.io", "v1alpha1", "serviceimports", "ServiceImport", true,
+        ObjectJson.Default.ServiceImport);
     public static readonly KubeResource<Lease> Leases = new("coordination.k8s.io", "v1", "leases", "Lease", true, KubeJson.Default.Lease);
 
     public static readonly KubeResource ConfigMaps = new("", "v1", "configmaps", "ConfigMap", true);
@@ -48,7 +53,7 @@ public static class KubeResources
     private static readonly FrozenDictionary<(string, string), KubeResource> ByKind = new KubeResource[]
     {
         Services, Namespaces, Nodes, Pods, EndpointSlices, NetworkPolicies, CiliumNodes, CiliumIdentities, CiliumEndpoints,
-        CiliumNetworkPolicies, CiliumClusterwideNetworkPolicies, Leases, ConfigMaps, Secrets, ServiceAccounts, Events, DaemonSets, Deployments,
+        CiliumNetworkPolicies, CiliumClusterwideNetworkPolicies, ServiceExports, ServiceImports, Leases, ConfigMaps, Secrets, ServiceAccounts, Events, DaemonSets, Deployments,
         ReplicaSets, StatefulSets, Jobs, CronJobs, Roles, RoleBindings, ClusterRoles, ClusterRoleBindings, CustomResourceDefinitions,
         PodDisruptionBudgets,
     }.ToFrozenDictionary(resource => (resource.ApiVersion, resource.Kind));

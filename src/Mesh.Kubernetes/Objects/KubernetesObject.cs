@@ -14,6 +14,7 @@ public enum ObjectKind
     NetworkPolicy,
     CiliumNetworkPolicy,
     CiliumClusterwideNetworkPolicy,
+    ServiceExport,
 }
 
 /// <summary>The part of a Kubernetes object that the mesh reads: slim on purpose, decoded from YAML and JSON alike by one
@@ -78,6 +79,15 @@ public sealed record ServiceSpec
 
     public IReadOnlyList<ServicePort>? Ports { get; init; }
 
+    /// <summary>The server's; IPv4, IPv6 or both, the first is that of clusterIP.</summary>
+    public IReadOnlyList<string>? IpFamilies { get; init; }
+
+    /// <summary>SingleStack, PreferDualStack or RequireDualStack.</summary>
+    public string? IpFamilyPolicy { get; init; }
+
+    /// <summary>None when absent, or PreferClose and its like.</summary>
+    public string? TrafficDistribution { get; init; }
+
     [JsonPropertyName("externalIPs")]
     public IReadOnlyList<string>? ExternalIPs { get; init; }
 
@@ -114,9 +124,12 @@ public sealed record ServicePort
     /// <summary>TCP when absent.</summary>
     public string? Protocol { get; init; }
 
+    public string? AppProtocol { get; init; }
+
     public int Port { get; init; }
 
     /// <summary>0 = none.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
     public int NodePort { get; init; }
 }
 
@@ -174,6 +187,8 @@ public sealed record SlicePort
     public string? Protocol { get; init; }
 
     public int? Port { get; init; }
+
+    public string? AppProtocol { get; init; }
 }
 
 public sealed record Namespace : KubernetesObject

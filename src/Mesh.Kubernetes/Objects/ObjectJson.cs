@@ -17,6 +17,8 @@ namespace Mesh.Kubernetes.Objects;
 [JsonSerializable(typeof(CiliumNode))]
 [JsonSerializable(typeof(CiliumIdentity))]
 [JsonSerializable(typeof(CiliumEndpoint))]
+[JsonSerializable(typeof(ServiceExport))]
+[JsonSerializable(typeof(ServiceImport))]
 [JsonSerializable(typeof(NetworkPolicy))]
 [JsonSerializable(typeof(CiliumNetworkPolicy))]
 [JsonSerializable(typeof(CiliumClusterwideNetworkPolicy))]

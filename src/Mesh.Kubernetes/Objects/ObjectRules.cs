@@ -22,13 +22,15 @@ public static class ObjectRules
             CiliumNode node => CheckNode(node.Spec),
             CiliumIdentity identity => CheckIdentity(identity),
             CiliumEndpoint endpoint => CheckEndpoint(endpoint.Status),
+            ServiceExport export => NullValue("spec.exportedLabels", export.Spec?.ExportedLabels)
+                ?? NullValue("spec.exportedAnnotations", export.Spec?.ExportedAnnotations),
             NetworkPolicy or CiliumNetworkPolicy or CiliumClusterwideNetworkPolicy => CheckPolicy(subject),
             _ => null,
         };
 
     /// <summary>True for the kinds that live in a namespace.</summary>
     public static bool IsNamespaced(ObjectKind kind) => kind is ObjectKind.Service or ObjectKind.EndpointSlice
-        or ObjectKind.CiliumEndpoint or ObjectKind.NetworkPolicy or ObjectKind.CiliumNetworkPolicy;
+        or ObjectKind.CiliumEndpoint or ObjectKind.NetworkPolicy or ObjectKind.CiliumNetworkPolicy or ObjectKind.ServiceExport;
 
     private static string? CheckMeta(KubernetesObject subject)
     {

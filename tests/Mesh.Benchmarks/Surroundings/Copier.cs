@@ -41,7 +41,7 @@ internal sealed class Copier : IAsyncDisposable
             throw new InvalidOperationException($"{cluster} has no cluster-config");
         read = read with { Capabilities = read.Capabilities! with { Cached = true } };
         await target.WriteAsync([.. MockCluster.Heartbeat(), new(Keys.ClusterConfig(cluster), ClusterConfigCodec.Encode(read))], CancellationToken.None);
-        await await Task.WhenAny(Enum.GetValues<RemoteResource>().Select(resource => CopyAsync(source, target, cluster, resource)));
+        await await Task.WhenAny(RemoteResources.OfEveryCluster.Select(resource => CopyAsync(source, target, cluster, resource)));
         return 0;
     }
 

@@ -16,7 +16,7 @@ internal sealed record MockCluster(string Name, uint Id, bool Cached, IdentityNu
         var config = ClusterConfig.SafeProfile(Id, Numbering.MaxConnectedClusters);
         config = config with { Capabilities = config.Capabilities! with { Cached = Cached } };
         yield return new(Keys.ClusterConfig(Name), ClusterConfigCodec.Encode(config));
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in RemoteResources.OfEveryCluster)
             yield return new(Layout.Canary(resource), WireTime.Now(TimeProvider.System));
     }
 

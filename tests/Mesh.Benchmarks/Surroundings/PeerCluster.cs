@@ -38,7 +38,7 @@ internal sealed class PeerCluster : IAsyncDisposable
             new(Keys.HasClusterConfig, "true"u8.ToArray()),
             new(Keys.Heartbeat, WireTime.Now(TimeProvider.System)),
             Entry(Marker, Identity(0)),
-            .. Enum.GetValues<RemoteResource>().Select(resource =>
+            .. RemoteResources.OfEveryCluster.Select(resource =>
                 new WriteOperation(Keys.Canary(Name, resource), WireTime.Now(TimeProvider.System))),
         ], cancellation);
         return peer;

@@ -24,7 +24,7 @@ internal sealed class Producer(IKVStore store, string cluster, uint id)
 
     public async Task CanariesAsync()
     {
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in RemoteResources.OfEveryCluster)
             await CanaryAsync(resource);
     }
 

@@ -59,7 +59,7 @@ public sealed class RemoteClusterTests : RemoteClusterStory
         foreach (var item in (await _store.ListAsync("cilium/state/", Cancellation)).Items)
             await _falcon.PutAsync(Layout.State("falcon").Rewrite(item.Key, cache)!, item.Value.ToArray());
         await _store.DeletePrefixAsync("cilium/state/", Cancellation);
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in RemoteResources.OfEveryCluster)
             await _falcon.PutAsync(cache.Canary(resource), []);
         await _falcon.ConfigAsync(new ClusterConfig { Id = 7, Capabilities = new() { SyncedCanaries = true, Cached = true } });
         await using var following = Follow();
@@ -164,7 +164,7 @@ public sealed class RemoteClusterTests : RemoteClusterStory
     {
         await _falcon.ConfigAsync();
         await _falcon.RecordsAsync();
-        foreach (var resource in Enum.GetValues<RemoteResource>().Where(resource => resource != RemoteResource.Services))
+        foreach (var resource in RemoteResources.OfEveryCluster.Where(resource => resource != RemoteResource.Services))
             await _falcon.CanaryAsync(resource);
         await using var following = Follow();
         await _sink.UntilAsync(
@@ -279,7 +279,7 @@ public sealed class RemoteClusterTests : RemoteClusterStory
         var layout = relayed ? Layout.Cache("falcon") : Layout.State("falcon");
         foreach (var item in (await _store.ListAsync("cilium/state/", Cancellation)).Items)
             await _falcon.PutAsync(Layout.State("falcon").Rewrite(item.Key, layout)!, item.Value.ToArray());
-        foreach (var resource in Enum.GetValues<RemoteResource>())
+        foreach (var resource in RemoteResources.OfEveryCluster)
             await _falcon.PutAsync(layout.Canary(resource), []);
         await _falcon.ConfigAsync(new ClusterConfig { Id = 7, Capabilities = new() { SyncedCanaries = true, Cached = relayed } });
         var patient = Following.Options.DefaultImports with { Breaker = new() { Settle = TimeSpan.FromMilliseconds(100) } };

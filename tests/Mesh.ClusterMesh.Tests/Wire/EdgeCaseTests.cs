@@ -265,9 +265,9 @@ public sealed class EdgeCaseTests
     public void A_cluster_name_follows_the_rules(string name, bool valid) => Assert.Equal(valid, ClusterName.Validate(name) is null);
 
     [Fact]
-    public void Exports_and_slices_are_not_read()
+    public void Exports_are_known_and_slices_are_not_read()
     {
-        Assert.Equal(KeyKind.Unknown, ParsedKey.Parse("cilium/state/serviceexports/v1/falcon/shop/cart").Kind);
+        Assert.Equal(KeyKind.ServiceExport, ParsedKey.Parse("cilium/state/serviceexports/v1/falcon/shop/cart").Kind);
         Assert.Equal(KeyKind.Unknown, ParsedKey.Parse("cilium/state/endpointslices/v1/falcon/shop/cart-x1").Kind);
         Assert.Equal(KeyKind.Service, ParsedKey.Parse("cilium/state/services/v1/falcon/shop/cart").Kind);
     }

@@ -52,7 +52,7 @@ public sealed class GoldenTests
             out var config, out _));
         var layout = config.Capabilities?.Cached == true ? Layout.Cache("tokyo") : Layout.State("tokyo");
         var validator = new RecordValidator("tokyo", config, IdentityNumbering.Max255);
-        var accepted = Enum.GetValues<RemoteResource>().ToDictionary(resource => resource, _ => 0);
+        var accepted = RemoteResources.OfEveryCluster.ToDictionary(resource => resource, _ => 0);
         foreach (var (key, text) in pairs)
         {
             foreach (var resource in accepted.Keys.Where(resource => key.StartsWith(layout.Prefix(resource), StringComparison.Ordinal)))
@@ -127,7 +127,7 @@ public sealed class GoldenTests
             StringComparison.Ordinal));
         Assert.Equal(
             canaries.Order(StringComparer.Ordinal),
-            Enum.GetValues<RemoteResource>().Select(layout.Canary).Order(StringComparer.Ordinal));
+            RemoteResources.OfEveryCluster.Select(layout.Canary).Order(StringComparer.Ordinal));
     }
 
     [Fact]

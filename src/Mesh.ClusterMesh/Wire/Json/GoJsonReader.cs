@@ -63,6 +63,9 @@ internal ref struct GoJsonReader
         _name.Length == field.Length ? _name.SequenceEqual(field) || Ascii.EqualsIgnoreCase(_name, field)
         : _name.Length > field.Length && _nameIsForeign && FoldedEquals(_name, field);
 
+    /// <summary>The same without folding: for the few fields that another spelling of theirs stands beside.</summary>
+    public readonly bool IsExactly(ReadOnlySpan<byte> field) => _name.SequenceEqual(field);
+
     // Two letters outside ASCII fold into it, and make the name longer: U+017F to s, U+212A to k.
     private static bool FoldedEquals(ReadOnlySpan<byte> name, ReadOnlySpan<byte> field)
     {

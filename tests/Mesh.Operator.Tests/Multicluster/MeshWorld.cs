@@ -1,0 +1,206 @@
+using System.Text;
+using System.Text.Json.Nodes;
+using Mesh.ClusterMesh.Remote;
+using Mesh.ClusterMesh.Wire;
+using Mesh.KubeApi;
+using Mesh.Kubernetes;
+using Mesh.Kubernetes.Api;
+using Mesh.KVStore;
+using Mesh.Model;
+using Mesh.TestKit;
+
+namespace Mesh.Operator.Tests.Multicluster;
+
+/// <summary>Cluster tokyo: the stand-in of its API server, its operator, and its directory of peers, which are in one real etcd behind a wire that can
+/// be cut.</summary>
+internal sealed class MeshWorld : IAsyncDisposable
+{
+    private readonly CancellationTokenSource _patience = new(TimeSpan.FromSeconds(60));
+    private readonly string _home = Directory.CreateTempSubdirectory("mesh-operator-").FullName;
+    private EtcdServer _etcd = null!;
+    private EtcdKVStore _store = null!;
+    private OneOperator? _operator;
+
+    public KubeApiServer Api { get; private set; } = null!;
+
+    public TcpProxy Wire { get; private set; } = null!;
+
+    public OperatorLog Log => _operator!.Log;
+
+    public string Said => _operator!.Output.ToString();
+
+    public IKVStore Store => _store;
+
+    private string Peers => Path.Combine(_home, "clustermesh");
+
+    public static async Task<MeshWorld> StartAsync()
+    {
+        var world = new MeshWorld();
+        Directory.CreateDirectory(world.Peers);
+        world.Api = await KubeApiServer.StartAsync();
+        world.Api.WriteKubeconfig(Path.Combine(world._home, "kubeconfig"), "tokyo");
+        world._etcd = await EtcdServer.StartAsync();
+        world._store = new EtcdKVStore(world._etcd.Options);
+        world.Wire = new TcpProxy(new Uri(world._etcd.Endpoint).Port);
+        world.Apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop} }");
+        return world;
+    }
+
+    public void StartOperator(bool sync = true, bool imports = true) => _operator = new OneOperator(new OperatorOptions
+    {
+        Source = SourceAddress.TryParse($"kubernetes:{Path.Combine(_home, "kubeconfig")}")!,
+        Namespace = "kube-system",
+        Identity = Guid.NewGuid().ToString("N"),
+        RangesOfKubernetes = true,
+        ApiAddress = new System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 0),
+        ClusterName = "tokyo",
+        ClusterId = 1,
+        ClusterMeshConfig = Peers,
+        SyncsEndpoints = sync,
+        Imports = imports,
+    });
+
+    public async Task StopOperatorAsync()
+    {
+        if (_operator is not null)
+            await _operator.DisposeAsync();
+        _operator = null;
+    }
+
+    /// <summary>YAML, also such that looks like JSON.</summary>
+    public void Apply(string manifests) => Api.Apply("---\n" + manifests);
+
+    public void Connect(string peer) => File.WriteAllText(Path.Combine(Peers, peer), $"endpoints:\n- {Wire.Endpoint}\n");
+
+    public void Disconnect(string peer) => File.Delete(Path.Combine(Peers, peer));
+
+    /// <summary>The peer publishes itself, and what it has so far is complete.</summary>
+    public async Task PublishAsync(string peer, uint id, bool exports = true)
+    {
+        await PutAsync(Keys.Heartbeat, WireTime.Now(TimeProvider.System));
+        await PutAsync(Keys.ClusterConfig(peer), ClusterConfigCodec.Encode(ClusterConfig.SafeProfile(id, 255, exports)));
+        foreach (var resource in RemoteResources.All)
+            await PutAsync(Keys.Canary(peer, resource), WireTime.Now(TimeProvider.System));
+    }
+
+    public Task ExportAsync(ExportedService export) =>
+        PutAsync(Keys.ServiceExport(export.Cluster, new ServiceName(export.Namespace, export.Name)), ExportedServiceCodec.Encode(export));
+
+    public Task ServiceAsync(string peer, uint id, string name, params (string Address, string Hostname)[] backends) => PutAsync(
+        Keys.Service(peer, new ServiceName("shop", name)), ClusterServiceCodec.Encode(new ClusterService
+        {
+            Cluster = peer,
+            ClusterId = id,
+            Namespace = "shop",
+            Name = name,
+            Shared = true,
+            Backends = backends.ToDictionary(one => one.Address,
+                _ => (IReadOnlyDictionary<string, WirePort>)new Dictionary<string, WirePort> { ["http"] = new() { Protocol = "TCP", Port = 8080 } }),
+            Hostnames = backends.Where(one => one.Hostname.Length > 0).ToDictionary(one => one.Address, one => one.Hostname),
+        }));
+
+    public Task PutAsync(string key, ReadOnlyMemory<byte> value) => _store.WriteAsync([new WriteOperation(key, value)], _patience.Token);
+
+    public Task PutAsync(string key, string value) => PutAsync(key, Encoding.UTF8.GetBytes(value));
+
+    public Task DeleteAsync(string key) => _store.WriteAsync([new WriteOperation(key, null)], _patience.Token);
+
+    /// <summary>Waits for a condition of the cluster's objects.</summary>
+    public async Task UntilAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "")
+    {
+        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
+        try
+        {
+            while (!condition())
+                await tick.WaitForNextTickAsync(_patience.Token);
+        }
+        catch (OperationCanceledException)
+        {
+            throw new TimeoutException($"not in time: {what}\nproblems: {string.Join("; ", Log.Problems)}\n{Said}");
+        }
+    }
+
+    /// <summary>Waits until the operator has looked at everything once more: it writes for this service only after that.</summary>
+    public async Task RoundAsync()
+    {
+        var name = $"round-{Guid.NewGuid():N}"[..20];
+        Apply($"{{apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceExport, metadata: {{name: {name}, namespace: shop}} }}");
+        await UntilAsync(() => Condition(name, "Valid")?.Reason == "NoService");
+        Api.Delete("serviceexports.multicluster.x-k8s.io", "shop", name);
+    }
+
+    public JsonObject? Import(string name = "cart") => Served("serviceimports") ? Api.Find("serviceimports.multicluster.x-k8s.io", "shop", name) : null;
+
+    public JsonObject? Derived(string name = "cart") => Api.Find("services", "shop", Mesh.Multicluster.MulticlusterNames.Derived(new ServiceName("shop", name)));
+
+    /// <summary>"tokyo osaka", as the import says.</summary>
+    public string Clusters(string name = "cart") =>
+        string.Join(' ', (Import(name)?["status"]?["clusters"] as JsonArray ?? []).Select(one => $"{one!["cluster"]}"));
+
+    public (string Status, string Reason, string Message)? Condition(string name, string type) =>
+        (Api.Find("serviceexports.multicluster.x-k8s.io", "shop", name)?["status"]?["conditions"] as JsonArray ?? [])
+            .Where(one => $"{one!["type"]}" == type).Select(one => ((string, string, string)?)($"{one!["status"]}", $"{one["reason"]}", $"{one["message"]}"))
+            .FirstOrDefault();
+
+    /// <summary>"osaka/10.2.0.9" for each endpoint of the service that this controller manages, in order.</summary>
+    public string Endpoints(string service, string managedBy = "endpointslice-mesh-controller.cilium.io") => string.Join(' ', Slices(service, managedBy)
+        .SelectMany(slice => slice["endpoints"]!.AsArray().Select(one => $"{slice["metadata"]!["labels"]!["multicluster.kubernetes.io/source-cluster"]}/{one!["addresses"]![0]}"))
+        .Order(StringComparer.Ordinal));
+
+    public IReadOnlyList<JsonObject> Slices(string service, string managedBy = "endpointslice-mesh-controller.cilium.io") =>
+        [.. Api.List("endpointslices.discovery.k8s.io", "shop").Where(slice => $"{slice["metadata"]!["labels"]?["kubernetes.io/service-name"]}" == service
+            && $"{slice["metadata"]!["labels"]?["endpointslice.kubernetes.io/managed-by"]}" == managedBy)];
+
+    public bool Served(string kind) => Api.List("customresourcedefinitions.apiextensions.k8s.io").Any(one =>
+        $"{one["spec"]!["names"]!["plural"]}" == kind && (one["status"]?["conditions"] as JsonArray ?? []).Any(condition => $"{condition!["type"]}" == "Established"));
+
+    public async Task ExportHereAsync(string name = "cart", string spec = "ports: [{name: http, port: 80}]", string exported = "{}")
+    {
+        await UntilAsync(() => Served("serviceexports") && Served("serviceimports"));
+        Apply($$"""
+            {apiVersion: v1, kind: Service, metadata: {name: {{name}}, namespace: shop}, spec: { {{spec}} } }
+            ---
+            {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceExport, metadata: {name: {{name}}, namespace: shop}, spec: {{exported}} }
+            """);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await StopOperatorAsync();
+        await Wire.DisposeAsync();
+        await _store.DisposeAsync();
+        await _etcd.DisposeAsync();
+        await Api.DisposeAsync();
+        Directory.Delete(_home, recursive: true);
+        _patience.Dispose();
+    }
+
+    private sealed class OneOperator : IAsyncDisposable
+    {
+        private readonly CancellationTokenSource _stop = new();
+        private readonly KubeClient _client;
+        private readonly ClusterOperator _operator;
+        private readonly Task _task;
+
+        public OneOperator(OperatorOptions options)
+        {
+            Log = new OperatorLog(Output, TimeProvider.System);
+            _client = new KubeClient(options.Source.Configuration());
+            _operator = new ClusterOperator(options, _client, TimeProvider.System, Log);
+            _task = Task.Run(() => _operator.RunAsync(_stop.Token));
+        }
+
+        public StringWriter Output { get; } = new();
+
+        public OperatorLog Log { get; }
+
+        public async ValueTask DisposeAsync()
+        {
+            await _stop.CancelAsync();
+            await _task.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await _operator.DisposeAsync();
+            _client.Dispose();
+            _stop.Dispose();
+        }
+    }
+}
