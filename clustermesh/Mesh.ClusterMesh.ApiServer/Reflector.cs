@@ -34,7 +34,8 @@ internal sealed class Reflector(ClusterSelf self, bool namespacesAreGlobal, bool
     /// <summary>Stays empty where ServiceExports are not published.</summary>
     public Publication ServiceExports { get; } = new(RemoteResource.ServiceExports);
 
-    public IReadOnlyList<Publication> All { get => field ??= [Nodes, Services, Identities, IpEntries, .. exportsServices ? [ServiceExports] : Array.Empty<Publication>()]; }
+    public IReadOnlyList<Publication> All =>
+        field ??= exportsServices ? [Nodes, Services, Identities, IpEntries, ServiceExports] : [Nodes, Services, Identities, IpEntries];
 
     /// <summary>The kinds to follow.</summary>
     public IReadOnlySet<ObjectKind> Kinds { get; } = KindsOfEveryCluster.Concat(exportsServices ? [ObjectKind.ServiceExport] : []).ToHashSet();

@@ -36,8 +36,10 @@ internal sealed class CommandLine
     private readonly List<string> _faults = [];
 
     private IEnumerable<Option<string>> All =>
-        [_source, _namespace, _ipam, _v4, _v6, _pools4, _size4, _pools6, _size6, _grace, _every, _api, _metrics, _clusterName, _clusterId, _maxClusters, _peers, _sync, _imports,
-            _globalNamespaces, _configDir];
+    [
+        _source, _namespace, _ipam, _v4, _v6, _pools4, _size4, _pools6, _size6, _grace, _every, _api, _metrics, _clusterName, _clusterId, _maxClusters,
+        _peers, _sync, _imports, _globalNamespaces, _configDir,
+    ];
 
     /// <returns>Options, or an exit code when there is nothing to run.</returns>
     public static (OperatorOptions? Options, int ExitCode) Parse(string[] args, TextWriter output, TextWriter errors) =>
@@ -45,7 +47,8 @@ internal sealed class CommandLine
 
     private (OperatorOptions? Options, int ExitCode) Read(string[] args, TextWriter output, TextWriter errors)
     {
-        var root = new RootCommand("Gives nodes their pod ranges, installs the definitions of our kinds, removes what nobody uses, imports services of other clusters.");
+        var root = new RootCommand(
+            "Gives nodes their pod ranges, installs the definitions of our kinds, removes what nobody uses, imports services of other clusters.");
         foreach (var option in All)
             root.Add(option);
         try

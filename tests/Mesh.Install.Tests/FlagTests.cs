@@ -22,7 +22,6 @@ public partial class FlagTests
     private static readonly string[] ForOthers =
         [
         "identity-allocation-mode", "routing-mode", "tunnel-protocol", "kube-proxy-replacement",
-        "clustermesh-enable-endpoint-sync", "clustermesh-enable-mcs-api",
     ];
 
     [Fact]
@@ -56,7 +55,8 @@ public partial class FlagTests
         .SelectMany(file => FlagWord().Matches(File.ReadAllText(file)).Select(match => match.Groups[1].Value))];
 
     private static Rendering Rendering() => ChartRenderer.Render(Chart.OfThisProgram,
-        YamlText.ParseMap("{clustermesh: {useAPIServer: true}, prometheus: {enabled: true}, operator: {prometheus: {enabled: true}}}", "values"),
+        YamlText.ParseMap("{clustermesh: {useAPIServer: true, mcsapi: {enabled: true}}, prometheus: {enabled: true}, "
+            + "operator: {prometheus: {enabled: true}}}", "values"),
         new("cilium", "kube-system"), ChartEnvironment.Nowhere);
 
     [GeneratedRegex("\"(--[a-z0-9-]+)\"")]

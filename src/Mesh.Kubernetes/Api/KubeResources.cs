@@ -53,8 +53,8 @@ public static class KubeResources
     private static readonly FrozenDictionary<(string, string), KubeResource> ByKind = new KubeResource[]
     {
         Services, Namespaces, Nodes, Pods, EndpointSlices, NetworkPolicies, CiliumNodes, CiliumIdentities, CiliumEndpoints,
-        CiliumNetworkPolicies, CiliumClusterwideNetworkPolicies, ServiceExports, ServiceImports, Leases, ConfigMaps, Secrets, ServiceAccounts, Events, DaemonSets, Deployments,
-        ReplicaSets, StatefulSets, Jobs, CronJobs, Roles, RoleBindings, ClusterRoles, ClusterRoleBindings, CustomResourceDefinitions,
+        CiliumNetworkPolicies, CiliumClusterwideNetworkPolicies, ServiceExports, ServiceImports, Leases, ConfigMaps, Secrets, ServiceAccounts, Events,
+        DaemonSets, Deployments, ReplicaSets, StatefulSets, Jobs, CronJobs, Roles, RoleBindings, ClusterRoles, ClusterRoleBindings, CustomResourceDefinitions,
         PodDisruptionBudgets,
     }.ToFrozenDictionary(resource => (resource.ApiVersion, resource.Kind));
 

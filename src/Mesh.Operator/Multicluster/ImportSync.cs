@@ -28,7 +28,8 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
         var remote = peers.Exports(name);
         if (export is null && import is null && remote.Count == 0)
             return;
-        var reading = export is null ? default : ExportReading.Of(export, local.FindService(name), options.ClusterName, local.IsGlobalNamespace(name.Namespace));
+        var reading = export is null ? default
+            : ExportReading.Of(export, local.FindService(name), options.ClusterName, local.IsGlobalNamespace(name.Namespace));
         var exports = reading.Exported is { } own ? remote.Append(own).ToList() : remote;
         var unheard = (import?.Status?.Clusters ?? []).Select(one => one.Cluster ?? "")
             .Where(cluster => cluster != options.ClusterName && peers.Of(cluster, RemoteResource.ServiceExports) == PeerKnowledge.Unheard).ToList();
@@ -86,13 +87,14 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
         if (present is not null && !IsSameKind(present, merged))
         {
             // Neither the lack of an address nor its family can be changed.
-            await client.DeleteAsync(KubeResources.Services, derivedName.Namespace, derivedName.Name, cancellation, new KubeDelete { Uid = present.Metadata.Uid });
+            await client.DeleteAsync(KubeResources.Services, derivedName.Namespace, derivedName.Name, cancellation,
+                new KubeDelete { Uid = present.Metadata.Uid });
             log.Line($"service {derivedName} is made anew: the import of {name} became {Type(merged)}");
             present = null;
         }
         var affinity = export?.Metadata.Annotations?.GetValueOrDefault(ServiceAnnotations.AffinityName);
-        present = await ApplyAsync(KubeResources.Services, derivedName, present, present?.Metadata, ServiceOf(derivedName, name, merged, import, exported, affinity),
-            IsSame, cancellation);
+        var wanted = ServiceOf(derivedName, name, merged, import, exported, affinity);
+        present = await ApplyAsync(KubeResources.Services, derivedName, present, present?.Metadata, wanted, IsSame, cancellation);
         import = await ApplyAsync(KubeResources.ServiceImports, name, import, import.Metadata, ImportOf(name, merged, present), IsSame, cancellation);
         await TellClustersAsync(name, import, merged, cancellation);
         return (import, present);
@@ -234,7 +236,8 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
         var derivedName = DerivedOf(name);
         var wanted = exported
             ? local.SlicesOf(name, null).Where(slice => slice.AddressType is "IPv4" or "IPv6").SelectMany(slice => (slice.Endpoints ?? [])
-                .SelectMany(one => (one.Addresses ?? []).Select(address => new WantedEndpoint(slice.AddressType!, one with { Addresses = [address] }, slice.Ports ?? []))))
+                .SelectMany(one => (one.Addresses ?? []).Select(address =>
+                    new WantedEndpoint(slice.AddressType!, one with { Addresses = [address] }, slice.Ports ?? []))))
                 .DistinctBy(one => (one.Endpoint.Addresses![0], string.Join(',', one.Ports)))
             : [];
         var meta = new ObjectMeta

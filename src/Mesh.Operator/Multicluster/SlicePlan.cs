@@ -85,7 +85,7 @@ internal sealed record SlicePlan(IReadOnlyList<EndpointSlice> Writes, IReadOnlyL
         + $"|{one.Zone}|{string.Join(',', (one.Hints?.ForZones ?? []).Select(zone => zone.Name))}";
 
     private static string MapText(IReadOnlyDictionary<string, string>? map) =>
-        string.Join('\n', (map ?? new Dictionary<string, string>()).OrderBy(pair => pair.Key, StringComparer.Ordinal).Select(pair => $"{pair.Key}={pair.Value}"));
+        string.Join('\n', (map ?? new Dictionary<string, string>()).Select(pair => $"{pair.Key}={pair.Value}").Order(StringComparer.Ordinal));
 }
 
 /// <param name="AddressType">IPv4 or IPv6, as the one address of <paramref name="Endpoint"/> is.</param>

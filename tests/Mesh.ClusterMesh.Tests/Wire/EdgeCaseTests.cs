@@ -202,8 +202,8 @@ public sealed class EdgeCaseTests
         (50, typeof(RemoteClusterEtcdTests),
             nameof(RemoteClusterEtcdTests.A_wiped_etcd_withdraws_nothing_until_the_cluster_has_written_again)),
         (51, typeof(RemoteClusterTests), nameof(RemoteClusterTests.A_relist_deletes_what_it_no_longer_lists)),
-        (52, typeof(EdgeCaseTests), nameof(Exports_and_slices_are_not_read)),
-        (53, typeof(EdgeCaseTests), nameof(Exports_and_slices_are_not_read)),
+        (52, typeof(ExportedServiceTests), nameof(ExportedServiceTests.What_could_be_no_service_is_rejected_by_name)),
+        (53, typeof(EdgeCaseTests), nameof(Exports_are_known_and_slices_are_not_read)),
         (54, typeof(ConfigDirectoryTests), nameof(ConfigDirectoryTests.A_file_named_like_the_local_cluster_is_ignored)),
         (55, typeof(EdgeCaseTests), nameof(A_service_of_ten_thousand_backends_is_read)),
     ];

@@ -40,7 +40,8 @@ public sealed class EndpointSyncTests : IAsyncLifetime
         Assert.Equal(("a", "Service", "db"), ($"{slice["metadata"]!["labels"]!["team"]}", $"{slice["metadata"]!["ownerReferences"]![0]!["kind"]}",
             $"{slice["metadata"]!["ownerReferences"]![0]!["name"]}"));
         var endpoint = slice["endpoints"]![0]!;
-        Assert.Equal(("db-0", "osaka", "osaka", "true"), ($"{endpoint["hostname"]}", $"{endpoint["nodeName"]}", $"{endpoint["zone"]}", $"{endpoint["conditions"]!["ready"]}"));
+        Assert.Equal("""{"addresses":["10.2.0.9"],"conditions":{"ready":true,"serving":true,"terminating":false},"hostname":"db-0","""
+            + """ "nodeName":"osaka","zone":"osaka"}""".TrimStart(), endpoint.ToJsonString());
         Assert.Equal(("http", "8080", "IPv4"), ($"{slice["ports"]![0]!["name"]}", $"{slice["ports"]![0]!["port"]}", $"{slice["addressType"]}"));
 
         // One endpoint more changes the slice that is there.
@@ -122,7 +123,8 @@ public sealed class EndpointSyncTests : IAsyncLifetime
     [Fact]
     public void Endpoints_stay_in_their_slices()
     {
-        static WantedEndpoint One(int number) => new("IPv4", new SliceEndpoint { Addresses = [$"10.2.{number / 250}.{(number % 250) + 1}"] }, [new SlicePort { Name = "http", Port = 80 }]);
+        static WantedEndpoint One(int number) =>
+            new("IPv4", new SliceEndpoint { Addresses = [$"10.2.{number / 250}.{(number % 250) + 1}"] }, [new SlicePort { Name = "http", Port = 80 }]);
         var meta = new ObjectMeta { Namespace = "shop" };
         var first = SlicePlan.Of(Enumerable.Range(0, 250).Select(One), [], "db-osaka", meta);
         Assert.Equal([100, 100, 50], first.Writes.Select(slice => slice.Endpoints!.Count));

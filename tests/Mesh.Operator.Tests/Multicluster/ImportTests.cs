@@ -43,7 +43,8 @@ public sealed class ImportTests : IAsyncLifetime
         // The derived Service has the cluster's endpoints once more, and is global and shared: an API server publishes it as any other.
         await _world.UntilAsync(() => _world.Endpoints("derived-bsqa4s8pq5", "endpointslice-local-mcsapi-controller.cilium.io") == "tokyo/10.1.0.9");
         var slice = Assert.Single(_world.Slices("derived-bsqa4s8pq5", "endpointslice-local-mcsapi-controller.cilium.io"));
-        Assert.Equal(("cart", "cart-0"), ($"{slice["metadata"]!["labels"]!["multicluster.kubernetes.io/service-name"]}", $"{slice["endpoints"]![0]!["hostname"]}"));
+        Assert.Equal("cart", $"{slice["metadata"]!["labels"]!["multicluster.kubernetes.io/service-name"]}");
+        Assert.Equal("cart-0", $"{slice["endpoints"]![0]!["hostname"]}");
         var annotations = _world.Derived()!["metadata"]!["annotations"]!;
         Assert.Equal(("true", "true"), ($"{annotations["service.cilium.io/global"]}", $"{annotations["service.cilium.io/shared"]}"));
 
@@ -123,7 +124,7 @@ public sealed class ImportTests : IAsyncLifetime
         Assert.Equal("osaka tokyo", _world.Clusters());
         await _world.StopOperatorAsync();
         _world.StartOperator();
-        await _world.UntilAsync(() => _world.Log.Problems.GetValueOrDefault("serviceimport shop/cart", "").Contains("until osaka has been heard", StringComparison.Ordinal));
+        await _world.UntilAsync(() => _world.HasProblem("serviceimport shop/cart", "until osaka has been heard"));
         await _world.RoundAsync();
         Assert.Equal(("osaka tokyo", before), (_world.Clusters(), _world.Import()!["spec"]!.ToJsonString()));
         Assert.Equal(address, $"{_world.Derived()!["spec"]!["clusterIP"]}");
@@ -164,14 +165,17 @@ public sealed class ImportTests : IAsyncLifetime
              "sessionAffinity":"None","ports":[{"port":0}],"labels":{"a b":"c"}}
             """);
         await _world.PutAsync(Keys.ServiceExport("osaka", new ServiceName("shop", "foreign")),
-            """{"cluster":"berlin","namespace":"shop","name":"foreign","exportCreationTimestamp":"2026-02-01T10:00:00Z","type":"Headless","sessionAffinity":"None"}""");
+            """
+            {"cluster":"berlin","namespace":"shop","name":"foreign","exportCreationTimestamp":"2026-02-01T10:00:00Z","type":"Headless",
+             "sessionAffinity":"None"}
+            """);
         _world.Connect("osaka");
         // A Service that somebody made where that of the import belongs.
         _world.Apply("{apiVersion: v1, kind: Service, metadata: {name: derived-bsqa4s8pq5, namespace: shop}, spec: {ports: [{port: 1}]} }");
         _world.StartOperator();
         await _world.ExportHereAsync();
         await _world.UntilAsync(() => _world.Clusters("good") == "osaka");
-        await _world.UntilAsync(() => _world.Log.Problems.GetValueOrDefault("serviceimport shop/cart", "").Contains("is not of our making", StringComparison.Ordinal));
+        await _world.UntilAsync(() => _world.HasProblem("serviceimport shop/cart", "is not of our making"));
         await _world.UntilAsync(() => _world.Condition("cart", "Ready") is { Status: "False", Reason: "Pending" });
         await _world.RoundAsync();
         Assert.Equal(["good"], _world.Api.List("serviceimports.multicluster.x-k8s.io", "shop").Select(one => $"{one["metadata"]!["name"]}"));

@@ -7,6 +7,7 @@ using Mesh.Kubernetes;
 using Mesh.Kubernetes.Api;
 using Mesh.KVStore;
 using Mesh.Model;
+using Mesh.Multicluster;
 using Mesh.TestKit;
 
 namespace Mesh.Operator.Tests.Multicluster;
@@ -105,6 +106,8 @@ internal sealed class MeshWorld : IAsyncDisposable
 
     public Task DeleteAsync(string key) => _store.WriteAsync([new WriteOperation(key, null)], _patience.Token);
 
+    public bool HasProblem(string where, string message) => Log.Problems.GetValueOrDefault(where, "").Contains(message, StringComparison.Ordinal);
+
     /// <summary>Waits for a condition of the cluster's objects.</summary>
     public async Task UntilAsync(Func<bool> condition, [System.Runtime.CompilerServices.CallerArgumentExpression(nameof(condition))] string what = "")
     {
@@ -131,7 +134,7 @@ internal sealed class MeshWorld : IAsyncDisposable
 
     public JsonObject? Import(string name = "cart") => Served("serviceimports") ? Api.Find("serviceimports.multicluster.x-k8s.io", "shop", name) : null;
 
-    public JsonObject? Derived(string name = "cart") => Api.Find("services", "shop", Mesh.Multicluster.MulticlusterNames.Derived(new ServiceName("shop", name)));
+    public JsonObject? Derived(string name = "cart") => Api.Find("services", "shop", MulticlusterNames.Derived(new ServiceName("shop", name)));
 
     /// <summary>"tokyo osaka", as the import says.</summary>
     public string Clusters(string name = "cart") =>
@@ -144,7 +147,8 @@ internal sealed class MeshWorld : IAsyncDisposable
 
     /// <summary>"osaka/10.2.0.9" for each endpoint of the service that this controller manages, in order.</summary>
     public string Endpoints(string service, string managedBy = "endpointslice-mesh-controller.cilium.io") => string.Join(' ', Slices(service, managedBy)
-        .SelectMany(slice => slice["endpoints"]!.AsArray().Select(one => $"{slice["metadata"]!["labels"]!["multicluster.kubernetes.io/source-cluster"]}/{one!["addresses"]![0]}"))
+        .SelectMany(slice => slice["endpoints"]!.AsArray().Select(one =>
+            $"{slice["metadata"]!["labels"]!["multicluster.kubernetes.io/source-cluster"]}/{one!["addresses"]![0]}"))
         .Order(StringComparer.Ordinal));
 
     public IReadOnlyList<JsonObject> Slices(string service, string managedBy = "endpointslice-mesh-controller.cilium.io") =>
@@ -152,7 +156,8 @@ internal sealed class MeshWorld : IAsyncDisposable
             && $"{slice["metadata"]!["labels"]?["endpointslice.kubernetes.io/managed-by"]}" == managedBy)];
 
     public bool Served(string kind) => Api.List("customresourcedefinitions.apiextensions.k8s.io").Any(one =>
-        $"{one["spec"]!["names"]!["plural"]}" == kind && (one["status"]?["conditions"] as JsonArray ?? []).Any(condition => $"{condition!["type"]}" == "Established"));
+        $"{one["spec"]!["names"]!["plural"]}" == kind
+        && (one["status"]?["conditions"] as JsonArray ?? []).Any(condition => $"{condition!["type"]}" == "Established"));
 
     public async Task ExportHereAsync(string name = "cart", string spec = "ports: [{name: http, port: 80}]", string exported = "{}")
     {

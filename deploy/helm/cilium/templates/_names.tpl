@@ -59,7 +59,7 @@ policy-audit-mode: {{ .Values.policyAuditMode | quote }}
 policy-default-local-cluster: {{ .Values.clustermesh.policyDefaultLocalCluster | quote }}
 clustermesh-default-global-namespace: {{ .Values.clustermesh.defaultGlobalNamespace | quote }}
 clustermesh-enable-endpoint-sync: {{ .Values.clustermesh.enableEndpointSliceSynchronization | quote }}
-clustermesh-enable-mcs-api: {{ .Values.clustermesh.enableMCSAPISupport | quote }}
+clustermesh-enable-mcs-api: {{ or .Values.clustermesh.enableMCSAPISupport .Values.clustermesh.mcsapi.enabled | quote }}
 {{- if .Values.prometheus.enabled }}
 prometheus-serve-addr: {{ printf ":%d" (int .Values.prometheus.port) | quote }}
 {{- end }}
