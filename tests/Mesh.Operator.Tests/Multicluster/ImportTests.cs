@@ -103,7 +103,7 @@ public sealed class ImportTests : IAsyncLifetime
         await _world.ExportAsync(OfOsaka());
         await _world.UntilAsync(() => _world.Condition("cart", "Conflict") is { Status: "False", Reason: "NoConflicts" });
         await _world.UntilAsync(() => _world.Derived() is { } derived && $"{derived["spec"]!["clusterIP"]}".StartsWith("10.96.", StringComparison.Ordinal)
-            && $"{_world.Import()!["spec"]!["ips"]![0]}" == $"{derived["spec"]!["clusterIP"]}");
+            && _world.Address == $"{derived["spec"]!["clusterIP"]}");
         Assert.Equal("ClusterSetIP", $"{_world.Import()!["spec"]!["type"]}");
     }
 
@@ -194,7 +194,7 @@ public sealed class ImportTests : IAsyncLifetime
         await _world.ExportHereAsync();
         await _world.UntilAsync(() => _world.Condition("cart", "Ready")?.Status == "True");
         _world.Api.Delete("services", "shop", "derived-bsqa4s8pq5");
-        await _world.UntilAsync(() => _world.Derived() is { } derived && $"{derived["spec"]!["clusterIP"]}" == $"{_world.Import()?["spec"]?["ips"]?[0]}");
+        await _world.UntilAsync(() => _world.Derived() is { } derived && $"{derived["spec"]!["clusterIP"]}" == _world.Address);
         _world.Api.Delete("serviceimports.multicluster.x-k8s.io", "shop", "cart");
         await _world.UntilAsync(() => _world.Clusters() == "tokyo" && _world.Derived() is { } derived
             && $"{derived["metadata"]!["ownerReferences"]![0]!["uid"]}" == $"{_world.Import()!["metadata"]!["uid"]}");

@@ -136,6 +136,9 @@ internal sealed class MeshWorld : IAsyncDisposable
 
     public JsonObject? Derived(string name = "cart") => Api.Find("services", "shop", MulticlusterNames.Derived(new ServiceName("shop", name)));
 
+    /// <summary>Of import cart; "" for none.</summary>
+    public string Address => $"{(Import()?["spec"]?["ips"] as JsonArray ?? []).FirstOrDefault()}";
+
     /// <summary>"tokyo osaka", as the import says.</summary>
     public string Clusters(string name = "cart") =>
         string.Join(' ', (Import(name)?["status"]?["clusters"] as JsonArray ?? []).Select(one => $"{one!["cluster"]}"));
