@@ -12,15 +12,22 @@ namespace Mesh.Benchmarks;
 /// A mesh as large as its numbering: one agent, and one relay, with up to 510 peers (511 clusters are 510 and oneself), mocked as
 /// prefixes of a few real etcds. The agent reads them directly, then through the relay. Measured are the time from the start of the
 /// process until every address is in the kernel, the memory of agent and relay, and what one event costs: the same number of events at
-/// the same pace, on one peer with nothing else attached, and spread over all peers, with the idle cost of the peers included.
+/// the same pace, on one peer with nothing else attached, and spread over all peers. What happens at rest is measured beside, and told
+/// with and without.
+/// <para>Many peers are also many entries: large tables fit no processor's cache, whoever fills them. So there is a third crowd, one peer
+/// that has as many entries as all (or as a peer may have), and the two effects are told apart. The crowds take turns, forth and back,
+/// so that what else the machine does falls on all of them.</para>
 /// The agent is given ipcache maps that hold them all.
 /// </summary>
 internal static class Peers
 {
-    public static readonly string[] Sizes = ["peers", "entries", "etcds", "eventrate", "eventseconds", "ways"];
+    public static readonly string[] Sizes = ["peers", "entries", "etcds", "eventrate", "eventseconds", "ways", "rounds"];
 
     private const int KeysPerWrite = 20_000;
     private const int AddressesPerPeer = 8192;
+
+    /// <summary>Of the 300,000 records that a peer may have.</summary>
+    private const int EntriesOfLarge = 290_000;
     private const int IdentitiesPerRun = 500;
     private const double AimRatio = 1.15;
     private static readonly IdentityNumbering Numbering = IdentityNumbering.Max511;
@@ -29,27 +36,46 @@ internal static class Peers
     private static readonly TimeSpan Settling = TimeSpan.FromSeconds(4);
 
     /// <summary>Processor time for each event, idle time included, and the share of one processor while nothing happens.</summary>
-    private sealed record Cost(TimeSpan AgentPerEvent, double AgentIdle, TimeSpan RelayPerEvent, double RelayIdle);
+    private sealed record Cost(TimeSpan PerEvent, double Idle, double EventsPerSecond)
+    {
+        public TimeSpan WithoutIdle => PerEvent - TimeSpan.FromSeconds(Idle / EventsPerSecond);
+    }
 
     private sealed record Sync(TimeSpan Time, long Rss, long Settled, long Peak, TimeSpan Cpu);
 
-    private sealed record Setting(int Peers, int Entries, EtcdServer[] Etcds, EtcdKVStore[] Stores, int Rate, int Seconds)
-    {
-        public int Total => Peers * Entries;
+    /// <summary>One run of one crowd.</summary>
+    private sealed record Result(Sync Agent, Cost AgentCost, Sync? Relay, Cost? RelayCost);
 
+    /// <summary>One cluster of a crowd: where it is mocked, and its addresses, which begin at <paramref name="First"/>.</summary>
+    private sealed record Peer(MockCluster Cluster, int Etcd, uint First, int Number)
+    {
+        public IpAddr Address(int entry) => IpAddr.V4(First + (uint)entry);
+
+        public WriteOperation Entry(int entry, int identity) =>
+            Cluster.Entry(Address(entry), Cluster.Identity(identity), IpAddr.V4((172u << 24 | 16u << 16) + ((uint)Number << 8) + 1));
+    }
+
+    /// <summary>Who is read in one run.</summary>
+    private sealed record Crowd(string Name, Peer[] Peers, int Entries)
+    {
+        public int Total => Peers.Length * Entries;
+
+        public string Text => string.Create(CultureInfo.InvariantCulture, $"{Peers.Length} peer{(Peers.Length == 1 ? "" : "s")} × {Entries:N0}");
+    }
+
+    private sealed record Setting(EtcdServer[] Etcds, EtcdKVStore[] Stores, Crowd One, Crowd Large, Crowd All, int Rate, int Seconds, int Rounds)
+    {
         /// <summary>The latest identities begin here.</summary>
         public int Identity { get; set; }
 
-        public EtcdKVStore StoreOf(int peer) => Stores[peer % Stores.Length];
-
         /// <summary>Each with credentials of its own, as different clusters give them: who reads two with the same ones at one address
         /// may take them for one server.</summary>
-        public KeyValuePair<string, string>[] Files(int peers) => [.. Enumerable.Range(0, peers).Select(peer =>
+        public KeyValuePair<string, string>[] Files(Crowd crowd) => [.. crowd.Peers.Select(peer =>
         {
-            var (name, options) = (ClusterOf(peer).Name, Etcds[peer % Etcds.Length].Options);
-            var certificate = Path.Combine(Etcds[0].WorkDirectory, $"{name}.crt");
+            var options = Etcds[peer.Etcd].Options;
+            var certificate = Path.Combine(Etcds[0].WorkDirectory, $"{peer.Cluster.Name}.crt");
             File.Copy(options.CertFile!, certificate, overwrite: true);
-            return KeyValuePair.Create(name, ClientFile.Of(options with { CertFile = certificate }));
+            return KeyValuePair.Create(peer.Cluster.Name, ClientFile.Of(options with { CertFile = certificate }));
         })];
     }
 
@@ -68,7 +94,11 @@ internal static class Peers
                     "--quota-backend-bytes", "8589934592"));
                 stores.Add(etcds[^1].NewStore());
             }
-            var setting = new Setting(peers, entries, [.. etcds], [.. stores], settings.Of("eventrate", 325), settings.Of("eventseconds", 10));
+            var all = new Crowd("all", [.. Enumerable.Range(0, peers).Select(number => PeerOf(number, etcds.Count))], entries);
+            var large = new Peer(new MockCluster("large", 511, Cached: true, Numbering), 0, 10u << 24 | 128u << 16, 255);
+            var setting = new Setting([.. etcds], [.. stores], all with { Name = "one", Peers = all.Peers[..1] },
+                new Crowd("large", [large], Math.Min(all.Total, EntriesOfLarge)), all,
+                settings.Of("eventrate", 325), settings.Of("eventseconds", 10), settings.Of("rounds", 2));
             await FillAsync(setting, cancellation);
             // Whoever reads for minutes leaves a cluster that shows no sign of life meanwhile.
             using var measured = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
@@ -96,56 +126,83 @@ internal static class Peers
     {
         if (alsoDirect)
         {
-            var one = await AgentAsync(setting, 1, setting.Files(1), null, cancellation);
-            var direct = await AgentAsync(setting, setting.Peers, setting.Files(setting.Peers), null, cancellation);
-            Tell(report, setting, "direct", direct.Sync);
-            Tell(report, setting, "agent, direct", one.Cost.AgentPerEvent, direct.Cost.AgentPerEvent, one.Cost.AgentIdle, direct.Cost.AgentIdle);
+            var direct = await InTurnsAsync(setting, (crowd, _) => DirectAsync(setting, crowd, cancellation));
+            Tell(report, setting, "direct", direct[setting.All][0].Agent);
+            Tell(report, setting, "agent, direct", direct, result => result.AgentCost);
         }
+        var relayed = await InTurnsAsync(setting, (crowd, turn) => RelayedAsync(setting, crowd, turn, cancellation));
+        var relay = relayed[setting.All][0].Relay!;
+        report.Add($"{setting.All.Text} entries, relay: start → all mirrored",
+            string.Create(CultureInfo.InvariantCulture, $"{relay.Time.TotalSeconds:0.0} s ({relay.Cpu.TotalSeconds:0.0} s of CPU)"));
+        Memory(report, setting, "relay", relay);
+        Tell(report, setting, "through the relay", relayed[setting.All][0].Agent);
+        Tell(report, setting, "agent, relayed", relayed, result => result.AgentCost);
+        Tell(report, setting, "relay", relayed, result => result.RelayCost!);
+    }
 
-        var oneRelayed = await RelayedAsync(setting, 1, Path.Combine(setting.Etcds[0].WorkDirectory, "relay-1"), cancellation);
-        var relayed = await RelayedAsync(setting, setting.Peers, Path.Combine(setting.Etcds[0].WorkDirectory, "relay-all"), cancellation);
-        report.Add(string.Create(CultureInfo.InvariantCulture, $"{setting.Peers} peers × {setting.Entries:N0} entries, relay: start → all mirrored"),
-            string.Create(CultureInfo.InvariantCulture, $"{relayed.Relay.Time.TotalSeconds:0.0} s ({relayed.Relay.Cpu.TotalSeconds:0.0} s of CPU)"));
-        Memory(report, setting, "relay", relayed.Relay);
-        Tell(report, setting, "through the relay", relayed.Agent.Sync);
-        Tell(report, setting, "agent, relayed", oneRelayed.Agent.Cost.AgentPerEvent, relayed.Agent.Cost.AgentPerEvent,
-            oneRelayed.Agent.Cost.AgentIdle, relayed.Agent.Cost.AgentIdle);
-        Tell(report, setting, "relay", oneRelayed.Agent.Cost.RelayPerEvent, relayed.Agent.Cost.RelayPerEvent,
-            oneRelayed.Agent.Cost.RelayIdle, relayed.Agent.Cost.RelayIdle);
+    private static async Task<Dictionary<Crowd, List<Result>>> InTurnsAsync(Setting setting, Func<Crowd, int, Task<Result>> run)
+    {
+        Crowd[] order = [setting.One, setting.Large, setting.All];
+        var results = order.ToDictionary(crowd => crowd, _ => new List<Result>());
+        for (var turn = 0; turn < setting.Rounds; turn++)
+        {
+            foreach (var crowd in turn % 2 == 0 ? order : order.Reverse())
+                results[crowd].Add(await run(crowd, turn));
+        }
+        return results;
     }
 
     private static void Tell(Report report, Setting setting, string way, Sync sync)
     {
-        var culture = CultureInfo.InvariantCulture;
-        report.Add(string.Create(culture, $"{setting.Peers} peers × {setting.Entries:N0} entries, {way}: agent's start → all in the kernel"),
-            string.Create(culture, $"{sync.Time.TotalSeconds:0.0} s ({sync.Cpu.TotalSeconds:0.0} s of CPU)"));
+        report.Add($"{setting.All.Text} entries, {way}: agent's start → all in the kernel",
+            string.Create(CultureInfo.InvariantCulture, $"{sync.Time.TotalSeconds:0.0} s ({sync.Cpu.TotalSeconds:0.0} s of CPU)"));
         Memory(report, setting, "agent", sync);
     }
 
     private static void Memory(Report report, Setting setting, string who, Sync sync) =>
         report.Add($"  memory of the {who} then, {Settling.TotalSeconds:0} s later, and its peak",
             string.Create(CultureInfo.InvariantCulture,
-                $"{sync.Rss / 1e6:0} MB, {sync.Settled / 1e6:0} MB ({(double)sync.Settled / setting.Total:0} B/entry), {sync.Peak / 1e6:0} MB"));
+                $"{sync.Rss / 1e6:0} MB, {sync.Settled / 1e6:0} MB ({(double)sync.Settled / setting.All.Total:0} B/entry), {sync.Peak / 1e6:0} MB"));
 
-    private static void Tell(Report report, Setting setting, string who, TimeSpan one, TimeSpan all, double oneIdle, double allIdle)
+    private static void Tell(Report report, Setting setting, string who, Dictionary<Crowd, List<Result>> results, Func<Result, Cost> costOf)
     {
-        var ratio = all / one;
         var culture = CultureInfo.InvariantCulture;
-        report.Add(string.Create(culture, $"  CPU of the {who} per event at {setting.Peers} peers, {setting.Rate} events/s in all"),
-            string.Create(culture, $"{all.TotalMicroseconds:0} µs"), string.Create(culture, $"at 1 peer: {one.TotalMicroseconds:0} µs"), ratio,
-            string.Create(culture, $"≤ {AimRatio} × at 1 peer"), ratio <= AimRatio);
-        report.Add("    of a processor while nothing happens", string.Create(culture, $"{100 * allIdle:0.0} %"),
-            string.Create(culture, $"at 1 peer: {100 * oneIdle:0.0} %"));
+        var (one, large, all) = (Mean(setting.One), Mean(setting.Large), Mean(setting.All));
+        Row(setting.One, one, isAim: false);
+        Row(setting.Large, large, isAim: true);
+        report.Add("    without what happens at rest, next to one large peer", Micro(all.WithoutIdle), Micro(large.WithoutIdle),
+            all.WithoutIdle / large.WithoutIdle);
+        report.Add("    of a processor while nothing happens", Share(all), $"{Share(one)}; large: {Share(large)}");
+        foreach (var (crowd, runs) in results)
+            report.Add($"    each run at {crowd.Text}", string.Join(", ", runs.Select(run => Micro(costOf(run).PerEvent))));
+
+        Cost Mean(Crowd crowd) => new(
+            TimeSpan.FromTicks((long)results[crowd].Average(run => costOf(run).PerEvent.Ticks)),
+            results[crowd].Average(run => costOf(run).Idle), results[crowd].Average(run => costOf(run).EventsPerSecond));
+
+        void Row(Crowd few, Cost cost, bool isAim)
+        {
+            var ratio = all.PerEvent / cost.PerEvent;
+            report.Add(string.Create(culture, $"  CPU of the {who} per event at {setting.All.Text}, {setting.Rate} events/s in all"),
+                Micro(all.PerEvent), $"at {few.Text}: {Micro(cost.PerEvent)}", ratio,
+                string.Create(culture, $"≤ {AimRatio} × at 1 peer"), ratio <= AimRatio);
+        }
+
+        string Micro(TimeSpan time) => string.Create(culture, $"{time.TotalMicroseconds:0} µs");
+        string Share(Cost cost) => string.Create(culture, $"{100 * cost.Idle:0.0} %");
     }
 
-    private static async Task<(Sync Relay, (Sync Sync, Cost Cost) Agent)> RelayedAsync(
-        Setting setting, int peers, string directory, CancellationToken cancellation)
+    private static Task<Result> DirectAsync(Setting setting, Crowd crowd, CancellationToken cancellation) =>
+        AgentAsync(setting, crowd, setting.Files(crowd), null, cancellation);
+
+    private static async Task<Result> RelayedAsync(Setting setting, Crowd crowd, int turn, CancellationToken cancellation)
     {
+        var directory = Path.Combine(setting.Etcds[0].WorkDirectory, string.Create(CultureInfo.InvariantCulture, $"relay-{crowd.Name}-{turn}"));
         var clock = Stopwatch.StartNew();
         await using var relay = await RelayProcess.StartAsync(
-            setting.Etcds[0], Directory.CreateDirectory(directory).FullName, setting.Files(peers), Numbering.MaxConnectedClusters, cancellation);
+            setting.Etcds[0], Directory.CreateDirectory(directory).FullName, setting.Files(crowd), Numbering.MaxConnectedClusters, cancellation);
         await using var store = new EtcdKVStore(relay.Options);
-        while (await store.CountAsync("cilium/cache/ip/v1/", cancellation) < peers * setting.Entries)
+        while (await store.CountAsync("cilium/cache/ip/v1/", cancellation) < crowd.Total)
         {
             if (clock.Elapsed > Patience)
                 throw new TimeoutException($"the relay has not mirrored everything after {Patience}:\n{relay.LogTail}");
@@ -155,27 +212,29 @@ internal static class Peers
         await Task.Delay(Settling, cancellation);
         var sync = new Sync(time, rss, relay.Memory("VmRSS"), relay.Memory("VmHWM"), cpu);
         var file = ClientFile.Of(relay.Options);
-        var files = setting.Files(peers).Select(pair => KeyValuePair.Create(pair.Key, file)).ToArray();
-        return (sync, await AgentAsync(setting, peers, files, relay, cancellation));
+        var files = setting.Files(crowd).Select(pair => KeyValuePair.Create(pair.Key, file)).ToArray();
+        return await AgentAsync(setting, crowd, files, relay, cancellation) with { Relay = sync };
     }
 
-    private static async Task<(Sync Sync, Cost Cost)> AgentAsync(
-        Setting setting, int peers, KeyValuePair<string, string>[] files, RelayProcess? relay, CancellationToken cancellation)
+    private static async Task<Result> AgentAsync(
+        Setting setting, Crowd crowd, KeyValuePair<string, string>[] files, RelayProcess? relay, CancellationToken cancellation)
     {
         using var node = new Node();
         var clock = Stopwatch.StartNew();
         await using var agent = AgentProcess.Start(node, files, Numbering,
-            ipcacheMax: Math.Max(DatapathOptions.IPCacheMapMaxDefault, (uint)(setting.Total * 5L / 4)));
-        await SyncedAsync(setting, agent, peers, cancellation);
+            ipcacheMax: Math.Max(DatapathOptions.IPCacheMapMaxDefault, (uint)(setting.All.Total * 5L / 4)));
+        await SyncedAsync(crowd, agent, cancellation);
         var (time, rss, cpu) = (clock.Elapsed, agent.Memory("VmRSS"), agent.Cpu);
         await Task.Delay(Settling, cancellation);
         var sync = new Sync(time, rss, agent.Memory("VmRSS"), agent.Memory("VmHWM"), cpu);
         // The first ones run code that has not run before.
-        await EventsAsync(setting, agent, peers, setting.Rate, cancellation);
-        var idle = await MeasureAsync(agent, relay, () => Task.Delay(TimeSpan.FromSeconds(setting.Seconds / 2.0), cancellation));
+        await EventsAsync(setting, crowd, agent, setting.Rate, cancellation);
+        var idle = await MeasureAsync(agent, relay, () => Task.Delay(TimeSpan.FromSeconds(setting.Seconds), cancellation));
         var events = setting.Rate * setting.Seconds;
-        var busy = await MeasureAsync(agent, relay, () => EventsAsync(setting, agent, peers, events, cancellation));
-        return (sync, new Cost(busy.Agent / events, idle.Agent / idle.Time, busy.Relay / events, idle.Relay / idle.Time));
+        var busy = await MeasureAsync(agent, relay, () => EventsAsync(setting, crowd, agent, events, cancellation));
+        var rate = events / busy.Time.TotalSeconds;
+        return new Result(sync, new Cost(busy.Agent / events, idle.Agent / idle.Time, rate), null,
+            relay is null ? null : new Cost(busy.Relay / events, idle.Relay / idle.Time, rate));
     }
 
     private static async Task<(TimeSpan Agent, TimeSpan Relay, TimeSpan Time)> MeasureAsync(AgentProcess agent, RelayProcess? relay, Func<Task> work)
@@ -187,26 +246,25 @@ internal static class Peers
     }
 
     /// <summary>Every entry is looked up, each until it is there.</summary>
-    private static async Task SyncedAsync(Setting setting, AgentProcess agent, int peers, CancellationToken cancellation)
+    private static async Task SyncedAsync(Crowd crowd, AgentProcess agent, CancellationToken cancellation)
     {
         var (peer, entry) = (0, 0);
         await agent.UntilAsync(() =>
         {
-            for (; peer < peers; peer++, entry = 0)
+            for (; peer < crowd.Peers.Length; peer++, entry = 0)
             {
-                for (; entry < setting.Entries; entry++)
+                for (; entry < crowd.Entries; entry++)
                 {
-                    if (agent.IdentityOf(Address(peer, entry)) == 0)
+                    if (agent.IdentityOf(crowd.Peers[peer].Address(entry)) == 0)
                         return false;
                 }
             }
             return true;
-        }, $"the entries of {peers} peers in the kernel", cancellation, Patience, everyMilliseconds: 10);
+        }, $"the entries of {crowd.Text} in the kernel", cancellation, Patience, everyMilliseconds: 10);
     }
 
     /// <summary>Single puts at a steady pace, one peer after the other; returns when the kernel has the last of each.</summary>
-    private static async Task EventsAsync(
-        Setting setting, AgentProcess agent, int peers, int events, CancellationToken cancellation)
+    private static async Task EventsAsync(Setting setting, Crowd crowd, AgentProcess agent, int events, CancellationToken cancellation)
     {
         setting.Identity += IdentitiesPerRun;
         var began = Stopwatch.GetTimestamp();
@@ -216,18 +274,20 @@ internal static class Peers
             var wait = Stopwatch.GetElapsedTime(Stopwatch.GetTimestamp(), began + (i * Stopwatch.Frequency / setting.Rate));
             if (wait > TimeSpan.Zero)
                 await Task.Delay(wait, cancellation);
-            puts.Add(setting.StoreOf(i % peers).WriteAsync([Entry(i % peers, EntryOf(i), IdentityOf(i))], cancellation));
+            puts.Add(setting.Stores[PeerAt(i).Etcd].WriteAsync([PeerAt(i).Entry(EntryAt(i), IdentityAt(i))], cancellation));
         }
         await Task.WhenAll(puts);
-        var lasts = Math.Min(events, peers);
+        var lasts = Math.Min(events, crowd.Peers.Length);
         var last = Enumerable.Range(events - lasts, lasts).ToList();
         await agent.UntilAsync(() => last.TrueForAll(i =>
-                agent.IdentityOf(Address(i % peers, EntryOf(i))) == ClusterOf(i % peers).Identity(IdentityOf(i))),
+                agent.IdentityOf(PeerAt(i).Address(EntryAt(i))) == PeerAt(i).Cluster.Identity(IdentityAt(i))),
             "the last events in the kernel", cancellation, everyMilliseconds: 20);
 
-        int EntryOf(int number) => number / peers % setting.Entries;
+        Peer PeerAt(int number) => crowd.Peers[number % crowd.Peers.Length];
+        // From all over the tables: what is changed next was never near what was changed last.
+        int EntryAt(int number) => (int)(number / crowd.Peers.Length * 7919L % crowd.Entries);
         // Each event changes something, also when entries come round again.
-        int IdentityOf(int number) => setting.Identity + (number / peers / setting.Entries);
+        int IdentityAt(int number) => setting.Identity + (number / crowd.Peers.Length / crowd.Entries);
     }
 
     /// <summary>The heartbeats of the mocked clusters, as often as an API server writes them. Ends by cancellation.</summary>
@@ -251,30 +311,20 @@ internal static class Peers
         await Task.WhenAll(setting.Stores.Select((store, number) => Task.Run(async () =>
         {
             await store.WriteAsync([.. MockCluster.Heartbeat()], cancellation);
-            var operations = new List<WriteOperation>();
-            for (var peer = number; peer < setting.Peers; peer += setting.Stores.Length)
+            foreach (var crowd in (Crowd[])[setting.All, setting.Large])
             {
-                operations.AddRange(ClusterOf(peer).Announcement());
-                for (var entry = 0; entry < setting.Entries; entry++)
-                    operations.Add(Entry(peer, entry, 0));
-                if (operations.Count >= KeysPerWrite || peer + setting.Stores.Length >= setting.Peers)
-                {
-                    await store.WriteAsync([.. operations], cancellation);
-                    operations.Clear();
-                }
+                foreach (var peers in crowd.Peers.Where(peer => peer.Etcd == number).Chunk(Math.Max(1, KeysPerWrite / crowd.Entries)))
+                    await store.WriteAsync([.. peers.SelectMany(peer => Content(peer, crowd.Entries))], cancellation);
             }
         }, cancellation)));
-        Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture, $"bench: {setting.Total:N0} entries written in {clock.Elapsed.TotalSeconds:0} s"));
+        Console.Error.WriteLine(string.Create(CultureInfo.InvariantCulture,
+            $"bench: {setting.All.Total + setting.Large.Total:N0} entries written in {clock.Elapsed.TotalSeconds:0} s"));
     }
 
-    private static MockCluster ClusterOf(int peer) =>
-        new(string.Create(CultureInfo.InvariantCulture, $"c{peer + 2:d3}"), (uint)peer + 2, Cached: true, Numbering);
+    private static IEnumerable<WriteOperation> Content(Peer peer, int entries) =>
+        peer.Cluster.Announcement().Concat(Enumerable.Range(0, entries).Select(entry => peer.Entry(entry, 0)));
 
-    private static WriteOperation Entry(int peer, int entry, int identity)
-    {
-        var cluster = ClusterOf(peer);
-        return cluster.Entry(Address(peer, entry), cluster.Identity(identity), IpAddr.V4((172u << 24 | 16u << 16) + ((uint)peer << 8) + 1));
-    }
-
-    private static IpAddr Address(int peer, int entry) => IpAddr.V4((10u << 24 | 64u << 16) + ((uint)peer * AddressesPerPeer) + (uint)entry);
+    private static Peer PeerOf(int number, int etcds) => new(
+        new MockCluster(string.Create(CultureInfo.InvariantCulture, $"c{number + 2:d3}"), (uint)number + 2, Cached: true, Numbering),
+        number % etcds, (10u << 24 | 64u << 16) + ((uint)number * AddressesPerPeer), number);
 }
