@@ -14,8 +14,12 @@ public sealed class AuditPace(int perSecond, TimeProvider time)
     /// watches each are audited every second.</summary>
     public static AuditPace OfProcess { get; } = new(20, TimeProvider.System);
 
-    /// <summary>The same for the questions whether a store lives, which are further apart: turns are only fair among equals.</summary>
-    internal static AuditPace OfLiveness { get; } = new(20, TimeProvider.System);
+    /// <summary>The same for the questions whether a store lives, which are further apart: turns are only fair among equals. Up to 40
+    /// stores are asked every four seconds, 100 every ten; beyond that the audits of their watches ask along.</summary>
+    internal static AuditPace OfLiveness { get; } = new(10, TimeProvider.System);
+
+    /// <summary>The same for looks at certificate files, of which a peer has three: 100 peers every ten seconds.</summary>
+    internal static AuditPace OfFiles { get; } = new(10, TimeProvider.System);
 
     /// <summary>Books the first free turn that is at least this far away, and says how far it is.</summary>
     /// <param name="atMost">Nobody waits longer than this, however many there are.</param>

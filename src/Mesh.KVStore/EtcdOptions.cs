@@ -63,7 +63,8 @@ public sealed record EtcdOptions
     /// <summary>Response header by which a door of ours can be told from an etcd.</summary>
     public const string DoorHeader = "mesh-door";
 
-    /// <summary>How often the status looks at the certificate files between handshakes, so that a broken one is noticed in time.</summary>
+    /// <summary>How often the status looks at the certificate files between handshakes, so that a broken one is noticed in time. Less
+    /// often, up to every two minutes, where many peers have files of their own.</summary>
     public TimeSpan CertificateCheckInterval { get; init; } = TimeSpan.FromSeconds(10);
 
     /// <summary>All faults of these options at once; empty when there are none.</summary>

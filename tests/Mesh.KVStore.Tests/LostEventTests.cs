@@ -104,7 +104,7 @@ public sealed class LostEventTests : IAsyncLifetime
         await using var others = new Reader(store, "u/");
         await using var more = new Reader(store, "v/");
         await using var reader = await ReadingAsync(store);
-        await reader.UntilAsync(() => store.Status.Watches.All(watch => watch.Streaming));
+        await UntilAsync(() => store.Status.Watches.All(watch => watch.Streaming), "all watches streaming");
         var (transactions, ranges, audits) = (wire.Transactions, wire.Ranges, store.Status.Audits);
         await UntilAsync(() => store.Status.Audits >= audits + 12, "twelve audits");
         if (refused)

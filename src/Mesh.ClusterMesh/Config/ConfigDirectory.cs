@@ -17,6 +17,9 @@ namespace Mesh.ClusterMesh.Config;
 public sealed class ConfigDirectory
 {
     private static readonly TimeSpan PollInterval = TimeSpan.FromSeconds(5);
+
+    /// <summary>Where the system tells of changes, each peer makes the poll this much rarer: to find hundreds of files as they were is work.</summary>
+    private static readonly TimeSpan PollPerPeer = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan RemovalConfirmation = TimeSpan.FromMilliseconds(500);
 
     /// <summary>A file that was not written for so long is taken to be what it was when it looks as it did.</summary>
@@ -76,7 +79,8 @@ public sealed class ConfigDirectory
                     watcher?.Dispose();
                     watcher = null;
                 }
-                await WaitAsync(wake.Reader, _missingSince.Count + _importsMissingSince.Count > 0 ? RemovalConfirmation : PollInterval, cancellation);
+                var poll = watcher is null ? PollInterval : PollInterval + (_known.Count * PollPerPeer);
+                await WaitAsync(wake.Reader, _missingSince.Count + _importsMissingSince.Count > 0 ? RemovalConfirmation : poll, cancellation);
             }
         }
         finally

@@ -13,14 +13,18 @@ namespace Mesh.KVStore;
 /// </summary>
 internal sealed class ClientTls
 {
+    /// <summary>However many peers have files to look at.</summary>
+    private static readonly TimeSpan LatestCheck = TimeSpan.FromMinutes(2);
+
     private readonly EtcdOptions _options;
     private readonly string _host;
     private readonly TimeProvider _time;
     private readonly LastGood<Identity>? _identity;
     private readonly LastGood<X509Certificate2Collection>? _trusted;
     private long _checked;
+    private long _checkAfter;
     private volatile Presented? _server;
-    private volatile TlsStatus? _said;
+    private volatile Said? _said;
 
     public ClientTls(Uri address, EtcdOptions options, TimeProvider time)
     {
@@ -28,14 +32,21 @@ internal sealed class ClientTls
         _options = options;
         _time = time;
         _checked = time.GetTimestamp();
+        _checkAfter = UntilCheck.Ticks;
         if (options.CertFile is { } certificate && options.KeyFile is { } key)
             _identity = new([certificate, key], ParseIdentity);
         if (options.TrustedCaFile is { } bundle && !options.InsecureSkipTlsVerify)
             _trusted = new([bundle], ParseBundle);
     }
 
+    private TimeSpan UntilCheck => _options.CertificateCheckInterval is var interval && interval <= TimeSpan.Zero ? interval
+        : AuditPace.OfFiles.Book(interval, LatestCheck);
+
     /// <summary>What we show: the certificate with its key, and the chain behind it.</summary>
     private sealed record Identity(SslStreamCertificateContext Context, string Name, DateTimeOffset NotAfter);
+
+    /// <summary>The status told last, and what it was made of.</summary>
+    private sealed record Said(Identity? Client, Presented? Server, string? IdentityProblem, string? TrustProblem, TlsStatus Status);
 
     /// <summary>What the server showed at its last handshake.</summary>
     private sealed record Presented(string Subject, DateTimeOffset NotAfter, DateTimeOffset? AuthorityNotAfter);
@@ -47,17 +58,26 @@ internal sealed class ClientTls
         get
         {
             var last = Interlocked.Read(ref _checked);
-            if (_time.GetElapsedTime(last) >= _options.CertificateCheckInterval
+            if (_time.GetElapsedTime(last).Ticks >= Interlocked.Read(ref _checkAfter)
                 && Interlocked.CompareExchange(ref _checked, _time.GetTimestamp(), last) == last)
             {
+                Interlocked.Exchange(ref _checkAfter, UntilCheck.Ticks);
                 _identity?.Refresh();
                 _trusted?.Refresh();
             }
             var client = _identity?.Value;
             var server = _server;
-            var status = new TlsStatus(client?.Name, client?.NotAfter, server?.Subject, server?.NotAfter, server?.AuthorityNotAfter, Problem);
+            var (identityProblem, trustProblem) = (_identity?.Problem, _trusted?.Problem);
             var said = _said;
-            return said is not null && status == said ? said : _said = status;
+            // Asked every second of every peer.
+            if (said is not null && ReferenceEquals(said.Client, client) && ReferenceEquals(said.Server, server)
+                && identityProblem == said.IdentityProblem && trustProblem == said.TrustProblem)
+                return said.Status;
+            var status = new TlsStatus(client?.Name, client?.NotAfter, server?.Subject, server?.NotAfter, server?.AuthorityNotAfter, Problem);
+            if (status == said?.Status)
+                status = said.Status;
+            _said = new Said(client, server, identityProblem, trustProblem, status);
+            return status;
         }
     }
 

@@ -25,7 +25,7 @@ internal sealed class EtcdAudits(EtcdClient client, CancellationToken stop)
 
     private readonly Lock _lock = new();
     private readonly Dictionary<EtcdEndpoint, Gathered> _gathering = [];
-    private long _round;
+    private Task _round = Task.CompletedTask;
 
     private sealed class Gathered
     {
@@ -34,19 +34,18 @@ internal sealed class EtcdAudits(EtcdClient client, CancellationToken stop)
         public Task Asking { get; set; } = Task.CompletedTask;
     }
 
-    /// <summary>How long until the next round of the store's watches: the same moment for all of them.</summary>
+    /// <summary>Asks along with the audits whether the store lives, where it is asked rarely; null while nobody wants to know.</summary>
+    public EtcdLiveness? Liveness { get; set; }
+
+    /// <summary>The next round of the store's watches: the same moment, and one timer, for all of them.</summary>
     /// <param name="interval">Between two rounds; a tenth of it is left to chance, so that many stores do not ask at once.</param>
-    public TimeSpan UntilRound(TimeSpan interval)
+    public Task RoundAsync(TimeSpan interval)
     {
         lock (_lock)
         {
-            var now = client.Time.GetTimestamp();
-            if (_round <= now)
-            {
-                var wait = interval * (0.9 + (0.1 * client.Random.NextDouble()));
-                _round = now + (long)(wait.TotalSeconds * client.Time.TimestampFrequency);
-            }
-            return client.Time.GetElapsedTime(now, _round);
+            if (_round.IsCompleted)
+                _round = Task.Delay(interval * (0.9 + (0.1 * client.Random.NextDouble())), client.Time);
+            return _round;
         }
     }
 
@@ -84,7 +83,8 @@ internal sealed class EtcdAudits(EtcdClient client, CancellationToken stop)
         {
             try
             {
-                var answers = questions.Length > 1 && !endpoint.ReadsOneByOne ? await TransactAsync(endpoint, questions).ConfigureAwait(false) : null;
+                var answers = questions.Length == 1 || endpoint.ReadsOneByOne ? null
+                    : await TransactAsync(endpoint, questions, Liveness is { IsRare: true } rare ? rare : null).ConfigureAwait(false);
                 for (var i = 0; i < questions.Length; i++)
                 {
                     questions[i].Answer.SetResult(
@@ -100,26 +100,38 @@ internal sealed class EtcdAudits(EtcdClient client, CancellationToken stop)
     }
 
     /// <summary>Null when the server does not take such a question.</summary>
+    /// <param name="liveness">Whose question goes along. It makes the server see to it that it still has a quorum, and then answer all of
+    /// them from its own memory as before; one that cannot is asked again without.</param>
     private async Task<AuditAnswer?[]?> TransactAsync(
-        EtcdEndpoint endpoint, (RangeRequest Question, TaskCompletionSource<AuditAnswer> Answer)[] questions)
+        EtcdEndpoint endpoint, (RangeRequest Question, TaskCompletionSource<AuditAnswer> Answer)[] questions, EtcdLiveness? liveness)
     {
         var transaction = new TxnRequest();
         foreach (var (question, _) in questions)
             transaction.Success.Add(new RequestOp { RequestRange = question });
+        if (liveness is not null)
+            transaction.Success.Add(new RequestOp { RequestRange = liveness.Question });
         try
         {
             var headers = await client.HeadersAsync(endpoint, stop).ConfigureAwait(false);
-            var options = new CallOptions(headers, client.Time.GetUtcNow().UtcDateTime + client.Options.ListDeadline, stop);
-            using var call = endpoint.Probe.TxnAsync(transaction, options);
+            var sent = client.Time.GetUtcNow();
+            var deadline = liveness is null ? client.Options.ListDeadline : EtcdLiveness.Deadline;
+            using var call = endpoint.Probe.TxnAsync(transaction, new CallOptions(headers, sent.UtcDateTime + deadline, stop));
             var answer = await call.ResponseAsync.ConfigureAwait(false);
-            if (answer.Responses.Count != questions.Length)
+            if (answer.Responses.Count != transaction.Success.Count)
                 return Refused();
-            return [.. answer.Responses.Select(one => (AuditAnswer?)new AuditAnswer(answer.Header, one.ResponseRange.Count, one.ResponseRange.Kvs))];
+            liveness?.Proved(await call.ResponseHeadersAsync.ConfigureAwait(false), sent);
+            return [.. answer.Responses.Take(questions.Length)
+                .Select(one => (AuditAnswer?)new AuditAnswer(answer.Header, one.ResponseRange.Count, one.ResponseRange.Kvs))];
         }
         catch (RpcException e) when (EtcdCause.IsPermissionDenied(e)
             || e.StatusCode is StatusCode.Unimplemented or StatusCode.InvalidArgument or StatusCode.ResourceExhausted)
         {
             return Refused();
+        }
+        catch (RpcException e) when (liveness is not null && !stop.IsCancellationRequested)
+        {
+            liveness.Failed(endpoint, e);
+            return await TransactAsync(endpoint, questions, null).ConfigureAwait(false);
         }
 
         AuditAnswer?[]? Refused()

@@ -113,6 +113,7 @@ public sealed class EtcdKVStore : IKVStore
             if (_liveness is not null || _stop.IsCancellationRequested || key.Length == 0)
                 return;
             Volatile.Write(ref _liveness, new EtcdLiveness(_client, key));
+            _audits.Liveness = _liveness;
             _proving = _liveness.RunAsync(_stop.Token);
         }
     }

@@ -16,16 +16,16 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
 {
     private static readonly TimeSpan Interval = TimeSpan.FromSeconds(4);
 
-    /// <summary>However many stores share the pace. That a server is frozen is told sooner: its connection goes unanswered.</summary>
-    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(30);
+    /// <summary>However many stores share the pace. That a server is frozen is told sooner: its connection goes unanswered. And the audits
+    /// of its watches bring the question along before that.</summary>
+    private static readonly TimeSpan Longest = TimeSpan.FromSeconds(60);
 
     /// <summary>Where the questions are that far apart, only one in so many is also for the store's own complaints.</summary>
     private const int AlarmEvery = 4;
-    private static readonly TimeSpan Deadline = TimeSpan.FromSeconds(3);
+    public static readonly TimeSpan Deadline = TimeSpan.FromSeconds(3);
 
-    private readonly RangeRequest _request = new() { Key = ByteString.CopyFromUtf8(key), CountOnly = true };
     private bool _statusAllowed = true;
-    private int _questions;
+    private int _questions = 1;
     private TimeSpan _wait;
     private long _proof;
     private volatile Finding _finding = new(StoreFault.None, null, null, null);
@@ -33,6 +33,12 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
     /// <param name="Fault">Why the last question was not answered; None when it was.</param>
     /// <param name="Alarm">What the store says is wrong with itself.</param>
     private sealed record Finding(StoreFault Fault, string? Problem, string? Alarm, TimeSpan? ClockSkew);
+
+    /// <summary>Linearizable: whoever answers it has a quorum.</summary>
+    public RangeRequest Question { get; } = new() { Key = ByteString.CopyFromUtf8(key), CountOnly = true };
+
+    /// <summary>So many stores share the pace that whoever asks this one anyway had better ask along.</summary>
+    public bool IsRare => _wait >= 2 * Interval;
 
     /// <summary>Null before the first. Between two questions that the store can answer, whatever comes on their connection is as good: it
     /// is pinged more often than asked.</summary>
@@ -71,7 +77,8 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
         while (true)
         {
             // While it is disconnected the watches themselves try, and say why it fails.
-            if (client.Status.Connected)
+            var proved = Volatile.Read(ref _proof) is var proof and not 0 && client.Time.GetElapsedTime(proof) < _wait;
+            if (client.Status.Connected && !(proved && IsRare && _questions++ % AlarmEvery != 0))
                 await AskAsync(client.Current, cancellation).ConfigureAwait(false);
             _wait = AuditPace.OfLiveness.Book(Interval, Longest);
             await Task.Delay(_wait, client.Time, cancellation).ConfigureAwait(false);
@@ -85,20 +92,31 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
             var headers = await client.HeadersAsync(endpoint, cancellation).ConfigureAwait(false);
             var options = new CallOptions(headers, client.Time.GetUtcNow().UtcDateTime + Deadline, cancellation);
             var sent = client.Time.GetUtcNow();
-            using var call = endpoint.Probe.RangeAsync(_request, options);
+            using var call = endpoint.Probe.RangeAsync(Question, options);
             await call.ResponseAsync.ConfigureAwait(false);
-            var skew = Skew(await call.ResponseHeadersAsync.ConfigureAwait(false), sent);
-            Volatile.Write(ref _proof, client.Time.GetTimestamp());
-            _finding = new Finding(StoreFault.None, null, _finding.Alarm, skew ?? _finding.ClockSkew);
-            if (_statusAllowed && (_wait < 2 * Interval || _questions++ % AlarmEvery == 0))
+            Proved(await call.ResponseHeadersAsync.ConfigureAwait(false), sent);
+            if (_statusAllowed)
                 _finding = _finding with { Alarm = await AlarmAsync(endpoint, headers, cancellation).ConfigureAwait(false) };
         }
         catch (Exception e) when (e is not OperationCanceledException)
         {
             cancellation.ThrowIfCancellationRequested();
-            _finding = _finding with { Fault = EtcdCause.FaultOf(e), Problem = $"{endpoint.Address}: {EtcdCause.Text(e)}" };
+            Failed(endpoint, e);
         }
     }
+
+    /// <summary>The question was answered.</summary>
+    /// <param name="headers">Of the answer.</param>
+    /// <param name="sent">When it was asked.</param>
+    public void Proved(Metadata headers, DateTimeOffset sent)
+    {
+        Volatile.Write(ref _proof, client.Time.GetTimestamp());
+        _finding = new Finding(StoreFault.None, null, _finding.Alarm, Skew(headers, sent) ?? _finding.ClockSkew);
+    }
+
+    /// <summary>The question was asked and not answered.</summary>
+    public void Failed(EtcdEndpoint endpoint, Exception e) =>
+        _finding = _finding with { Fault = EtcdCause.FaultOf(e), Problem = $"{endpoint.Address}: {EtcdCause.Text(e)}" };
 
     private async Task<string?> AlarmAsync(EtcdEndpoint endpoint, Metadata headers, CancellationToken cancellation)
     {

@@ -27,7 +27,9 @@ internal sealed class EtcdPrefixWatch(
     private readonly Backoff _backoff = client.NewBackoff();
     private readonly WatchState _state = new(prefix, client.Time);
     private WatchPosition _position = new(client.Random);
-    private (long From, TimeSpan Wait)? _nextAudit;
+
+    /// <summary>Completes when the next audit is due.</summary>
+    private Task? _nextAudit;
     private int _failures;
     private bool _otherHistory;
     private int _pageSize = client.Options.PageSize;
@@ -207,8 +209,8 @@ internal sealed class EtcdPrefixWatch(
                     return null;
                 var due = AuditDue(stream.Endpoint);
                 // A question is asked at its time also when events never pause; a verdict by silence needs silence.
-                var asks = due == TimeSpan.Zero && _position.Audit is null;
-                if (asks || !await stream.WaitAsync(due, client.Time, cancellation).ConfigureAwait(false))
+                var asks = due is { IsCompleted: true } && _position.Audit is null;
+                if (asks || !await stream.WaitAsync(due).ConfigureAwait(false))
                 {
                     await AuditAsync(stream.Endpoint, cancellation).ConfigureAwait(false);
                     continue;
@@ -290,28 +292,25 @@ internal sealed class EtcdPrefixWatch(
         }
     }
 
-    /// <summary>How long until the next step of the audit; infinite when audits are off.</summary>
-    private TimeSpan AuditDue(EtcdEndpoint endpoint)
+    /// <summary>Completes when the next step of the audit is due; null when audits are off.</summary>
+    private Task? AuditDue(EtcdEndpoint endpoint)
     {
         var (interval, grace) = endpoint.IsDoor
             ? (client.Options.DoorAuditInterval, client.Options.DoorAuditGrace)
             : (client.Options.AuditInterval, client.Options.AuditGrace);
         if (interval == Timeout.InfiniteTimeSpan)
-            return Timeout.InfiniteTimeSpan;
+            return null;
         if (_position.Audit is { } pending)
-            return Left(client.Time.GetElapsedTime(pending.SilentSince), grace);
-        if (_position.MustAudit)
-            return TimeSpan.Zero;
-        if (_nextAudit is not { } next)
         {
-            // At a door not at the same moment as all the other watches that began with this one; elsewhere with them.
-            _nextAudit = next = (client.Time.GetTimestamp(), endpoint.IsDoor
-                ? client.Options.Pace.Book(interval * (0.9 + (0.1 * client.Random.NextDouble())), LatestAudit)
-                : audits.UntilRound(interval));
+            var gone = client.Time.GetElapsedTime(pending.SilentSince);
+            return gone < grace ? Task.Delay(grace - gone, client.Time) : Task.CompletedTask;
         }
-        return Left(client.Time.GetElapsedTime(next.From), next.Wait);
-
-        static TimeSpan Left(TimeSpan gone, TimeSpan all) => gone < all ? all - gone : TimeSpan.Zero;
+        if (_position.MustAudit)
+            return Task.CompletedTask;
+        // At a door not at the same moment as all the other watches that began with this one; elsewhere with them.
+        return _nextAudit ??= endpoint.IsDoor
+            ? Task.Delay(client.Options.Pace.Book(interval * (0.9 + (0.1 * client.Random.NextDouble())), LatestAudit), client.Time)
+            : audits.RoundAsync(interval);
     }
 
     /// <summary>

@@ -76,6 +76,19 @@ internal sealed class EtcdWatchStream : IAsyncDisposable
         return true;
     }
 
+    /// <summary>True when a message (or the end of the stream) is there to take, false when somebody else has something to do first. Ends
+    /// with the stream when that is cancelled.</summary>
+    /// <param name="else">Completes then; shared by several and kept over many messages, which costs less than a time limit for each.</param>
+    public async Task<bool> WaitAsync(Task? @else)
+    {
+        _pending ??= _call.ResponseStream.MoveNext(CancellationToken.None);
+        if (!_pending.IsCompleted && @else is { IsCompleted: false })
+            await Task.WhenAny(_pending, @else).ConfigureAwait(false);
+        else if (@else is null)
+            await ((Task)_pending).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        return _pending.IsCompleted;
+    }
+
     /// <summary>The next message; null at the end of the stream.</summary>
     public async Task<WatchResponse?> TakeAsync()
     {
