@@ -46,9 +46,9 @@ internal sealed class Echo : IDisposable
                     conversations.RemoveAll(one => one.IsCompleted);
             }
         }
-        catch (SocketException)
+        catch (Exception exception) when (exception is SocketException or ObjectDisposedException)
         {
-            // The listener is closed.
+            // The listener is closed, while it waited or between two clients.
         }
         await Task.WhenAll(conversations);
     }
