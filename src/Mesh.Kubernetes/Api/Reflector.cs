@@ -282,7 +282,8 @@ public sealed class Reflector<T>
 
     private void Failed(KubeApiException e)
     {
-        var message = e.Fault == KubeFault.NotFound && e.ServerMessage.Length == 0 || e.Reason.Length == 0 && e.Fault == KubeFault.NotFound
+        // A list of nothing is an empty one: not found is the resource itself, whether the answer says so in words or in none.
+        var message = e.Fault == KubeFault.NotFound
             ? $"the server has no resource {_resource} of version {_resource.Version}: install its definition"
             : e.Message;
         if (Status.Error is null)

@@ -1,3 +1,4 @@
+using System.Globalization;
 using System.Text.Json.Nodes;
 using Mesh.KubeApi;
 using Mesh.Kubernetes.Api;
@@ -221,6 +222,20 @@ public sealed class ReflectorTests
         }
         await cluster.Client.CreateAsync(Maps, "kube-public", Map(5), Stop);
         await reader.Until(it => it.Present == "m000 m005");
+    }
+
+    [Fact]
+    public async Task Bookmarks_move_the_position_past_what_others_did()
+    {
+        await using var cluster = await WithMaps(1, new KubeApiOptions { BookmarkInterval = TimeSpan.FromMilliseconds(50) });
+        await using var reader = new Reader(cluster.Client);
+        await Watched(cluster, reader);
+        await cluster.Client.CreateAsync(KubeResources.Secrets.Raw, "default",
+            new JsonObject { ["metadata"] = new JsonObject { ["name"] = "other" } }, Stop);
+        await reader.Until(it => it.Reflector.Position is { } position &&
+            long.Parse(position, CultureInfo.InvariantCulture) == cluster.Server.Revision);
+        Assert.Equal("m000", reader.Present);
+        Assert.Equal(1, reader.Reflector.Status.Lists);
     }
 
     [Fact]
