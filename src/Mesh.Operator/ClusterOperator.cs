@@ -176,11 +176,12 @@ internal sealed class ClusterOperator(OperatorOptions options, KubeClient client
                 ? (200, "text/plain; version=0.0.4; charset=utf-8", Metrics()) : (404, "text/plain", "/metrics is here"), cancellation));
     }
 
-    private string Metrics() => new StringBuilder()
+    internal string Metrics() => new StringBuilder()
         .Append("# HELP mesh_operator_leader 1 for the replica that works.\n# TYPE mesh_operator_leader gauge\n")
         .Append($"mesh_operator_leader {(IsLeader ? 1 : 0)}\n")
         .Append("# HELP mesh_operator_problems Things that are wrong now.\n# TYPE mesh_operator_problems gauge\n")
-        .Append($"mesh_operator_problems {log.Problems.Count}\n").ToString();
+        .Append($"mesh_operator_problems {log.Problems.Count}\n")
+        .Append(options.SyncsEndpoints || options.Imports ? _services.Metrics() : "").ToString();
 
     private string ProblemsJson()
     {

@@ -88,19 +88,17 @@ internal sealed class LocalObjects
     /// <summary>Whatever happens to the Service of the first name concerns the second.</summary>
     public void StandFor(ServiceName derived, ServiceName exported) => _standFor[derived] = exported;
 
-    public async Task FollowAsync(CancellationToken cancellation)
+    /// <summary>One for each kind; they end only when they are told to.</summary>
+    public IEnumerable<Task> Follow(CancellationToken cancellation)
     {
-        var tasks = new List<Task>
-        {
-            FollowAsync(_services, (_, service) => Touch(service.Metadata), cancellation), FollowAsync(_slices, Take, cancellation),
-            FollowAsync(_namespaces, (_, ns) => TouchAllOf(ns.Metadata.Name!), cancellation),
-        };
+        yield return FollowAsync(_services, (_, service) => Touch(service.Metadata), cancellation);
+        yield return FollowAsync(_slices, Take, cancellation);
+        yield return FollowAsync(_namespaces, (_, ns) => TouchAllOf(ns.Metadata.Name!), cancellation);
         if (_exports is not null && _imports is not null)
         {
-            tasks.Add(FollowAsync(_exports, (_, export) => Touch(export.Metadata), cancellation));
-            tasks.Add(FollowAsync(_imports, (_, import) => Touch(import.Metadata), cancellation));
+            yield return FollowAsync(_exports, (_, export) => Touch(export.Metadata), cancellation);
+            yield return FollowAsync(_imports, (_, import) => Touch(import.Metadata), cancellation);
         }
-        await await Task.WhenAny(tasks);
     }
 
     /// <summary>When all lists are whole.</summary>

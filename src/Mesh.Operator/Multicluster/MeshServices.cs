@@ -1,3 +1,5 @@
+using System.Globalization;
+using System.Text;
 using Mesh.ClusterMesh.Config;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Wire;
@@ -43,7 +45,7 @@ internal sealed class MeshServices(OperatorOptions options, KubeClient client, T
         var endpoints = new EndpointSync(options, local, peers, writer);
         var imports = options.Imports ? new ImportSync(options, client, local, peers, writer, time, log) : null;
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        var tasks = new List<Task> { local.FollowAsync(stop.Token), ReconcileAsync(local, endpoints, imports, stop.Token) };
+        var tasks = new List<Task>([.. local.Follow(stop.Token), ReconcileAsync(local, endpoints, imports, stop.Token)]);
         if (options.ClusterMeshConfig is { } path)
             tasks.AddRange(FollowPeers(path, peers, stop.Token));
         try
@@ -101,6 +103,27 @@ internal sealed class MeshServices(OperatorOptions options, KubeClient client, T
             var names = await _due.TakeAsync(cancellation);
             await Parallel.ForEachAsync(names, new ParallelOptions { MaxDegreeOfParallelism = Workers, CancellationToken = cancellation },
                 async (name, stop) => await ReconcileAsync(name, endpoints, imports, stop));
+        }
+    }
+
+    /// <summary>For the metrics page, by Cilium's names.</summary>
+    public string Metrics()
+    {
+        const string family = "cilium_operator_clustermesh_remote_cluster";
+        var (page, peers) = (new StringBuilder(), Peers);
+        page.Append(CultureInfo.InvariantCulture, $"# HELP {family}s Configured remote clusters.\n# TYPE {family}s gauge\n{family}s {peers.Count}\n");
+        PerPeer("readiness_status", "1 when everything of the remote cluster has been read.", peer => peer.Ready ? 1 : 0);
+        PerPeer("failures", "Reconnections to the remote cluster.", peer => peer.Failures);
+        PerPeer("last_failure_ts", "Time of the last failure, seconds since 1970.", peer => peer.LastFailure?.ToUnixTimeSeconds() ?? 0);
+        PerPeer("services", "Services the remote cluster shares.", peer => peer.Services);
+        PerPeer("service_exports", "Services the remote cluster exports.", peer => peer.ServiceExports);
+        return page.ToString();
+
+        void PerPeer(string name, string help, Func<RemoteClusterStatus, long> value)
+        {
+            page.Append(CultureInfo.InvariantCulture, $"# HELP {family}_{name} {help}\n# TYPE {family}_{name} gauge\n");
+            foreach (var peer in peers)
+                page.Append(CultureInfo.InvariantCulture, $"{family}_{name}{{target_cluster=\"{peer.Name}\"}} {value(peer)}\n");
         }
     }
 

@@ -188,6 +188,25 @@ public sealed class ImportTests : IAsyncLifetime
     }
 
     [Fact]
+    public async Task A_relays_copy_is_read_like_the_cluster_and_a_cluster_that_gives_the_feature_up_takes_its_exports_along()
+    {
+        await _world.PublishAsync("osaka", 2, cached: true);
+        await _world.ExportAsync(OfOsaka(), cached: true);
+        await _world.PublishAsync("berlin", 3);
+        await _world.ExportAsync(OfOsaka() with { Cluster = "berlin" });
+        await _world.ExportAsync(OfOsaka("web") with { Cluster = "berlin" });
+        _world.Connect("osaka");
+        _world.Connect("berlin");
+        _world.StartOperator();
+        await _world.UntilAsync(() => _world.Clusters() == "berlin osaka" && _world.Clusters("web") == "berlin");
+        Assert.Contains("cilium_operator_clustermesh_remote_cluster_service_exports{target_cluster=\"berlin\"} 2\n", _world.Metrics, StringComparison.Ordinal);
+        Assert.Contains("cilium_operator_clustermesh_remote_cluster_readiness_status{target_cluster=\"osaka\"} 1\n", _world.Metrics, StringComparison.Ordinal);
+
+        await _world.PublishAsync("berlin", 3, exports: false);
+        await _world.UntilAsync(() => _world.Clusters() == "osaka" && _world.Import("web") is null);
+    }
+
+    [Fact]
     public async Task What_somebody_changes_by_hand_is_put_right()
     {
         _world.StartOperator();

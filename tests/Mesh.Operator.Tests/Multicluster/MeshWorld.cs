@@ -1,7 +1,10 @@
 using System.Text;
 using System.Text.Json.Nodes;
+using Mesh.ClusterMesh.ApiServer;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Wire;
+using Mesh.Install.Charts;
+using Mesh.Install.Text;
 using Mesh.KubeApi;
 using Mesh.Kubernetes;
 using Mesh.Kubernetes.Api;
@@ -12,14 +15,22 @@ using Mesh.TestKit;
 
 namespace Mesh.Operator.Tests.Multicluster;
 
-/// <summary>Cluster tokyo: the stand-in of its API server, its operator, and its directory of peers, which are in one real etcd behind a wire that can
-/// be cut.</summary>
-internal sealed class MeshWorld : IAsyncDisposable
+/// <summary>
+/// A cluster, tokyo unless said otherwise: the stand-in of its API server, its operator with the rights that the chart gives it, its directory of peers,
+/// and a real etcd behind a wire that can be cut: that of its peers, or its own where it has an API server for the mesh.
+/// </summary>
+internal sealed class MeshWorld(string name, uint id) : IAsyncDisposable
 {
+    private static readonly Lazy<Rendering> Chart = new(() => ChartRenderer.Render(Install.Charts.Chart.OfThisProgram,
+        YamlText.ParseMap("clustermesh: {useAPIServer: true, mcsapi: {enabled: true}, enableEndpointSliceSynchronization: true}", "values"),
+        new("cilium", "kube-system"), ChartEnvironment.Nowhere));
+
     private readonly CancellationTokenSource _patience = new(TimeSpan.FromSeconds(60));
     private readonly string _home = Directory.CreateTempSubdirectory("mesh-operator-").FullName;
     private EtcdServer _etcd = null!;
     private EtcdKVStore _store = null!;
+    private readonly CancellationTokenSource _stop = new();
+    private Task _publishing = Task.CompletedTask;
     private OneOperator? _operator;
 
     public KubeApiServer Api { get; private set; } = null!;
@@ -32,14 +43,26 @@ internal sealed class MeshWorld : IAsyncDisposable
 
     public IKVStore Store => _store;
 
+    public string Name => name;
+
+    public string Metrics => _operator!.Metrics;
+
+    private string Kubeconfig(string account) => Path.Combine(_home, account);
+
     private string Peers => Path.Combine(_home, "clustermesh");
 
-    public static async Task<MeshWorld> StartAsync()
+    public static async Task<MeshWorld> StartAsync(string name = "tokyo", uint id = 1)
     {
-        var world = new MeshWorld();
+        var world = new MeshWorld(name, id);
         Directory.CreateDirectory(world.Peers);
         world.Api = await KubeApiServer.StartAsync();
-        world.Api.WriteKubeconfig(Path.Combine(world._home, "kubeconfig"), "tokyo");
+        foreach (var account in new[] { "cilium-operator", "clustermesh-apiserver" })
+        {
+            foreach (var right in Chart.Value.Objects.Select(rendered => rendered.Object).Where(right => right.Body["roleRef"] is not null
+                || $"{right.Body["kind"]}" is "Role" or "ClusterRole").Where(right => $"{right.Body["metadata"]!["name"]}" == account))
+                world.Api.Apply(right.Copy().Body, "kube-system");
+            world.Api.WriteKubeconfig(world.Kubeconfig(account), name, new KubeUser($"system:serviceaccount:kube-system:{account}", "system:authenticated"));
+        }
         world._etcd = await EtcdServer.StartAsync();
         world._store = new EtcdKVStore(world._etcd.Options);
         world.Wire = new TcpProxy(new Uri(world._etcd.Endpoint).Port);
@@ -49,16 +72,30 @@ internal sealed class MeshWorld : IAsyncDisposable
 
     public void StartOperator(bool sync = true, bool imports = true) => _operator = new OneOperator(new OperatorOptions
     {
-        Source = SourceAddress.TryParse($"kubernetes:{Path.Combine(_home, "kubeconfig")}")!,
+        Source = SourceAddress.TryParse($"kubernetes:{Kubeconfig("cilium-operator")}")!,
         Namespace = "kube-system",
         Identity = Guid.NewGuid().ToString("N"),
         RangesOfKubernetes = true,
         ApiAddress = new System.Net.IPEndPoint(System.Net.IPAddress.Loopback, 0),
-        ClusterName = "tokyo",
-        ClusterId = 1,
+        ClusterName = name,
+        ClusterId = id,
         ClusterMeshConfig = Peers,
         SyncsEndpoints = sync,
         Imports = imports,
+    });
+
+    /// <summary>Publishes this cluster in the etcd.</summary>
+    public void StartApiServer() => _publishing = Task.Run(async () =>
+    {
+        await using var server = new ApiServer(new ApiServerOptions
+        {
+            Self = new ClusterSelf(name, id, IdentityNumbering.Max255),
+            Source = SourceAddress.TryParse($"kubernetes:{Kubeconfig("clustermesh-apiserver")}")!,
+            GivenEtcd = _etcd.Options,
+            StateDirectory = Path.Combine(_home, "state"),
+            ServiceExports = true,
+        }, TimeProvider.System);
+        await server.RunAsync(_stop.Token);
     });
 
     public async Task StopOperatorAsync()
@@ -73,27 +110,34 @@ internal sealed class MeshWorld : IAsyncDisposable
 
     public void Connect(string peer) => File.WriteAllText(Path.Combine(Peers, peer), $"endpoints:\n- {Wire.Endpoint}\n");
 
+    public void Connect(MeshWorld peer) => File.WriteAllText(Path.Combine(Peers, peer.Name), $"endpoints:\n- {peer.Wire.Endpoint}\n");
+
     public void Disconnect(string peer) => File.Delete(Path.Combine(Peers, peer));
 
     /// <summary>The peer publishes itself, and what it has so far is complete.</summary>
-    public async Task PublishAsync(string peer, uint id, bool exports = true)
+    /// <param name="cached">As a relay has it.</param>
+    public async Task PublishAsync(string peer, uint peerId, bool exports = true, bool cached = false)
     {
+        var config = ClusterConfig.SafeProfile(peerId, 255, exports);
         await PutAsync(Keys.Heartbeat, WireTime.Now(TimeProvider.System));
-        await PutAsync(Keys.ClusterConfig(peer), ClusterConfigCodec.Encode(ClusterConfig.SafeProfile(id, 255, exports)));
+        await PutAsync(Keys.ClusterConfig(peer), ClusterConfigCodec.Encode(config with { Capabilities = config.Capabilities! with { Cached = cached } }));
         foreach (var resource in RemoteResources.All)
-            await PutAsync(Keys.Canary(peer, resource), WireTime.Now(TimeProvider.System));
+            await PutAsync((cached ? Layout.Cache(peer) : Layout.State(peer)).Canary(resource), WireTime.Now(TimeProvider.System));
     }
 
-    public Task ExportAsync(ExportedService export) =>
-        PutAsync(Keys.ServiceExport(export.Cluster, new ServiceName(export.Namespace, export.Name)), ExportedServiceCodec.Encode(export));
+    public Task ExportAsync(ExportedService export, bool cached = false)
+    {
+        var key = Keys.ServiceExport(export.Cluster, new ServiceName(export.Namespace, export.Name));
+        return PutAsync(cached ? Layout.State(export.Cluster).Rewrite(key, Layout.Cache(export.Cluster))! : key, ExportedServiceCodec.Encode(export));
+    }
 
-    public Task ServiceAsync(string peer, uint id, string name, params (string Address, string Hostname)[] backends) => PutAsync(
-        Keys.Service(peer, new ServiceName("shop", name)), ClusterServiceCodec.Encode(new ClusterService
+    public Task ServiceAsync(string peer, uint peerId, string service, params (string Address, string Hostname)[] backends) => PutAsync(
+        Keys.Service(peer, new ServiceName("shop", service)), ClusterServiceCodec.Encode(new ClusterService
         {
             Cluster = peer,
-            ClusterId = id,
+            ClusterId = peerId,
             Namespace = "shop",
-            Name = name,
+            Name = service,
             Shared = true,
             Backends = backends.ToDictionary(one => one.Address,
                 _ => (IReadOnlyDictionary<string, WirePort>)new Dictionary<string, WirePort> { ["http"] = new() { Protocol = "TCP", Port = 8080 } }),
@@ -126,25 +170,25 @@ internal sealed class MeshWorld : IAsyncDisposable
     /// <summary>Waits until the operator has looked at everything once more: it writes for this service only after that.</summary>
     public async Task RoundAsync()
     {
-        var name = $"round-{Guid.NewGuid():N}"[..20];
-        Apply($"{{apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceExport, metadata: {{name: {name}, namespace: shop}} }}");
-        await UntilAsync(() => Condition(name, "Valid")?.Reason == "NoService");
-        Api.Delete("serviceexports.multicluster.x-k8s.io", "shop", name);
+        var service = $"round-{Guid.NewGuid():N}"[..20];
+        Apply($"{{apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceExport, metadata: {{name: {service}, namespace: shop}} }}");
+        await UntilAsync(() => Condition(service, "Valid")?.Reason == "NoService");
+        Api.Delete("serviceexports.multicluster.x-k8s.io", "shop", service);
     }
 
-    public JsonObject? Import(string name = "cart") => Served("serviceimports") ? Api.Find("serviceimports.multicluster.x-k8s.io", "shop", name) : null;
+    public JsonObject? Import(string service = "cart") => Served("serviceimports") ? Api.Find("serviceimports.multicluster.x-k8s.io", "shop", service) : null;
 
-    public JsonObject? Derived(string name = "cart") => Api.Find("services", "shop", MulticlusterNames.Derived(new ServiceName("shop", name)));
+    public JsonObject? Derived(string service = "cart") => Api.Find("services", "shop", MulticlusterNames.Derived(new ServiceName("shop", service)));
 
     /// <summary>Of import cart; "" for none.</summary>
     public string Address => $"{(Import()?["spec"]?["ips"] as JsonArray ?? []).FirstOrDefault()}";
 
     /// <summary>"tokyo osaka", as the import says.</summary>
-    public string Clusters(string name = "cart") =>
-        string.Join(' ', (Import(name)?["status"]?["clusters"] as JsonArray ?? []).Select(one => $"{one!["cluster"]}"));
+    public string Clusters(string service = "cart") =>
+        string.Join(' ', (Import(service)?["status"]?["clusters"] as JsonArray ?? []).Select(one => $"{one!["cluster"]}"));
 
-    public (string Status, string Reason, string Message)? Condition(string name, string type) =>
-        (Api.Find("serviceexports.multicluster.x-k8s.io", "shop", name)?["status"]?["conditions"] as JsonArray ?? [])
+    public (string Status, string Reason, string Message)? Condition(string service, string type) =>
+        (Api.Find("serviceexports.multicluster.x-k8s.io", "shop", service)?["status"]?["conditions"] as JsonArray ?? [])
             .Where(one => $"{one!["type"]}" == type).Select(one => ((string, string, string)?)($"{one!["status"]}", $"{one["reason"]}", $"{one["message"]}"))
             .FirstOrDefault();
 
@@ -162,25 +206,28 @@ internal sealed class MeshWorld : IAsyncDisposable
         $"{one["spec"]!["names"]!["plural"]}" == kind
         && (one["status"]?["conditions"] as JsonArray ?? []).Any(condition => $"{condition!["type"]}" == "Established"));
 
-    public async Task ExportHereAsync(string name = "cart", string spec = "ports: [{name: http, port: 80}]", string exported = "{}")
+    public async Task ExportHereAsync(string service = "cart", string spec = "ports: [{name: http, port: 80}]", string exported = "{}")
     {
         await UntilAsync(() => Served("serviceexports") && Served("serviceimports"));
         Apply($$"""
-            {apiVersion: v1, kind: Service, metadata: {name: {{name}}, namespace: shop}, spec: { {{spec}} } }
+            {apiVersion: v1, kind: Service, metadata: {name: {{service}}, namespace: shop}, spec: { {{spec}} } }
             ---
-            {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceExport, metadata: {name: {{name}}, namespace: shop}, spec: {{exported}} }
+            {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceExport, metadata: {name: {{service}}, namespace: shop}, spec: {{exported}} }
             """);
     }
 
     public async ValueTask DisposeAsync()
     {
         await StopOperatorAsync();
+        await _stop.CancelAsync();
+        await _publishing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         await Wire.DisposeAsync();
         await _store.DisposeAsync();
         await _etcd.DisposeAsync();
         await Api.DisposeAsync();
         Directory.Delete(_home, recursive: true);
         _patience.Dispose();
+        _stop.Dispose();
     }
 
     private sealed class OneOperator : IAsyncDisposable
@@ -201,6 +248,8 @@ internal sealed class MeshWorld : IAsyncDisposable
         public StringWriter Output { get; } = new();
 
         public OperatorLog Log { get; }
+
+        public string Metrics => _operator.Metrics();
 
         public async ValueTask DisposeAsync()
         {
