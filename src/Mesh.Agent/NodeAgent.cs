@@ -152,6 +152,7 @@ internal sealed class NodeAgent
 
     private async Task ServeAsync(CancellationToken cancellation)
     {
+        RuntimeConfigurationFile.Write(_options);
         await using var api = await AgentApiServer.StartAsync(_view);
         await using var metrics = await MetricsServer.StartAsync(_view, _options.PrometheusAddress);
         _log($"agent of {_options.Cluster.Name}/{_options.NodeName} answers on {_options.SocketPath}");

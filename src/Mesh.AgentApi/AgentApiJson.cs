@@ -29,6 +29,9 @@ namespace Mesh.AgentApi;
 [JsonSerializable(typeof(IpamResponse))]
 [JsonSerializable(typeof(IpamStatus))]
 [JsonSerializable(typeof(CniAttachments))]
+[JsonSerializable(typeof(IReadOnlyList<Metric>))]
+[JsonSerializable(typeof(HealthStatus))]
+[JsonSerializable(typeof(RuntimeConfiguration))]
 [JsonSerializable(typeof(IReadOnlyList<string>))]
 [JsonSerializable(typeof(string))]
 public sealed partial class AgentApiJson : JsonSerializerContext

@@ -68,3 +68,41 @@ public sealed record DebugInfo
 
     [JsonPropertyName("kernel-version")] public string? KernelVersion { get; init; }
 }
+
+/// <summary>
+/// STATE_DIR/agent-runtime-config.json: what Cilium's connectivity test reads in an agent's pod to know which of its tests concern this
+/// agent. Only features that we have or have not; the names are those of Cilium's options.
+/// </summary>
+public sealed record RuntimeConfiguration
+{
+    public const string FileName = "agent-runtime-config.json";
+
+    public string ClusterName { get; init; } = "";
+
+    [JsonPropertyName("ClusterID")] public long ClusterId { get; init; }
+
+    /// <summary>"none": each packet that is told of is told of.</summary>
+    public string MonitorAggregation { get; init; } = "none";
+
+    [JsonPropertyName("EnableIPv4"), JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EnableIPv4 { get; init; } = true;
+
+    [JsonPropertyName("EnableIPv6"), JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EnableIPv6 { get; init; } = true;
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EnableIPv4Masquerade { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EnableIPv6Masquerade { get; init; }
+
+    [JsonPropertyName("EnableICMPRules"), JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EnableIcmpRules { get; init; } = true;
+
+    [JsonPropertyName("EnableK8sNetworkPolicy"), JsonIgnore(Condition = JsonIgnoreCondition.Never)]
+    public bool EnableNetworkPolicy { get; init; } = true;
+
+    /// <summary>Of Cilium's health daemon and its endpoint in each node, which we have not: our own probes are in the status.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EnableHealthChecking { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EnableEndpointHealthChecking { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EncryptNode { get; init; }
+
+    [JsonIgnore(Condition = JsonIgnoreCondition.Never)] public bool EnableL7Proxy { get; init; }
+}

@@ -6,6 +6,8 @@ return name switch
     "mesh-agent" => await Mesh.Agent.Program.Main(args),
     "clustermesh-apiserver" => await Mesh.ClusterMesh.ApiServer.Program.Main(args),
     "mesh-operator" => await Mesh.Operator.Program.Main(args),
-    // mesh, and as cilium, cilium-dbg and cilium-health.
+    // A program of its own at Cilium's, a word of ours.
+    "cilium-health" => await Mesh.Cli.Program.Main(["health", .. args]),
+    // mesh, and as cilium and cilium-dbg.
     _ => await Mesh.Cli.Program.Main(args),
 };

@@ -5,6 +5,7 @@ using System.Net.Sockets;
 using System.Text.Json;
 using System.Text.Json.Serialization.Metadata;
 using Mesh.Agent.Endpoints;
+using Mesh.Agent.Metrics;
 using Mesh.AgentApi;
 using Mesh.Model;
 using Mesh.StateDB;
@@ -102,6 +103,7 @@ internal sealed class AgentApiServer : IAsyncDisposable
         {
             ("GET", "healthz") => SendAsync(context, StatusBody.Of(_view), AgentApiJson.Wire.StatusResponse),
             ("GET", "config") => SendAsync(context, ConfigBody.Of(_view), AgentApiJson.Wire.DaemonConfiguration),
+            ("GET", "metrics") => SendAsync(context, MetricsPage.Samples(_view), AgentApiJson.Wire.IReadOnlyListMetric),
             ("GET", "service") => SendAsync(context, ServiceBody.Of(_view), AgentApiJson.Wire.IReadOnlyListService),
             ("GET", "ip") => SendAsync(context, AddressBody.Of(_view), AgentApiJson.Wire.IEnumerableIPListEntry),
             ("GET", "identity") => SendAsync(context, AddressBody.Identities(_view), AgentApiJson.Wire.IEnumerableIdentity),

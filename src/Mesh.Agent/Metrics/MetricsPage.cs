@@ -28,6 +28,33 @@ internal static class MetricsPage
         return page.ToString();
     }
 
+    /// <summary>The same as values.</summary>
+    public static IReadOnlyList<Metric> Samples(AgentView view) => [.. Of(view).Split('\n').Where(line => line.Length > 0 && line[0] != '#').Select(Sample)];
+
+    /// <param name="line">Of the page: name, labels in braces or none, value.</param>
+    internal static Metric Sample(string line)
+    {
+        // A label's value may hold anything but its end: the last brace is the labels' own, and what follows it is a number.
+        var (open, close) = (line.IndexOf('{', StringComparison.Ordinal), line.LastIndexOf('}'));
+        var labels = new Dictionary<string, string>(StringComparer.Ordinal);
+        for (var at = open + 1; open >= 0 && at < close;)
+        {
+            var equals = line.IndexOf('=', at);
+            var value = new StringBuilder();
+            var next = equals + 2;
+            for (; line[next] != '"'; next++)
+                value.Append(line[next] != '\\' ? line[next] : line[++next] == 'n' ? '\n' : line[next]);
+            labels[line[at..equals]] = value.ToString();
+            at = next + 2;
+        }
+        return new Metric
+        {
+            Name = line[..(open < 0 ? line.IndexOf(' ', StringComparison.Ordinal) : open)],
+            Labels = labels.Count > 0 ? labels : null,
+            Value = double.Parse(line.AsSpan(line.LastIndexOf(' ') + 1), CultureInfo.InvariantCulture),
+        };
+    }
+
     private static void Peers(StringBuilder page, AgentView view)
     {
         var peers = view.Peers?.Statuses ?? [];
