@@ -154,7 +154,7 @@ public sealed class MasqueradeTable : IDisposable
         {
             NoSuchThing or NotSupported => ": the kernel lacks a part of nf_tables: load nf_tables, nft_chain_nat and nft_masq "
                 + "(CONFIG_NF_TABLES_INET, CONFIG_NFT_NAT, CONFIG_NFT_MASQ), or switch masquerading off",
-            NotPermitted => ": the agent needs CAP_NET_ADMIN",
+            NotPermitted => $": the agent needs CAP_NET_ADMIN, and no other program may own the table inet {Name}",
             _ => "",
         };
         var detail = words.Length == 0 ? "" : $" [{words}]";
