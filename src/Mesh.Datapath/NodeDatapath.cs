@@ -22,6 +22,21 @@ public static class NodeDatapath
         using var objects = DatapathObjects.Load(pins, default, FewAddresses);
     }
 
+    /// <summary>Has the kernel judge the rules that masquerade pods, and keeps none of them.</summary>
+    /// <returns>Why it refused, and the mend; null when it did not.</returns>
+    public static string? TryMasquerade()
+    {
+        try
+        {
+            MasqueradeTable.Try();
+            return null;
+        }
+        catch (DatapathException e)
+        {
+            return e.Message;
+        }
+    }
+
     /// <summary>Takes away what agents leave in place on purpose when they stop: links, with them the programs; maps; the devices, with them
     /// addresses and routes; the rules that masquerade. Of this network namespace. What is not there is no fault.</summary>
     /// <param name="bpfRoot">As the agent's --bpf-root.</param>

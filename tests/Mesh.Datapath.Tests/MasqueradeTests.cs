@@ -140,6 +140,8 @@ public sealed class MasqueradeTests(MasqueradeWorld world) : IClassFixture<Masqu
     public void Nobody_elses_rules_are_touched_and_it_goes_with_the_datapath()
     {
         using var alone = new NetworkNamespace();
+        Assert.Null(alone.Run(NodeDatapath.TryMasquerade));
+        Assert.Empty(alone.Shell("nft", "list", "ruleset"));
         alone.Shell("nft", "add table inet other; add chain inet other in { type filter hook input priority 0; }");
         Assert.True(Apply(Both with { IPv6 = false }, alone));
         Assert.DoesNotContain("pods6", alone.Shell("nft", "list", "ruleset"));

@@ -1,8 +1,8 @@
 using System.Net;
 using System.Net.Sockets;
 using Mesh.ControlPlane.LoadBalancing;
-using Mesh.Datapath.Tests.Kernel;
 using Mesh.Datapath.Masquerade;
+using Mesh.Datapath.Tests.Kernel;
 using Mesh.Datapath.Uplinks;
 using static Mesh.Datapath.Tests.LoadBalancing.Rows;
 

@@ -57,6 +57,17 @@ public sealed class NodeProbeTests : IDisposable
     }
 
     [Fact]
+    public void Without_masquerading_a_node_is_fit_and_is_told()
+    {
+        var report = new NodeProbe(new() { HostRoot = _root }, null, () => "cannot masquerade: the kernel lacks a part of nf_tables").Run();
+        var check = report.Checks.Single(check => check.Name == "masquerading");
+        Assert.Equal((CheckResult.Warning, "cannot masquerade: the kernel lacks a part of nf_tables"), (check.Result, check.Found));
+        Assert.Contains("enableIPv4Masquerade=false", check.Mend, StringComparison.Ordinal);
+        var well = new NodeProbe(new() { HostRoot = _root }, null, () => null).Run().Checks.Single(check => check.Name == "masquerading");
+        Assert.Equal((CheckResult.Ok, null), (well.Result, well.Mend));
+    }
+
+    [Fact]
     public void Cgroups_are_looked_for_where_they_may_be()
     {
         var path = File.ReadAllLines("/proc/self/mounts").Select(line => line.Split(' ')).First(words => words[2] == "cgroup2")[1];

@@ -18,7 +18,8 @@ public class ValueTests
         "clusterPoolIPv4PodCIDRList is no value of this chart: did you mean ipam.operator.clusterPoolIPv4PodCIDRList?")]
     [InlineData("ipv4NativeRoutingCIDR: 'fd00::/8'", "ipv4NativeRoutingCIDR has 'fd00::/8': it is of the other family")]
     [InlineData("ipv6NativeRoutingCIDR: 'fd00::1/8'", "ipv6NativeRoutingCIDR has 'fd00::1/8': bits behind the mask must be 0, and the mask 0 to 128")]
-    [InlineData("ipMasqAgent: {enabled: true}", "ipMasqAgent is no value of this chart: ipv4NativeRoutingCIDR and ipv6NativeRoutingCIDR say what is not masqueraded")]
+    [InlineData("ipMasqAgent: {enabled: true}",
+        "ipMasqAgent is no value of this chart: ipv4NativeRoutingCIDR and ipv6NativeRoutingCIDR say what is not masqueraded")]
     [InlineData("encryption: {enabled: true}", "encryption is no value of this chart: Mesh encrypts nothing")]
     [InlineData("policyEnforcementMode: always", "policyEnforcementMode is no value of this chart: policies are enforced as `default` does")]
     [InlineData("cluster: {id: 0}", "cluster.id is 0: must be 1 to 511")]

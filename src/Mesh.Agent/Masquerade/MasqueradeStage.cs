@@ -68,10 +68,9 @@ internal sealed class MasqueradeStage : IDisposable
         try
         {
             _table ??= new MasqueradeTable(_options, _nodePorts);
-            if (_table.Apply(node?.PodCidrs.Items ?? []))
-                _log(_options is { IPv4: false, IPv6: false }
-                    ? "pods are masqueraded no more"
-                    : $"what leaves the mesh from {string.Join(", ", node!.PodCidrs.Items.Where(range => _options.IsOn(range.Address.IsV6)))} gets this node's address");
+            var ranges = (node?.PodCidrs.Items ?? []).Where(range => _options.IsOn(range.Address.IsV6)).ToList();
+            if (_table.Apply(ranges))
+                _log(ranges.Count == 0 ? "pods are masqueraded no more" : $"what leaves the mesh from {string.Join(", ", ranges)} gets this node's address");
             if (_problem is not null)
                 _log("masquerading works again");
             _problem = null;

@@ -1,5 +1,5 @@
-using System.Security.Cryptography;
 using System.Runtime.InteropServices;
+using System.Security.Cryptography;
 using Mesh.Datapath.Devices;
 using Mesh.Model;
 using Mesh.Netlink;
@@ -33,11 +33,18 @@ public sealed class MasqueradeTable : IDisposable
     private readonly MasqueradeOptions _options;
     private readonly (ushort First, ushort Last) _nodePorts;
     private readonly NetlinkSocket _socket;
+    private readonly string _name;
 
     /// <param name="nodePorts">Ports at which the node answers for services: answers to pods never come to these.</param>
     /// <exception cref="DatapathException">The kernel gives no socket.</exception>
     public MasqueradeTable(MasqueradeOptions options, (ushort First, ushort Last) nodePorts)
+        : this(options, nodePorts, Name)
     {
+    }
+
+    private MasqueradeTable(MasqueradeOptions options, (ushort First, ushort Last) nodePorts, string name)
+    {
+        _name = name;
         _options = options;
         _nodePorts = nodePorts;
         _socket = Open();
@@ -58,7 +65,7 @@ public sealed class MasqueradeTable : IDisposable
             return false;
         List<NetlinkMessage> batch =
         [
-            NfTables.Begin(), NfTables.AddTable(Name, comment), NfTables.DeleteTable(Name), NfTables.AddTable(Name, comment), .. content.Messages,
+            NfTables.Begin(), NfTables.AddTable(_name, comment), NfTables.DeleteTable(_name), NfTables.AddTable(_name, comment), .. content.Messages,
             NfTables.End(),
         ];
         var error = _socket.TryBatch(batch, out var words);
@@ -72,6 +79,23 @@ public sealed class MasqueradeTable : IDisposable
     {
         using var socket = Open();
         return Remove(socket);
+    }
+
+    /// <summary>Rules of both families in a table of another name that is gone when the transaction ends: the kernel judges them, loads what it
+    /// needs for them, and shows them to no packet.</summary>
+    /// <exception cref="DatapathException">The kernel refused; says what it lacks.</exception>
+    internal static void Try()
+    {
+        const string name = Name + "-preflight";
+        using var table = new MasqueradeTable(new MasqueradeOptions { IPv4 = true, IPv6 = true }, default, name);
+        var content = table.Content([.. new[] { Near4[0], Near6[0] }.Where(range => !range.Address.IsV6 || Sysctl.HasIPv6)]);
+        List<NetlinkMessage> batch =
+        [
+            NfTables.Begin(), NfTables.AddTable(name, Name), .. content.Messages, NfTables.DeleteTable(name, acknowledged: true), NfTables.End(),
+        ];
+        var error = table._socket.TryBatch(batch, out var words);
+        if (error != 0)
+            throw Refused("masquerade", error, words);
     }
 
     public void Dispose() => _socket.Dispose();
@@ -95,7 +119,7 @@ public sealed class MasqueradeTable : IDisposable
         foreach (var v6 in ranges.Select(range => range.Address.IsV6).Distinct())
         {
             var chain = Chain(v6);
-            messages.Add(NfTables.AddChain(Name, chain));
+            messages.Add(NfTables.AddChain(_name, chain));
             Rule(chain, rule => rule.LeavingBy(NodeDevices.HostName).Return());
             foreach (var near in v6 ? Near6 : Near4)
                 Rule(chain, rule => rule.To(near).Return());
@@ -106,7 +130,7 @@ public sealed class MasqueradeTable : IDisposable
             Rule(chain, rule => rule.Masquerade());
         }
         const string leaving = "postrouting";
-        messages.Add(NfTables.AddPostrouting(Name, leaving));
+        messages.Add(NfTables.AddPostrouting(_name, leaving));
         foreach (var range in ranges)
             Rule(leaving, rule => rule.Family(range.Address.IsV6).From(range).Goto(Chain(range.Address.IsV6)));
         return (messages, rules);
@@ -114,7 +138,7 @@ public sealed class MasqueradeTable : IDisposable
         void Rule(string chain, Func<NfExpressions, NfExpressions> content)
         {
             rules++;
-            messages.Add(NfTables.AddRule(Name, chain, content));
+            messages.Add(NfTables.AddRule(_name, chain, content));
         }
     }
 
@@ -131,14 +155,14 @@ public sealed class MasqueradeTable : IDisposable
     private string? Comment()
     {
         string? comment = null;
-        _ = _socket.TryRequest(NfTables.GetTable(Name), out _, (_, payload) => comment = NfTables.CommentOf(payload));
+        _ = _socket.TryRequest(NfTables.GetTable(_name), out _, (_, payload) => comment = NfTables.CommentOf(payload));
         return comment;
     }
 
     private int Rules()
     {
         var count = 0;
-        _ = _socket.TryRequest(NfTables.ListRules(Name), out _, (_, _) => count++);
+        _ = _socket.TryRequest(NfTables.ListRules(_name), out _, (_, _) => count++);
         return count;
     }
 

@@ -12,7 +12,9 @@ namespace Mesh.Install.Preflight;
 /// </summary>
 /// <param name="load">Loads all programs with pins below the given directory of a bpffs and lets go of them; throws what the kernel said.
 /// Null to leave this out.</param>
-public sealed class NodeProbe(NodeQuestions questions, Action<string>? load)
+/// <param name="masquerade">Has the kernel judge the rules that masquerade pods, keeps none, and says why it refused; null when it did not. Null to
+/// leave this out.</param>
+public sealed class NodeProbe(NodeQuestions questions, Action<string>? load, Func<string?>? masquerade = null)
 {
     /// <summary>Iterators over sockets and CAP_BPF came with 5.8; what is older than 5.10 nobody maintains.</summary>
     private static readonly Version OldestKernel = new(5, 10);
@@ -37,7 +39,7 @@ public sealed class NodeProbe(NodeQuestions questions, Action<string>? load)
         // What `uname -r` prints.
         var kernel = File.ReadAllText("/proc/sys/kernel/osrelease").Trim();
         return new NodeReport(kernel, RuntimeInformation.OSArchitecture.ToString().ToLowerInvariant(),
-            [Kernel(kernel), Btf(), BpfFs(), Programs(), Cgroup(), Tunnel(), OtherMesh(), Cni(), KubeProxy()]);
+            [Kernel(kernel), Btf(), BpfFs(), Programs(), Masquerading(), Cgroup(), Tunnel(), OtherMesh(), Cni(), KubeProxy()]);
     }
 
     internal static NodeCheck Kernel(string release)
@@ -97,6 +99,18 @@ public sealed class NodeProbe(NodeQuestions questions, Action<string>? load)
             return new("programs", CheckResult.Fault, $"the kernel does not take them: {e.Message.Split('\n')[0]}",
                 "a kernel of 5.10 or later with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF, CONFIG_NET_CLS_BPF is needed, and leave to load programs");
         }
+    }
+
+    /// <summary>No fault: the mesh runs without, and where the network knows the way to pods nobody misses it.</summary>
+    private NodeCheck Masquerading()
+    {
+        const string name = "masquerading";
+        if (masquerade is null)
+            return new(name, CheckResult.Warning, "not tried");
+        return masquerade() is not { } refused
+            ? new(name, CheckResult.Ok, "the kernel takes its rules")
+            : new(name, CheckResult.Warning, refused,
+                "without it pods reach only what knows the way to them: mend it, or set enableIPv4Masquerade=false and enableIPv6Masquerade=false");
     }
 
     /// <summary>Among mounts of our own, on a BPF file system of our own.</summary>

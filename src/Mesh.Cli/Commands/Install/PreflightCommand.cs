@@ -77,7 +77,7 @@ internal static class PreflightCommand
                 CniExclusive = parsed.GetValue(exclusive),
                 ReplacesKubeProxy = parsed.GetValue(replaces),
             };
-            var report = new NodeProbe(questions, NodeDatapath.TryLoad).Run();
+            var report = new NodeProbe(questions, NodeDatapath.TryLoad, NodeDatapath.TryMasquerade).Run();
             if (parsed.GetValue(format) == "json")
             {
                 // Exit code 0: the report was made, whatever it says.
