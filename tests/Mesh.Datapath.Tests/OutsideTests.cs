@@ -99,7 +99,8 @@ public sealed class OutsideTests : IDisposable
             node.Space.Run(() =>
             {
                 using var table = new MasqueradeTable(Masquerading, (30000, 32767));
-                return table.Apply([.. node.Desired.Nodes.Snapshot().Where(pair => pair.Value.Row.IsLocalNode).SelectMany(pair => pair.Value.Row.PodCidrs.Items)]);
+                var own = node.Desired.Nodes.Snapshot().Select(pair => pair.Value.Row).Single(row => row.IsLocalNode);
+                return table.Apply(own.PodCidrs.Items);
             });
         }
     }
