@@ -204,6 +204,9 @@ internal sealed class PeerCache(string cluster, MirrorView mirror)
         return other;
     }
 
+    /// <summary>Whether that is the store that was listed last.</summary>
+    public bool IsOf(RelayedResource resource, ulong storeId) => _read.TryGetValue(resource, out var read) && read.StoreId == storeId;
+
     /// <summary>An event of the history that was listed.</summary>
     public void ReadUpTo(RelayedResource resource, long revision)
     {

@@ -24,6 +24,9 @@ internal sealed class PeerConnection
     /// <summary>How long an owner that is back has to put things right before its silence counts.</summary>
     private static readonly TimeSpan Objection = TimeSpan.FromSeconds(1);
 
+    /// <summary>A heartbeat every minute and a little: who beat within it was there a moment ago.</summary>
+    private static readonly TimeSpan LastBeat = TimeSpan.FromSeconds(75);
+
     /// <summary>After so long without a sign of the owner it is told.</summary>
     private static readonly TimeSpan SignPatience = TimeSpan.FromSeconds(3);
 
@@ -60,6 +63,9 @@ internal sealed class PeerConnection
         new BoundedChannelOptions(1) { FullMode = BoundedChannelFullMode.DropWrite });
 
     private long _lastHeartbeat;
+
+    /// <summary>TimeProvider timestamp of the last heartbeat that was written while we watched; null before.</summary>
+    private long? _beatAt;
     private volatile string? _doubt;
     private bool _judging;
 
@@ -237,6 +243,8 @@ internal sealed class PeerConnection
             case Topic.Heartbeat when message.Batch.Kind == WatchBatchKind.Put:
                 // The time of arrival counts: the peer's clock is its own affair.
                 Volatile.Write(ref _lastHeartbeat, _time.GetTimestamp());
+                if (message.Live)
+                    _beatAt = _time.GetTimestamp();
                 _cache.HeartbeatRevision = message.Batch.Events[^1].ModRevision;
                 break;
             case Topic.Canary:
@@ -364,7 +372,8 @@ internal sealed class PeerConnection
         {
             var first = held.Keys.Count == 0 ? 0 : held.Keys.Values.Min();
             // A source that is a relay itself has judged.
-            if (!_cached && held.Keys.Count > 1 && !IsSigned(held) && _withdrawals.LooksOwn(held) && !_doubted.Contains(resource))
+            if (!_cached && held.Keys.Count > 1 && !IsSigned(held) && _withdrawals.LooksOwn(held) && !_doubted.Contains(resource)
+                && !await WasOneByOneAsync(resource, held, cancellation))
             {
                 held.AwaitsSign = _time.GetElapsedTime(held.Since) > SignPatience;
                 JudgeLater(cancellation);
@@ -405,6 +414,20 @@ internal sealed class PeerConnection
     {
         SeeAlive(0);
         return held.SignedAt is { } at && _time.GetElapsedTime(at) >= Objection;
+    }
+
+    /// <summary>Each key was deleted by itself, its owner was there not longer ago than it beats, and the store that was listed says just now
+    /// that they are gone: as good as the next heartbeat, which of Cilium's exporters comes once a minute. Nobody's lease that ends, and no
+    /// `del --prefix`, deletes so.</summary>
+    private async ValueTask<bool> WasOneByOneAsync(RelayedResource resource, HeldDeletions held, CancellationToken cancellation)
+    {
+        if (_time.GetElapsedTime(held.Since) < Objection || _beatAt is not { } beat || _time.GetElapsedTime(beat) > LastBeat
+            || !_withdrawals.WereOneByOne(held))
+            return false;
+        var prefix = RelayKeys.SourcePrefix(_cluster, _cached, resource);
+        var (items, revision) = await _store.ListAsync(prefix, cancellation);
+        return _cache.IsOf(resource, _store.Health.ClusterId) && revision >= held.Keys.Values.Max()
+            && !items.Any(item => held.Keys.ContainsKey(Suffix(item.Key, prefix)));
     }
 
     private static string Suffix(string key, string prefix) => key.StartsWith(prefix, StringComparison.Ordinal)

@@ -73,6 +73,10 @@ internal sealed class Withdrawals(BreakerPolicy policy, TimeProvider time)
             held.Keys[suffix] = revision;
     }
 
+    /// <summary>Whether each key was deleted by itself, as Cilium's exporters do and no lease that ends, nor `del --prefix`.</summary>
+    public bool WereOneByOne(HeldDeletions held) => held.Keys.Values.All(revision =>
+        _transactions.TryGetValue(revision, out var transaction) && transaction.Keys == 1);
+
     /// <summary>Whether each of the transactions can have been the producer's.</summary>
     public bool LooksOwn(HeldDeletions held) => held.Keys.Values.Distinct().All(revision =>
         !_transactions.TryGetValue(revision, out var transaction)

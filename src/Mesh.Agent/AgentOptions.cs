@@ -28,6 +28,9 @@ public sealed record AgentOptions
     /// <summary>Directory of the peers' etcd client files; null = no peers.</summary>
     public string? ClusterMeshConfig { get; init; }
 
+    /// <summary>The services of a peer that was not reached for so long are withdrawn until it is; zero keeps them for ever.</summary>
+    public TimeSpan ClusterMeshCacheTtl { get; init; }
+
     /// <summary>Directory on a bpffs.</summary>
     public required string BpfRoot { get; init; }
 

@@ -34,6 +34,8 @@ internal sealed class CommandLine
     private readonly Option<string> _ipam = Flag("--ipam", "cluster-pool",
         "On Kubernetes, who gives this node its pod ranges: cluster-pool (the operator) or kubernetes (Node.spec.podCIDRs).");
     private readonly Option<string> _config = Flag("--clustermesh-config", "", "Directory with one etcd client file per peer; empty for no peers.");
+    private readonly Option<string> _cacheTtl = Flag("--clustermesh-cache-ttl", "0s",
+        "The services of a peer not reached for so long are withdrawn until it is; 0s keeps them for ever.");
     private readonly Option<string> _bpfRoot = Flag("--bpf-root", "/sys/fs/bpf/mesh", "Directory on a bpffs; maps and links are pinned below.");
     private readonly Option<string> _cgroupRoot = Flag("--cgroup-root", "", "cgroup2 directory whose sockets are load-balanced; empty for none.");
     private readonly Option<string> _procfs = Flag("--procfs", "/proc", "procfs whose sys/net may be written; a container's own may not.");
@@ -75,7 +77,7 @@ internal sealed class CommandLine
 
     private IEnumerable<Option<string>> All =>
     [
-        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _ipam, _config, _bpfRoot, _cgroupRoot, _procfs, _socket, _stateDir, _tunnelPort,
+        _clusterName, _clusterId, _maxClusters, _nodeName, _source, _ipam, _config, _cacheTtl, _bpfRoot, _cgroupRoot, _procfs, _socket, _stateDir, _tunnelPort,
         _nodePorts, _devices, _acceleration, _mode, _algorithm, _tunnelHeaders,
         _masquerade4, _masquerade6, _native4, _native6,
         _ipcacheMax, _policyLocal, _policyAudit, _cniConf, _cniExclusive, _cniChaining, _metrics, _configDir,
@@ -137,6 +139,8 @@ internal sealed class CommandLine
         if (!uint.TryParse(value(_ipcacheMax), NumberStyles.None, CultureInfo.InvariantCulture, out var ipcache)
             || ipcache is < IPCacheMapMin or > IPCacheMapMax)
             Fault(_ipcacheMax, value(_ipcacheMax), $"must be {IPCacheMapMin} to {IPCacheMapMax}");
+        if (GoDuration.Parse(value(_cacheTtl)) is null)
+            Fault(_cacheTtl, value(_cacheTtl), $"must be a duration such as 15m, up to {GoDuration.Longest.TotalHours}h, or 0s");
         return new AgentOptions
         {
             Cluster = new ClusterIdentity(value(_clusterName), id),
@@ -145,6 +149,7 @@ internal sealed class CommandLine
             Source = source ?? SourceAddress.OfManifests(""),
             PodRangesFromNode = OneOf(_ipam, value(_ipam), "cluster-pool", "kubernetes"),
             ClusterMeshConfig = value(_config).Length == 0 ? null : value(_config),
+            ClusterMeshCacheTtl = GoDuration.Parse(value(_cacheTtl)) ?? TimeSpan.Zero,
             BpfRoot = Given(_bpfRoot, value(_bpfRoot), "a directory on a bpffs"),
             CgroupRoot = ReadCgroup(value(_cgroupRoot)),
             Procfs = Given(_procfs, value(_procfs), "a directory with sys/net, such as /proc"),

@@ -94,6 +94,7 @@ internal sealed class NodeAgent
                 LocalClusterId = options.Cluster.Id,
                 Numbering = options.Numbering,
                 OwnGround = () => nodes.OwnGround,
+                CacheTtl = options.ClusterMeshCacheTtl,
             },
             directory, open, new LoggingSink(remote, log), time, Random.Shared);
 

@@ -80,7 +80,7 @@ internal sealed class KvstoremeshCommand
     private TimeSpan ReadDuration(Option<string> flag, ParseResult parsed)
     {
         var text = parsed.GetValue(flag) ?? "";
-        if (RelayFlags.ReadDuration(text) is { } duration)
+        if (GoDuration.Parse(text) is { } duration)
             return duration;
         _faults.Add($"{flag.Name} '{text}': must be a duration such as 15s or 10m");
         return default;

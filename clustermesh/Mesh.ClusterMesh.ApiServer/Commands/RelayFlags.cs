@@ -1,8 +1,8 @@
 using System.CommandLine;
-using System.Globalization;
 using Mesh.ClusterMesh.ApiServer.Relaying;
 using Mesh.ClusterMesh.Door;
 using Mesh.ClusterMesh.Relay;
+using Mesh.Model;
 
 namespace Mesh.ClusterMesh.ApiServer.Commands;
 
@@ -37,7 +37,7 @@ internal sealed class RelayFlags
             return null;
         if (door is null)
             fault($"{_peers.Name}: a relay needs a door for its readers: give the --door-… files");
-        var ttl = ReadDuration(parsed.GetValue(_ttl) ?? "");
+        var ttl = GoDuration.Parse(parsed.GetValue(_ttl) ?? "");
         if (ttl is null)
             fault($"{_ttl.Name} '{parsed.GetValue(_ttl)}': must be a duration such as 15m, or 0s");
         return new RelaySettings
@@ -58,32 +58,5 @@ internal sealed class RelayFlags
         if (address is null)
             fault($"{flag} '{value}': must be localhost:PORT or IP:PORT");
         return address;
-    }
-
-    /// <summary>Go's way to write a duration: 15s, 10m, 1h30m. Null when the text is none.</summary>
-    public static TimeSpan? ReadDuration(string text)
-    {
-        var sum = TimeSpan.Zero;
-        var rest = text.AsSpan();
-        while (rest.Length > 0)
-        {
-            var digits = rest.IndexOfAnyExceptInRange('0', '9');
-            if (digits <= 0 || !int.TryParse(rest[..digits], NumberStyles.None, CultureInfo.InvariantCulture, out var count))
-                return null;
-            var unit = rest[digits..].StartsWith("ms") ? "ms" : rest[digits..(digits + 1)].ToString();
-            TimeSpan? one = unit switch
-            {
-                "ms" => TimeSpan.FromMilliseconds(1),
-                "s" => TimeSpan.FromSeconds(1),
-                "m" => TimeSpan.FromMinutes(1),
-                "h" => TimeSpan.FromHours(1),
-                _ => null,
-            };
-            if (one is null)
-                return null;
-            sum += one.Value * count;
-            rest = rest[(digits + unit.Length)..];
-        }
-        return text.Length == 0 ? null : sum;
     }
 }

@@ -6,7 +6,7 @@ namespace Mesh.ClusterMesh.Remote;
 /// <param name="settleBy">When it is judged first.</param>
 internal sealed class Hold(string reason, long firstRevision, DateTimeOffset since, DateTimeOffset settleBy)
 {
-    private const int RevisionsKept = 1_024;
+    private const int RevisionsKept = 4_096;
 
     public string Reason { get; set; } = reason;
 
@@ -44,6 +44,9 @@ internal sealed class Hold(string reason, long firstRevision, DateTimeOffset sin
 
     public HashSet<long> Revisions { get; } = [];
 
+    /// <summary>There are more revisions than are kept.</summary>
+    public bool Unknown { get; private set; }
+
     public bool BeingInspected { get; set; }
 
     public void Join(long revision)
@@ -51,6 +54,8 @@ internal sealed class Hold(string reason, long firstRevision, DateTimeOffset sin
         FirstRevision = Math.Min(FirstRevision, revision);
         if (Revisions.Count < RevisionsKept)
             Revisions.Add(revision);
+        else
+            Unknown |= !Revisions.Contains(revision);
     }
 }
 

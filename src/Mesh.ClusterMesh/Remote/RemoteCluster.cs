@@ -38,6 +38,10 @@ public sealed class RemoteCluster
     private ClusterConfig? _config;
     private uint _clusterId;
     private bool _wasConnected;
+
+    /// <summary>TimeProvider timestamp of the first failure since the cluster-config was read last; null while there is none.</summary>
+    private long? _lostAt;
+    private bool _expired;
     private int _failures;
     private DateTimeOffset? _lastFailure;
     private DateTimeOffset? _lastConnected;
@@ -141,6 +145,7 @@ public sealed class RemoteCluster
         while (true)
         {
             cancellation.ThrowIfCancellationRequested();
+            ExpireIfDue();
             var wait = TimeSpan.Zero;
             try
             {
@@ -150,8 +155,9 @@ public sealed class RemoteCluster
             {
                 // A failure in the moment of the end is no failure any more.
                 cancellation.ThrowIfCancellationRequested();
-                if (e is RemoteConnectionException { Planned: true })
+                if (e is RemoteConnectionException { Planned: true } or OperationCanceledException || UntilExpiry == TimeSpan.Zero)
                     continue;
+                _lostAt ??= _time.GetTimestamp();
                 _failures++;
                 _lastFailure = _time.GetUtcNow();
                 _problem = e is StoreNotOpenedException or RemoteConnectionException ? e.Message : $"{NotConnected}: {e.Message}";
@@ -162,8 +168,25 @@ public sealed class RemoteCluster
                 wait = e is StoreNotOpenedException ? _options.OpenRetry : Backoff(++failuresInARow);
             }
             Publish();
-            await Task.Delay(wait, _time, cancellation);
+            await Task.Delay(UntilExpiry is var expiry && expiry != Timeout.InfiniteTimeSpan && expiry < wait ? expiry : wait, _time, cancellation);
         }
+    }
+
+    /// <summary>Until the services of the peer are too old to be kept; infinite when they are kept for ever, or gone already.</summary>
+    private TimeSpan UntilExpiry => _options.CacheTtl <= TimeSpan.Zero || _expired || _lostAt is not { } lost ? Timeout.InfiniteTimeSpan
+        : _options.CacheTtl - _time.GetElapsedTime(lost) is var left && left > TimeSpan.Zero ? left : TimeSpan.Zero;
+
+    /// <summary>Who cannot be reached for so long is not sent any traffic: as Cilium does it, its services go and nothing else.</summary>
+    private void ExpireIfDue()
+    {
+        if (UntilExpiry != TimeSpan.Zero)
+            return;
+        _expired = true;
+        var changes = new RemoteChanges(Name, _clusterId);
+        _records.ForgetServices(changes);
+        if (!changes.IsEmpty)
+            _sink.Apply(changes);
+        Publish();
     }
 
     /// <summary>The peer was removed from the configuration: the sink forgets it and its ID is free. Not while RunAsync runs.</summary>
@@ -174,6 +197,7 @@ public sealed class RemoteCluster
         _reservations.Forget(Name);
         _clusterId = 0;
         _wasConnected = false;
+        (_lostAt, _expired) = (null, false);
     }
 
     private async Task ConnectAsync(Func<IKVStore> open, Action connected, CancellationToken cancellation)
@@ -192,7 +216,11 @@ public sealed class RemoteCluster
             _store = store;
             try
             {
-                var config = await FetchConfigAsync(store, cancellation);
+                using var expiring = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
+                using var expiry = new CancellationTokenSource(UntilExpiry, _time);
+                using var either = expiry.Token.Register(expiring.Cancel);
+                var config = await FetchConfigAsync(store, expiring.Token);
+                (_lostAt, _expired) = (null, false);
                 try
                 {
                     Adopt(config);
@@ -376,7 +404,10 @@ public sealed class RemoteCluster
     /// <summary>What is not read is nothing to wait for.</summary>
     private bool IsSynced(RemoteResource resource) => !_options.Resources.Contains(resource) || _records.IsSynced(resource);
 
-    private string StatusText(KVStoreStatus? store, bool connected)
+    private string StatusText(KVStoreStatus? store, bool connected) => _expired
+        ? $"{ConnectionText(store, connected)}; its services were withdrawn after {_options.CacheTtl}" : ConnectionText(store, connected);
+
+    private string ConnectionText(KVStoreStatus? store, bool connected)
     {
         if (_problem is not null && (connected || store?.Error is null))
             return _problem;

@@ -37,6 +37,10 @@ public sealed record RemoteClusterOptions
     /// <summary>For peers without a file of their own.</summary>
     public ImportPolicy DefaultImports { get; init; } = ImportPolicy.Default;
 
+    /// <summary>The services of a peer that was not reached for so long are withdrawn, and nothing else of it: what is known stays right, but
+    /// nobody is sent there any more. Counts from the first failed attempt until the cluster-config is read again. Zero keeps them for ever.</summary>
+    public TimeSpan CacheTtl { get; init; }
+
     /// <summary>Wait when the store could not even be opened: a certificate file that is not there yet.</summary>
     public TimeSpan OpenRetry { get; init; } = TimeSpan.FromSeconds(5);
 }

@@ -230,6 +230,8 @@ internal sealed class RemoteConnection
             case Topic.Heartbeat when message.Batch.Kind == WatchBatchKind.Put:
                 // The time of arrival counts: the peer's clock is its own affair, but worth knowing.
                 Volatile.Write(ref _lastHeartbeat, _time.GetTimestamp());
+                if (message.Live)
+                    _records.SeenBeat();
                 foreach (var beat in message.Batch.Events)
                     Clock?.Beat(beat.Value.Span, !_heartbeatListed, _time.GetUtcNow());
                 break;

@@ -20,6 +20,11 @@ internal sealed record Inspection(
 /// keys while it is away. Our exporters beat behind what they withdraw, so a service scaled to zero is gone within two seconds.
 /// </para>
 /// <para>
+/// Cilium's exporters beat once a minute, and nobody need wait for that: they delete one key at a time, which no lease that ends and no
+/// `del --prefix` does. So where each deletion has a revision of its own, a heartbeat was seen within the last beat or so, and a second look at the
+/// same store finds the keys gone and everything else in place, that is sign enough.
+/// </para>
+/// <para>
 /// Otherwise the store lost its data: leases revoked, keys deleted wholesale, an etcd wiped, restored or exchanged. Then only the
 /// owner settles it, by writing again what it means to keep and its canary after that; what it left out goes if that is little.
 /// More goes only when a complete list still says so a configured time later and the owner has written something meanwhile: its
@@ -33,13 +38,19 @@ internal sealed partial class RemoteRecords
 
     private readonly bool[] _listing = new bool[RemoteResources.All.Count];
 
-    /// <summary>Revision of a transaction that deleted → the resources it took from, one bit each.</summary>
-    private readonly Dictionary<long, int> _deletions = [];
+    /// <summary>A heartbeat every minute and a little: who beat within it was there a moment ago.</summary>
+    private static readonly TimeSpan LastBeat = TimeSpan.FromSeconds(75);
+
+    /// <summary>Revision of a transaction that deleted → the resources it took from, one bit each, and how many keys.</summary>
+    private readonly Dictionary<long, (int Resources, int Keys)> _deletions = [];
     private readonly Queue<long> _deletionOrder = [];
     private volatile bool _release;
 
     /// <summary>Newest revision of what was written while we watched, in the store of this connection.</summary>
     private long _alive;
+
+    /// <summary>When the heartbeat was written last while we watched; null before, on this connection.</summary>
+    private DateTimeOffset? _beatAt;
 
     /// <summary>Holds since the start.</summary>
     public long Holds => _all.Sum(records => records.Holds);
@@ -87,6 +98,7 @@ internal sealed partial class RemoteRecords
     {
         Array.Clear(_listing);
         _alive = 0;
+        _beatAt = null;
         foreach (var records in _all)
         {
             if (records.Hold is { } hold)
@@ -115,6 +127,9 @@ internal sealed partial class RemoteRecords
                 hold.Due = _time.GetUtcNow();
         }
     }
+
+    /// <summary>The heartbeat was written while we watched.</summary>
+    public void SeenBeat() => _beatAt = _time.GetUtcNow();
 
     public void CanaryDeleted(RemoteResource resource) => Of(resource).CanaryLost = true;
 
@@ -180,7 +195,8 @@ internal sealed partial class RemoteRecords
         if (hold.Settling && hold.AliveAt is null && _alive > hold.FirstRevision)
             SeenAlive(_alive);
         // Nothing speaks against it but that somebody else may have done it while the owner is away: one who comes back puts things right.
-        if (hold.Settling && !session.Layout.Cached && records.HeldDeletions.Count > 1 && !(now - hold.AliveAt >= policy.Settle))
+        if (hold.Settling && !session.Layout.Cached && records.HeldDeletions.Count > 1 && !(now - hold.AliveAt >= policy.Settle)
+            && !WasOneByOne(hold, now))
         {
             hold.AwaitsSign = true;
             hold.Due = hold.AliveAt + policy.Settle ?? now + LookAgain;
@@ -195,6 +211,11 @@ internal sealed partial class RemoteRecords
         records.LetGo(changes);
         FollowNodes(session, changes);
     }
+
+    /// <summary>Each key was deleted by itself, and its owner was there not longer ago than it beats: that, and the look at the store just now,
+    /// is as good as its next heartbeat.</summary>
+    private bool WasOneByOne(Hold hold, DateTimeOffset now) => now - _beatAt <= LastBeat && !hold.Unknown
+        && hold.Revisions.All(revision => _deletions.TryGetValue(revision, out var taken) && taken.Keys == 1);
 
     /// <summary>Why a mass withdrawal does not look like its owner's will; null when it does.</summary>
     /// <param name="relayed">Read from a relay's cache, whose commits are no producer's transactions.</param>
@@ -216,7 +237,7 @@ internal sealed partial class RemoteRecords
             return hand;
         if (relayed)
             return null;
-        if (hold.Revisions.Any(revision => _deletions.TryGetValue(revision, out var taken) && (taken & (taken - 1)) != 0))
+        if (hold.Revisions.Any(revision => _deletions.TryGetValue(revision, out var taken) && !int.IsPow2(taken.Resources)))
             return "other resources lost keys in the same transaction, which no producer does";
         return hold.Lease != 0 && !_all.Any(other => other != records && other.CountOfLeaseId(hold.Lease) > 0)
             ? $"lease {hold.Lease:x} has lost all its keys"
@@ -329,7 +350,8 @@ internal sealed partial class RemoteRecords
                 if (_deletionOrder.Count > DeletionsRemembered)
                     _deletions.Remove(_deletionOrder.Dequeue());
             }
-            _deletions[revision] = _deletions.GetValueOrDefault(revision) | 1 << (int)records.Resource;
+            var (resources, keys) = _deletions.GetValueOrDefault(revision);
+            _deletions[revision] = (resources | 1 << (int)records.Resource, keys + 1);
         }
         records.Withdraw(gone, session.Policy.Breaker, changes, transactions: !session.Layout.Cached);
     }

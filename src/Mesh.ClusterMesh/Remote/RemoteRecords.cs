@@ -113,6 +113,19 @@ internal sealed partial class RemoteRecords
         changes.Synced.Add(RemoteResource.ServiceExports);
     }
 
+    /// <summary>Too old to send anybody there: what is listed next is a first list. Between two connections.</summary>
+    public void ForgetServices(RemoteChanges changes)
+    {
+        foreach (var name in _services.Known.Keys.ToList())
+            _services.Refuse(name, changes);
+        foreach (var name in _exports.Known.Keys.ToList())
+            _exports.Refuse(name, changes);
+        _services.Clear();
+        _exports.Clear();
+        _synced.Remove(RemoteResource.Services);
+        _synced.Remove(RemoteResource.ServiceExports);
+    }
+
     private ResourceRecords Of(RemoteResource resource) => _all[(int)resource];
 
     private void Put(RemoteResource resource, in KeyValue item, ImportSession session, RemoteChanges changes)

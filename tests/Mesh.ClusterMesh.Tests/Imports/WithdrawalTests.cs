@@ -2,6 +2,7 @@ using System.Diagnostics;
 using Mesh.ClusterMesh.Imports;
 using Mesh.ClusterMesh.Remote;
 using Mesh.ClusterMesh.Tests.Remote;
+using Mesh.ClusterMesh.Wire;
 using Mesh.KVStore;
 using Xunit;
 
@@ -252,6 +253,43 @@ public sealed class NoFreezerTests : WithdrawalStory
         var zero = await TimeUntilAsync(() => _tokyo.Withdraw("cart"), sink => sink.IpEntries.Count == Backends / 2, "half of it gone");
         var all = await TimeUntilAsync(() => _tokyo.Withdraw("till"), sink => sink.Services.Count == 0 && sink.IpEntries.Count == 0, "everything gone");
         Assert.All([zero, all], time => Assert.InRange(time, TimeSpan.Zero, TimeSpan.FromSeconds(5)));
+    }
+
+    /// <summary>As an exporter of Cilium, which deletes key by key and beats once a minute: nobody waits for the minute. The controls: the same
+    /// keys in one transaction, which somebody else may have made while the owner is away; and an owner that was not seen lately.</summary>
+    [Theory]
+    [InlineData(true, true)]
+    [InlineData(false, true)]
+    [InlineData(true, false)]
+    public async Task A_mass_withdrawal_key_by_key_waits_for_no_heartbeat_where_one_was_seen_lately(bool keyByKey, bool beat)
+    {
+        await using var following = await FollowAsync(breaker: true);
+        await _tokyo.StopWriterAsync();
+        if (!beat)
+        {
+            // A connection that has seen none.
+            await _tokyo.Etcd.KillAsync();
+            await _tokyo.Etcd.RestartAsync();
+            await following.DisposeAsync();
+        }
+        await using var anew = beat ? null : await FollowAsync(breaker: true);
+        await using var store = _tokyo.Etcd.NewStore();
+        if (beat)
+            await store.WriteAsync([new WriteOperation(Keys.Heartbeat, "its last"u8.ToArray())], TestContext.Current.CancellationToken);
+        var (items, _) = await store.ListAsync("cilium/state/ip/v1/", TestContext.Current.CancellationToken);
+        foreach (var step in items.Chunk(keyByKey ? 1 : items.Count))
+            await store.WriteAsync([.. step.Select(item => new WriteOperation(item.Key, null))], TestContext.Current.CancellationToken);
+        if (keyByKey && beat)
+        {
+            await _sink.UntilAsync(sink => sink.IpEntries.Count == 0, "all addresses gone, without any other sign");
+            Assert.Equal(Backends, _sink.Read(sink => sink.Backends));
+            return;
+        }
+        await _sink.UntilAsync(sink => sink.Statuses["tokyo"].HeldText?.Contains("next sign of life", StringComparison.Ordinal) == true, "held");
+        await Task.Delay(TimeSpan.FromSeconds(2), TestContext.Current.CancellationToken);
+        Assert.Equal(Backends - (keyByKey ? Backends / 2 : 0), _sink.Read(sink => sink.IpEntries.Count));
+        await store.WriteAsync([new WriteOperation(Keys.Heartbeat, "later"u8.ToArray())], TestContext.Current.CancellationToken);
+        await _sink.UntilAsync(sink => sink.IpEntries.Count == 0, "the sign came");
     }
 
     [Fact]

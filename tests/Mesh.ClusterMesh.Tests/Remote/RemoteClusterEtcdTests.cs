@@ -52,6 +52,34 @@ public sealed class RemoteClusterEtcdTests : IAsyncLifetime
         await _sink.UntilAsync(sink => sink.Nodes.Count == 1, "n1 is gone");
     }
 
+    /// <summary>The control: for ever, unless somebody wants it otherwise.</summary>
+    [Theory]
+    [InlineData(1)]
+    [InlineData(0)]
+    public async Task Services_of_a_peer_not_reached_for_the_time_to_live_go_and_come_back_with_it(int seconds)
+    {
+        var options = Following.Options with { CacheTtl = TimeSpan.FromSeconds(seconds), HeartbeatTimeout = TimeSpan.FromSeconds(2) };
+        await using var following = new Following("falcon", () => new EtcdKVStore(_etcd.Options), _sink, options: options);
+        await _sink.UntilReadyAsync("falcon");
+        await _etcd.KillAsync();
+        if (seconds > 0)
+        {
+            await _sink.UntilStatusAsync("falcon", "its services were withdrawn after 00:00:01");
+            Assert.Equal((0, 1, 1, 1), _sink.Read(sink => (sink.Services.Count, sink.Nodes.Count, sink.IpEntries.Count, sink.Identities.Count)));
+        }
+        else
+        {
+            await _sink.UntilAsync(sink => sink.Statuses["falcon"].Failures > 1, "it was tried again");
+            Assert.Equal((_falcon.Records, 0), (_sink.Text, _sink.Deletions));
+        }
+        await _etcd.RestartAsync();
+        await _sink.UntilAsync(sink => sink.Statuses["falcon"].Ready && sink.Text == _falcon.Records, "they are back");
+        Assert.Equal(seconds, _sink.Deletions);
+        await _falcon.HeartbeatAsync();
+        await _falcon.DeleteAsync(Keys.Service("falcon", new ServiceName("shop", "cart")));
+        await _sink.UntilAsync(sink => sink.Services.Count == 0, "and what the owner deletes goes");
+    }
+
     [Theory]
     [InlineData(true)]
     [InlineData(false)]
