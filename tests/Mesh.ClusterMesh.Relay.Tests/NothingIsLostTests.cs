@@ -348,6 +348,27 @@ public sealed class NothingIsLostTests : IAsyncLifetime
         }
     }
 
+    /// <summary>As Cilium's exporters do, whose heart beats once a minute. The control: an owner that was not seen lately is waited for.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task A_mass_that_is_deleted_key_by_key_waits_for_no_heartbeat_where_one_was_seen_lately(bool beat)
+    {
+        await using var agent = await ReadyAgentAsync();
+        if (beat)
+            await _falcon.HeartbeatAsync();
+        foreach (var name in (string[])["n1", "n2", "n3"])
+            await _falcon.DeleteAsync(Keys.Node("falcon", name));
+        if (!beat)
+        {
+            await _relay.UntilAsync(() => _relay.Status("falcon").Status.Contains("has not shown itself alive", StringComparison.Ordinal), "withheld");
+            Assert.Equal(2, _relay.Mirror.Count("cilium/cache/nodes/v1/falcon/"));
+            await _falcon.HeartbeatAsync();
+        }
+        await agent.Sink.UntilAsync(sink => sink.Nodes.Count == 0, "they are believed to be gone");
+        await _relay.UntilReadyAsync("falcon");
+    }
+
     [Theory]
     [InlineData(1)]
     [InlineData(0)]
