@@ -41,7 +41,8 @@ public sealed class MasqueradeTests : IAsyncLifetime
         using (var other = _node.Run(() => new NetlinkSocket(protocol: 12)))
         {
             const uint owned = 2;
-            Assert.Equal(0, other.TryBatch([Bracket(0x10), Message(10 << 8, 0x405).Attribute(1, "mesh").AttributeBigEndianU32(2, owned), Bracket(0x11)], out _));
+            var table = Message(10 << 8, 0x405).Attribute(1, "mesh").AttributeBigEndianU32(2, owned);
+            Assert.Equal(0, other.TryBatch([Bracket(0x10), table, Bracket(0x11)], out _));
             Start();
             await UntilAsync("a fault", async () => (await StatusAsync())?.Mesh?.Faults is { Count: > 0 });
             var refused = await StatusAsync();
