@@ -24,6 +24,7 @@ Benchmark[] benchmarks =
     new("tables", Tables.RunAsync),
     new("connect", Connect.RunAsync),
     new("cni", PodNetwork.RunAsync),
+    new("kube", (report, stopping) => Kube.RunAsync(report, settings, stopping), Kube.Sizes),
     new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),
     new("herd", (report, stopping) => Herd.RunAsync(report, settings, stopping), Herd.Sizes),
     new("chain", (report, stopping) => Chain.RunAsync(report, settings, stopping), Chain.Sizes),

@@ -60,6 +60,13 @@ internal sealed class AgentProcess : IAsyncDisposable
             "--state-dir", Directory.CreateDirectory(Path.Combine(node.Directory, "state")).FullName));
     }
 
+    /// <summary>Without peers, and with its objects from an API server, whose administrator it is.</summary>
+    public static AgentProcess StartOnKubernetes(Node node, string kubeconfig) => new(node, Command.Start("mesh-agent", Log(node),
+        "--cluster-name", "tokyo", "--cluster-id", "1", "--node-name", "tokyo-1", "--source", $"kubernetes:{kubeconfig}",
+        "--clustermesh-config", Directory.CreateDirectory(Path.Combine(node.Directory, "clustermesh")).FullName,
+        "--bpf-root", node.BpfRoot, "--socket-path", Path.Combine(node.Directory, "agent.sock"),
+        "--state-dir", Directory.CreateDirectory(Path.Combine(node.Directory, "state")).FullName));
+
     /// <summary>Identity in the kernel's ipcache; 0 when the address is not there. One system call.</summary>
     public uint IdentityOf(IpAddr address) => address.IsV6
         ? Maps.Hosts6.TryGet(IPCache6Key.From(address), out var value6) ? value6.Identity : 0
