@@ -34,6 +34,17 @@ public class FlagTests
     public void The_size_of_the_ipcache_is_an_option() =>
         Assert.Equal(4_194_304u, Parse("--bpf-ipcache-map-max", "4194304").Options!.IPCacheMapMax);
 
+    [Theory]
+    [InlineData("30000,32767", 30000, 32767)]
+    [InlineData("20000,22767", 20000, 22767)]
+    [InlineData("8443,8443", 8443, 8443)]
+    [InlineData("1,65535", 1, 65535)]
+    public void NodePorts_are_looked_for_where_the_cluster_hands_them_out(string flag, int first, int last) =>
+        Assert.Equal(((ushort)first, (ushort)last), Parse("--node-port-range", flag).Options!.NodePorts);
+
+    [Fact]
+    public void Without_a_range_NodePorts_are_those_of_Kubernetes() => Assert.Equal(((ushort)30000, (ushort)32767), Parse().Options!.NodePorts);
+
     [Fact]
     public void Pods_are_masqueraded_unless_it_is_switched_off()
     {
@@ -64,6 +75,14 @@ public class FlagTests
     [InlineData("--enable-ipv4-masquerade=yes", "--enable-ipv4-masquerade 'yes': must be true or false")]
     [InlineData("--ipv4-native-routing-cidr=fd00::/8", "--ipv4-native-routing-cidr 'fd00::/8': must be a range such as 10.0.0.0/8, or empty")]
     [InlineData("--ipv6-native-routing-cidr=all", "--ipv6-native-routing-cidr 'all': must be a range such as fd00::/8, or empty")]
+    [InlineData("--node-port-range=", "--node-port-range '': must be the first and the last port, such as 30000,32767")]
+    [InlineData("--node-port-range=30000", "--node-port-range '30000': must be the first and the last port")]
+    [InlineData("--node-port-range=30000-32767", "--node-port-range '30000-32767': must be the first and the last port, such as 30000,32767")]
+    [InlineData("--node-port-range=32767,30000", "--node-port-range '32767,30000': must be the first and the last port")]
+    [InlineData("--node-port-range=0,32767", "--node-port-range '0,32767': must be the first and the last port")]
+    [InlineData("--node-port-range=30000,65536", "--node-port-range '30000,65536': must be the first and the last port")]
+    [InlineData("--node-port-range=30000,-1", "--node-port-range '30000,-1': must be the first and the last port")]
+    [InlineData("--node-port-range=30000,31000,32000", "--node-port-range '30000,31000,32000': must be the first and the last port")]
     [InlineData("--bogus", "--bogus: unknown; allowed are --cluster-name")]
     public void An_impossible_value_stops_it_with_one_line(string flag, string message)
     {

@@ -142,6 +142,25 @@ public class ServiceKindTests
             + "--node-port-range", Assert.Single(_world.LoadBalancing.Conflicts));
     }
 
+    [Theory]
+    [InlineData(19999, false)]
+    [InlineData(20000, true)]
+    [InlineData(20009, true)]
+    [InlineData(20010, false)]
+    [InlineData(30080, false)]
+    public void Both_ends_of_another_range_belong_to_it(int nodePort, bool served)
+    {
+        var world = new World(nodePorts: (20000, 20009));
+        world.Apply(Web("NodePort", ["10.96.0.10"], nodePort), Slice("10.2.0.5", "osaka-1"));
+
+        Assert.Equal(served ? [] : [$"Service default/web: nodePort {nodePort} is not among 20000 to 20009 and is not served: choose another, or start "
+            + "the agents with --node-port-range"], world.LoadBalancing.Conflicts);
+        // The service itself goes on, and with another port the complaint goes.
+        Assert.Contains("10.96.0.10:80/TCP default/web:http => 10.2.0.5:8080@2", world.Frontends);
+        world.Apply(Web("NodePort", ["10.96.0.10"], nodePort: 20005));
+        Assert.Empty(world.LoadBalancing.Conflicts);
+    }
+
     [Fact]
     public void One_backend_too_many_is_refused_and_the_last_good_state_stays()
     {

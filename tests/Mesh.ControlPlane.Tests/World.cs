@@ -19,14 +19,14 @@ internal sealed class World
 {
     public static readonly ClusterIdentity Osaka = new("osaka", 2);
 
-    public World(RestoredState? restored = null, TimeProvider? time = null)
+    public World(RestoredState? restored = null, TimeProvider? time = null, (ushort First, ushort Last)? nodePorts = null)
     {
         restored ??= RestoredState.Empty;
         IPCache = new IPCacheWriter(State.IPCache);
         Nodes = new NodesWriter(State.Nodes, IPCache, Osaka, "osaka-1");
         Identities = new IdentitiesWriter(State.Identities, Osaka);
         Endpoints = new EndpointsWriter(State.Endpoints, IPCache, Osaka, Nodes.IsLocalAddress);
-        LoadBalancing = new LoadBalancingWriter(State.Frontends, Osaka, restored.Backends, "osaka-1", time: time);
+        LoadBalancing = new LoadBalancingWriter(State.Frontends, Osaka, restored.Backends, "osaka-1", nodePorts, time);
         Remote = new RemoteClusterSource(State, Osaka, restored, Nodes, Identities, IPCache, LoadBalancing);
         Local = new LocalSource(Source, State, Nodes, Identities, Endpoints, LoadBalancing);
         State.Frontends.SealInitializers();
