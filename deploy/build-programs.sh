@@ -26,7 +26,8 @@ trap 'rm -f "$log"; compiler_stop' EXIT
 for project in src/Mesh.Cni src/Mesh.Program; do
     echo "build: $project"
     # Twice, because one failed answer of a busy package registry must not fail a build; a compile error fails both times.
-    publish=(dotnet publish "$project" -c Release -r "$runtime" -p:PublishAot=true -o "out/publish/$(basename $project)" --nologo -v quiet)
+    # The analyzers look at the same sources when the solution is built.
+    publish=(dotnet publish "$project" -c Release -r "$runtime" -p:PublishAot=true -p:RunAnalyzers=false -p:GenerateDocumentationFile=false -o "out/publish/$(basename $project)" --nologo -v quiet)
     "${publish[@]}" >"$log" 2>&1 || "${publish[@]}" >"$log" 2>&1 || {
         cat "$log" >&2
         exit 1
