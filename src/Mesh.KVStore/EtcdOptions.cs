@@ -57,6 +57,9 @@ public sealed record EtcdOptions
     /// <summary>What bounds the audits against doors of the whole process.</summary>
     public AuditPace Pace { get; init; } = AuditPace.OfProcess;
 
+    /// <summary>What bounds the questions of the whole process whether its stores live.</summary>
+    public AuditPace LivenessPace { get; init; } = AuditPace.OfLiveness;
+
     /// <summary>What bounds the long lists of the whole process.</summary>
     public ListTurns Turns { get; init; } = ListTurns.OfProcess;
 

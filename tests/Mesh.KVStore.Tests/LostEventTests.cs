@@ -124,6 +124,45 @@ public sealed class LostEventTests : IAsyncLifetime
         Assert.Equal(1, store.Status.Repairs);
     }
 
+    /// <summary>Among hundreds of stores each is asked rarely whether it lives; what its audits ask anyway then tells. The control: among few
+    /// nothing goes along.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public async Task Where_many_stores_are_asked_in_turns_the_audits_of_one_ask_along_whether_it_lives(bool many)
+    {
+        var pace = new AuditPace(1, TimeProvider.System);
+        for (var other = 0; many && other < 50; other++)
+            pace.Book(TimeSpan.Zero, TimeSpan.FromMinutes(2));
+        await using var wire = await GrpcProxy.StartAsync(_etcd.Endpoint, asDoor: false);
+        await using var store = new EtcdKVStore(new EtcdOptions
+        {
+            Endpoints = [wire.Endpoint],
+            AuditInterval = TimeSpan.FromSeconds(0.5),
+            AuditGrace = TimeSpan.FromSeconds(0.2),
+            LivenessPace = pace,
+        });
+        await using var beside = new Reader(store, "u/");
+        await using var reader = await ReadingAsync(store);
+        await UntilAsync(() => store.Status.Watches.All(watch => watch.Streaming), "all watches streaming");
+        await UntilAsync(() => store.Status.Audits >= 8, "eight audits");
+        if (!many)
+        {
+            Assert.Equal(0, wire.ProvingTransactions);
+            return;
+        }
+        Assert.NotEqual(0, wire.ProvingTransactions);
+        var (ranges, audits) = (wire.Ranges, store.Status.Audits);
+        wire.HasNoLeader = true;
+        await UntilAsync(() => store.Status.Fault == StoreFault.NoQuorum, "it has no leader");
+        // They go on without, and nothing is listed anew.
+        await UntilAsync(() => store.Status.Audits >= audits + 4, "four audits");
+        Assert.True(store.Status.Connected);
+        wire.HasNoLeader = false;
+        await UntilAsync(() => store.Status.Fault == StoreFault.None, "it has one again");
+        Assert.Equal((0, 1), (wire.Ranges - ranges, reader.Lists));
+    }
+
     [Fact]
     public async Task Long_lists_stand_in_line_and_say_so_and_a_slow_one_keeps_nobody_waiting()
     {

@@ -31,6 +31,7 @@ public sealed class GrpcProxy : IAsyncDisposable
     private long _ranges;
     private long _watches;
     private long _transactions;
+    private long _provingTransactions;
 
     private GrpcProxy(Uri server, WebApplication web, bool asDoor, SslClientAuthenticationOptions? tls)
     {
@@ -56,6 +57,12 @@ public sealed class GrpcProxy : IAsyncDisposable
 
     /// <summary>KV.Txn calls seen.</summary>
     public long Transactions => Volatile.Read(ref _transactions);
+
+    /// <summary>Those of them that a server without quorum cannot answer.</summary>
+    public long ProvingTransactions => Volatile.Read(ref _provingTransactions);
+
+    /// <summary>As a server that has lost its leader: it reads from its own memory, and nothing else.</summary>
+    public bool HasNoLeader { get; set; }
 
     /// <summary>As a server that does not grant KV.Txn to this user.</summary>
     public bool RefusesTransactions { get; set; }
@@ -102,11 +109,26 @@ public sealed class GrpcProxy : IAsyncDisposable
             context.Response.Headers["grpc-status"] = "7";
             return;
         }
+        HttpContent content = new Passing(context.Request.Body);
+        if (context.Request.Path.Value is "/etcdserverpb.KV/Range" or "/etcdserverpb.KV/Txn")
+        {
+            var body = new MemoryStream();
+            await context.Request.Body.CopyToAsync(body, context.RequestAborted);
+            var message = body.ToArray();
+            content = new ByteArrayContent(message);
+            if (NeedsQuorum(context.Request.Path, message.AsSpan(FrameHead)) && HasNoLeader)
+            {
+                context.Response.ContentType = "application/grpc";
+                context.Response.Headers["grpc-status"] = "14";
+                context.Response.Headers["grpc-message"] = "etcdserver: no leader";
+                return;
+            }
+        }
         using var request = new HttpRequestMessage(HttpMethod.Post, new Uri(_server, context.Request.Path))
         {
             Version = HttpVersion.Version20,
             VersionPolicy = HttpVersionPolicy.RequestVersionExact,
-            Content = new Passing(context.Request.Body),
+            Content = content,
         };
         request.Content.Headers.TryAddWithoutValidation("content-type", "application/grpc");
         request.Headers.TryAddWithoutValidation("te", "trailers");
@@ -131,6 +153,17 @@ public sealed class GrpcProxy : IAsyncDisposable
         {
             context.Abort();
         }
+    }
+
+    private bool NeedsQuorum(string path, ReadOnlySpan<byte> message)
+    {
+        if (path == "/etcdserverpb.KV/Range")
+            return !RangeRequest.Parser.ParseFrom(message).Serializable;
+        var transaction = TxnRequest.Parser.ParseFrom(message);
+        if (transaction.Compare.Count == 0 && transaction.Success.All(one => one.RequestRange is { Serializable: true }))
+            return false;
+        Interlocked.Increment(ref _provingTransactions);
+        return true;
     }
 
     private static void Status(System.Net.Http.Headers.HttpResponseHeaders from, Action<string, Microsoft.Extensions.Primitives.StringValues> add)

@@ -80,7 +80,7 @@ internal sealed class EtcdLiveness(EtcdClient client, string key)
             var proved = Volatile.Read(ref _proof) is var proof and not 0 && client.Time.GetElapsedTime(proof) < _wait;
             if (client.Status.Connected && !(proved && IsRare && _questions++ % AlarmEvery != 0))
                 await AskAsync(client.Current, cancellation).ConfigureAwait(false);
-            _wait = AuditPace.OfLiveness.Book(Interval, Longest);
+            _wait = client.Options.LivenessPace.Book(Interval, Longest);
             await Task.Delay(_wait, client.Time, cancellation).ConfigureAwait(false);
         }
     }
