@@ -36,6 +36,9 @@ public sealed record Frontend(
     /// <summary>Pods and hosts of the cluster are (internalTrafficPolicy: Local).</summary>
     public bool InternalLocal { get; init; }
 
+    /// <summary>TCP port at which this node says whether it has backends of the service; 0 = none.</summary>
+    public ushort HealthCheckNodePort { get; init; }
+
     /// <summary>A client keeps its backend until it has been silent for so many seconds (sessionAffinity: ClientIP); 0 = none.</summary>
     public uint AffinitySeconds { get; init; }
 

@@ -31,6 +31,10 @@ public sealed record LocalService(
     /// <summary>Clients outside the cluster are given backends of the node that they reached.</summary>
     public bool ExternalLocal { get; init; }
 
+    /// <summary>Port at which a load balancer in front of the cluster asks each node for its backends; 0 = none. Only under
+    /// <see cref="ExternalLocal"/>.</summary>
+    public ushort HealthCheckNodePort { get; init; }
+
     /// <summary>Pods and hosts of the cluster are given backends of their own node.</summary>
     public bool InternalLocal { get; init; }
 
@@ -86,6 +90,7 @@ public sealed record LocalService(
             ExternalIPs = new(Parsed(spec.ExternalIPs ?? [])),
             ExternalLocal = spec.ExternalTrafficPolicy == "Local",
             InternalLocal = spec.InternalTrafficPolicy == "Local",
+            HealthCheckNodePort = spec is { Type: "LoadBalancer", ExternalTrafficPolicy: "Local" } ? (ushort)spec.HealthCheckNodePort : (ushort)0,
             AffinitySeconds = spec.SessionAffinity == "ClientIP"
                 ? (uint)(spec.SessionAffinityConfig?.ClientIP?.TimeoutSeconds ?? DefaultAffinitySeconds)
                 : 0,

@@ -77,6 +77,7 @@ public static class ServiceMerge
             Shares = chosen.Shares,
             InternalLocal = service.InternalLocal,
             ExternalLocal = type == ServiceType.ClusterIP ? service.InternalLocal : service.ExternalLocal,
+            HealthCheckNodePort = service.HealthCheckNodePort,
             AffinitySeconds = service.AffinitySeconds,
             SourceRanges = type == ServiceType.LoadBalancer ? service.SourceRanges : default,
             Forwarding = service.Forwarding,

@@ -99,6 +99,11 @@ public sealed record ServiceSpec
     /// <summary>Cluster when absent, or Local.</summary>
     public string? ExternalTrafficPolicy { get; init; }
 
+    /// <summary>TCP port at which every node says whether it has backends of this service; 0 = none. Of load balancers with
+    /// externalTrafficPolicy Local.</summary>
+    [JsonIgnore(Condition = JsonIgnoreCondition.WhenWritingDefault)]
+    public int HealthCheckNodePort { get; init; }
+
     /// <summary>None when absent, or ClientIP.</summary>
     public string? SessionAffinity { get; init; }
 

@@ -18,6 +18,7 @@ internal static class ServiceRules
             ?? OneOf("spec.sessionAffinity", spec.SessionAffinity, "None", "ClientIP")
             ?? CheckTimeout(spec.SessionAffinityConfig?.ClientIP?.TimeoutSeconds)
             ?? CheckNodePorts(spec.Ports)
+            ?? CheckHealthPort(spec.HealthCheckNodePort)
             ?? CheckAddresses("spec.externalIPs", spec.ExternalIPs)
             ?? CheckAddresses("status.loadBalancer.ingress", service.Status?.LoadBalancer?.Ingress?.Select(ingress => ingress?.Ip ?? ""))
             ?? CheckRanges(spec.LoadBalancerSourceRanges)
@@ -56,6 +57,10 @@ internal static class ServiceRules
         }
         return null;
     }
+
+    private static string? CheckHealthPort(int port) => port is >= 0 and <= ushort.MaxValue
+        ? null
+        : string.Create(CultureInfo.InvariantCulture, $"spec.healthCheckNodePort {port} must be 1 to 65535, or 0 for none");
 
     private static string? CheckAddresses(string field, IEnumerable<string>? addresses)
     {
