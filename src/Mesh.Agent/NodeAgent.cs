@@ -2,6 +2,7 @@ using Mesh.Agent.Api;
 using Mesh.Agent.Cni;
 using Mesh.Agent.Decisions;
 using Mesh.Agent.Endpoints;
+using Mesh.Agent.HealthChecks;
 using Mesh.Agent.Identities;
 using Mesh.Agent.Ipam;
 using Mesh.Agent.Masquerade;
@@ -111,6 +112,7 @@ internal sealed class NodeAgent
             Cni = new CniStage(new NetworkConfiguration(options.Cni, options.SocketPath, log), DeleteNotes.Beside(options.SocketPath),
                 registry, addresses, time, log),
             Masquerade = new MasqueradeStage(options, state.Nodes, time, log),
+            HealthChecks = new HealthCheckStage(state.Frontends, () => _view!.Datapath is not null, log),
             Policies = policies,
             Publishing = objects is KubernetesSource server ? new ClusterPublisher(options, server, state, time, Random.Shared, log) : null,
             Peers = peers,
@@ -191,6 +193,7 @@ internal sealed class NodeAgent
             running.Add(_view.Ejections.RunAsync(stop.Token));
             running.Add(_view.LoadBalancing.RunAsync(stop.Token));
             running.Add(new DecisionFiles(_view.LoadBalancing, _options.StateDirectory, TimeProvider.System, _log).RunAsync(stop.Token));
+            running.Add(_view.HealthChecks.RunAsync(stop.Token));
             running.Add(BurstMemory.ReturnAsync(_view.State.IPCache, TimeProvider.System, stop.Token));
             await await Task.WhenAny(running);
             if (!cancellation.IsCancellationRequested)

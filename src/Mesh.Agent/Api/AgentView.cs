@@ -1,5 +1,6 @@
 using Mesh.Agent.Cni;
 using Mesh.Agent.Endpoints;
+using Mesh.Agent.HealthChecks;
 using Mesh.Agent.Ipam;
 using Mesh.Agent.Masquerade;
 using Mesh.Agent.Probes;
@@ -40,6 +41,8 @@ internal sealed class AgentView
     public required CniStage Cni { get; init; }
 
     public required MasqueradeStage Masquerade { get; init; }
+
+    public required HealthCheckStage HealthChecks { get; init; }
 
     /// <summary>This node as it is known now; null while it is not.</summary>
     public Node? Local => State.Nodes.TryGet(new NodeName(Options.Cluster.Name, Options.NodeName), out var node) ? node : null;
