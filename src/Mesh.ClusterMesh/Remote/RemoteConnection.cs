@@ -338,15 +338,16 @@ internal sealed class RemoteConnection
     /// <summary>Looks again at what the breaker holds, when it is due, and sees to it that the loop wakes for the next.</summary>
     private void Inspect(CancellationToken cancellation)
     {
-        if (_records.NextInspection is not { } next)
+        if (_records.NextInspection is null)
             return;
         _readers.RemoveAll(reader => reader.IsCompletedSuccessfully);
         foreach (var (resource, deletions) in _records.TakeDue())
             _readers.Add(InspectAsync(resource, deletions, cancellation));
-        next = _records.NextInspection ?? next;
-        var wait = next - _time.GetUtcNow();
-        if (wait > TimeSpan.Zero)
-            _inspectionTimer!.Change(wait, Timeout.InfiniteTimeSpan);
+        if (_records.NextInspection is not { } next)
+            return;
+        // It may have become due since it was looked at, and nothing else may come to wake us. A timer counts whole milliseconds.
+        var wait = Math.Max(0, Math.Ceiling((next - _time.GetUtcNow()).TotalMilliseconds));
+        _inspectionTimer!.Change(TimeSpan.FromMilliseconds(wait), Timeout.InfiniteTimeSpan);
     }
 
     private async Task InspectAsync(RemoteResource resource, IReadOnlyList<string> deletions, CancellationToken cancellation)

@@ -51,6 +51,15 @@ internal sealed class Producer(IKVStore store, string cluster, uint id)
                 }),
         }));
 
+    public Task ExportAsync(string name) => PutAsync(Keys.ServiceExport(cluster, new ServiceName("shop", name)), ExportedServiceCodec.Encode(new ExportedService
+    {
+        Cluster = cluster,
+        Namespace = "shop",
+        Name = name,
+        Created = DateTimeOffset.UnixEpoch,
+        Ports = [new("http", "TCP", 80)],
+    }));
+
     public Task IpAsync(string address, uint local = 1) => PutAsync(Keys.Ip(IpPrefix.Parse(address)), IpValue(address, local));
 
     public byte[] IpValue(string address, uint local = 1) =>

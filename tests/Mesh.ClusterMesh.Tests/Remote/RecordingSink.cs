@@ -20,6 +20,8 @@ internal sealed class RecordingSink : IRemoteClusterSink
 
     public Dictionary<(string Cluster, uint Identity), string> Identities { get; } = [];
 
+    public Dictionary<(string Cluster, ServiceName Service), ExportedService> Exports { get; } = [];
+
     public Dictionary<string, RemoteClusterStatus> Statuses { get; } = [];
 
     public List<(string Cluster, uint ClusterId)> Drains { get; } = [];
@@ -60,6 +62,8 @@ internal sealed class RecordingSink : IRemoteClusterSink
             Set(IpEntries, (changes.Cluster, prefix), pair);
         foreach (var (identity, labels) in changes.Identities)
             Set(Identities, (changes.Cluster, identity), labels);
+        foreach (var (name, export) in changes.ServiceExports)
+            Set(Exports, (changes.Cluster, name), export);
         if (changes.IpEntries.Count > 0)
             IpBatches.Add(changes.IpEntries.Count);
         SyncedMessages += changes.Synced.Count;
@@ -85,6 +89,7 @@ internal sealed class RecordingSink : IRemoteClusterSink
         Forget(Services, key => key.Cluster == cluster);
         Forget(IpEntries, key => key.Cluster == cluster);
         Forget(Identities, key => key.Cluster == cluster);
+        Forget(Exports, key => key.Cluster == cluster);
         Statuses.Remove(cluster);
     });
 

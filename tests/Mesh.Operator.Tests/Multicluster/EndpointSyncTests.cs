@@ -1,4 +1,5 @@
 using Mesh.ClusterMesh.Wire;
+using Mesh.KubeApi;
 using Mesh.Kubernetes.Objects;
 using Mesh.Model;
 using Mesh.Operator.Multicluster;
@@ -95,6 +96,26 @@ public sealed class EndpointSyncTests : IAsyncLifetime
         await _world.UntilAsync(() => _world.Endpoints("db") == "berlin/10.3.0.9 osaka/10.2.0.9");
         _world.Disconnect("osaka");
         await _world.UntilAsync(() => _world.Endpoints("db") == "berlin/10.3.0.9");
+    }
+
+    [Fact]
+    public async Task A_write_that_the_server_refuses_is_told_and_tried_again()
+    {
+        await _world.PublishAsync("osaka", 2);
+        await _world.PublishAsync("berlin", 3);
+        await _world.ServiceAsync("osaka", 2, "db", ("10.2.0.9", ""));
+        await _world.ServiceAsync("berlin", 3, "db", ("10.3.0.9", ""));
+        Headless();
+        _world.Connect("osaka");
+        _world.Connect("berlin");
+        using (_world.Api.Faults.Add(new Fault(FaultKind.InternalError) { Resource = "endpointslices", Verb = "create" }))
+        {
+            _world.StartOperator(imports: false);
+            await _world.UntilAsync(() => _world.Log.Problems.ContainsKey("service shop/db"));
+            Assert.Empty(_world.Slices("db"));
+        }
+        await _world.UntilAsync(() => _world.Endpoints("db") == "berlin/10.3.0.9 osaka/10.2.0.9");
+        await _world.UntilAsync(() => !_world.Log.Problems.ContainsKey("service shop/db"));
     }
 
     [Fact]

@@ -71,7 +71,9 @@ public sealed class ImportTests : IAsyncLifetime
         _world.StartOperator();
         await _world.UntilAsync(() => _world.Clusters() == "osaka");
         await _world.UntilAsync(() => _world.Derived() is { } derived && $"{derived["metadata"]!["annotations"]!["service.cilium.io/shared"]}" == "false");
+        await _world.RoundAsync();
         Assert.Empty(_world.Api.List("serviceimports.multicluster.x-k8s.io", "nowhere"));
+        Assert.DoesNotContain("service nowhere/cart", _world.Log.Problems.Keys);
 
         _world.Apply("{apiVersion: v1, kind: Namespace, metadata: {name: nowhere} }");
         await _world.UntilAsync(() => _world.Api.List("serviceimports.multicluster.x-k8s.io", "nowhere").Count == 1);
@@ -150,6 +152,31 @@ public sealed class ImportTests : IAsyncLifetime
         _world.Disconnect("osaka");
         _world.StartOperator();
         await _world.UntilAsync(() => _world.Clusters() == "tokyo" && _world.Import("web") is null && _world.Derived("web") is null);
+    }
+
+    [Fact]
+    public async Task A_directory_that_is_not_there_removes_nobody()
+    {
+        await _world.PublishAsync("osaka", 2);
+        await _world.ExportAsync(OfOsaka("web"));
+        await _world.ServiceAsync("osaka", 2, "db", ("10.2.0.9", ""));
+        _world.Apply("""
+            {apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop, annotations: {service.cilium.io/global: "true"} },
+             spec: {clusterIP: None, ports: [{name: http, port: 80}]} }
+            """);
+        _world.Connect("osaka");
+        _world.StartOperator();
+        await _world.UntilAsync(() => _world.Clusters("web") == "osaka" && _world.Endpoints("db") == "osaka/10.2.0.9");
+        await _world.StopOperatorAsync();
+        _world.HidePeers();
+        _world.StartOperator();
+        await _world.UntilAsync(() => _world.HasProblem("serviceimport shop/web", "until osaka has been heard"));
+        await _world.RoundAsync();
+        Assert.Equal(("osaka", "osaka/10.2.0.9"), (_world.Clusters("web"), _world.Endpoints("db")));
+
+        _world.ShowPeers();
+        _world.Disconnect("osaka");
+        await _world.UntilAsync(() => _world.Import("web") is null && _world.Endpoints("db") == "");
     }
 
     [Fact]

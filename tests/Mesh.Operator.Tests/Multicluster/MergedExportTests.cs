@@ -31,11 +31,11 @@ public sealed class MergedExportTests
     [Fact]
     public void Ports_are_those_of_all_and_the_oldest_is_right_about_each()
     {
-        var merged = MergedExport.Of([Of("tokyo", 1, Port("http", 80), Port("more", 9)), Of("osaka", 2, Port("http", 81)), Of("berlin", 3, Port("grpc", 9))]);
+        var merged = MergedExport.Of([Of("berlin", 1, Port("http", 80), Port("more", 9)), Of("osaka", 2, Port("http", 81)), Of("tokyo", 3, Port("grpc", 9))]);
         Assert.Equal([Port("grpc", 9), Port("http", 81)], merged.Ports);
         var conflict = Assert.Single(merged.Conflicts);
         Assert.Equal("PortConflict", conflict.Reason);
-        Assert.Equal("ports: http TCP 80 of tokyo beside http TCP 81 of osaka, which holds; more TCP 9 of tokyo beside grpc TCP 9 of berlin, which holds",
+        Assert.Equal("ports: http TCP 80 of berlin beside http TCP 81 of osaka, which holds; more TCP 9 of berlin beside grpc TCP 9 of tokyo, which holds",
             conflict.Message);
         Assert.Equal(["berlin", "osaka", "tokyo"], merged.Clusters);
     }
@@ -51,7 +51,7 @@ public sealed class MergedExportTests
     [Fact]
     public void Every_field_follows_the_oldest_and_each_difference_is_named()
     {
-        var young = Of("tokyo", 1) with
+        var young = Of("osaka", 1) with
         {
             Headless = true,
             ClientIPAffinity = true,
@@ -61,12 +61,12 @@ public sealed class MergedExportTests
             InternalTrafficPolicy = "Local",
             TrafficDistribution = "PreferClose",
         };
-        var merged = MergedExport.Of([young, Of("osaka", 2)]);
-        Assert.Equal("osaka", merged.Oldest.Cluster);
+        var merged = MergedExport.Of([young, Of("tokyo", 2)]);
+        Assert.Equal("tokyo", merged.Oldest.Cluster);
         Assert.Equal(["IPv4"], merged.IpFamilies);
         Assert.Equal(["TypeConflict", "SessionAffinityConflict", "IPFamilyConflict", "InternalTrafficPolicyConflict", "TrafficDistributionConflict",
             "LabelsConflict", "AnnotationsConflict"], merged.Conflicts.Select(conflict => conflict.Reason));
-        Assert.Equal("type: ClusterSetIP of osaka holds, the oldest, not Headless of tokyo", merged.Conflicts[0].Message);
+        Assert.Equal("type: ClusterSetIP of tokyo holds, the oldest, not Headless of osaka", merged.Conflicts[0].Message);
         Assert.Empty(MergedExport.Of([Of("osaka", 2), Of("tokyo", 1) with { IpFamilies = [] }]).Conflicts);
     }
 

@@ -25,7 +25,7 @@ internal sealed class MeshWorld(string name, uint id) : IAsyncDisposable
         YamlText.ParseMap("clustermesh: {useAPIServer: true, mcsapi: {enabled: true}, enableEndpointSliceSynchronization: true}", "values"),
         new("cilium", "kube-system"), ChartEnvironment.Nowhere));
 
-    private readonly CancellationTokenSource _patience = new(TimeSpan.FromSeconds(60));
+    private readonly CancellationTokenSource _patience = new(TimeSpan.FromSeconds(90));
     private readonly string _home = Directory.CreateTempSubdirectory("mesh-operator-").FullName;
     private EtcdServer _etcd = null!;
     private EtcdKVStore _store = null!;
@@ -111,6 +111,11 @@ internal sealed class MeshWorld(string name, uint id) : IAsyncDisposable
     public void Connect(string peer) => File.WriteAllText(Path.Combine(Peers, peer), $"endpoints:\n- {Wire.Endpoint}\n");
 
     public void Connect(MeshWorld peer) => File.WriteAllText(Path.Combine(Peers, peer.Name), $"endpoints:\n- {peer.Wire.Endpoint}\n");
+
+    /// <summary>As a mount that is not there: it says nothing of who is a peer.</summary>
+    public void HidePeers() => Directory.Move(Peers, Peers + ".away");
+
+    public void ShowPeers() => Directory.Move(Peers + ".away", Peers);
 
     public void Disconnect(string peer) => File.Delete(Path.Combine(Peers, peer));
 
