@@ -54,7 +54,10 @@ public sealed class KubeCluster : IAsyncDisposable
     /// <summary>The node's network namespace.</summary>
     public NetworkNamespace NetworkOf(string node) => _kubelets[node].Node.Network;
 
-    /// <summary>Path of a running pod's network namespace and the process to enter it from; for `nsenter`.</summary>
+    /// <summary>A process in the node's namespaces, its mounts above all; for `nsenter`.</summary>
+    public int HolderOf(string node) => _kubelets[node].Node.Holder;
+
+    /// <summary>What a container of a running pod has said; empty for nothing.</summary>
     public string LogOf(string space, string pod, string container) =>
         _kubelets.Values.Select(kubelet => kubelet.Find(space, pod)).OfType<PodRun>().FirstOrDefault()?.LogOf(container) is { } file && File.Exists(file)
             ? File.ReadAllText(file) : "";

@@ -5,7 +5,7 @@ namespace Mesh.KubeWorld;
 
 /// <summary>
 /// Kubernetes clusters on this machine, side by side on one LAN, without a container runtime: 172.30.N.100 is the control plane of the Nth cluster,
-/// 172.30.N.1 and so on its nodes. Everything lives in namespaces, a temporary directory and one cgroup, and ends with this.
+/// 172.30.N.1 and so on its nodes. The LAN knows these addresses alone, no pod's. Everything lives in namespaces, a temporary directory and one cgroup, and ends with this.
 /// </summary>
 public sealed class KubeWorld : IAsyncDisposable
 {

@@ -75,17 +75,19 @@ internal static class EndpointBody
         };
     }
 
-    /// <summary>What holds in the kernel; of an older revision while the newest waits to be written.</summary>
+    /// <summary>What holds in the kernel; of an older revision while the newest waits to be written, or for the flows that run to be learnt:
+    /// until then nothing is denied that was not before.</summary>
     private static EndpointPolicy PolicyOf(DesiredState state, Row row, long revision)
     {
         var words = state.Policies.Find(PolicyKey.Endpoint(row.Id));
         var word = words?.Row as EndpointPolicyRow;
+        var holds = words?.Status.State == RowState.Done && word is not ({ Ingress: EndpointPolicyRow.Learning } or { Egress: EndpointPolicyRow.Learning });
         var (ingress, egress) = (word?.Ingress is 0 or >= EndpointPolicyRow.Learning, word?.Egress is 0 or >= EndpointPolicyRow.Learning);
         return new EndpointPolicy
         {
             Id = row.Identity,
             PolicyEnabled = (ingress, egress) switch { (true, true) => "both", (true, false) => "ingress", (false, true) => "egress", _ => "none" },
-            PolicyRevision = words?.Status.State == RowState.Done ? revision : revision - 1,
+            PolicyRevision = holds ? revision : revision - 1,
         };
     }
 

@@ -9,7 +9,8 @@ namespace Mesh.KubeWorld.Nodes;
 
 /// <summary>
 /// One run of a container: a process in the pod's network, with a root of its own (an overlay over this machine's, holding the programs under
-/// test as its image), the pod's volumes, the environment, user and capabilities that its spec gives. What it says goes to a log file.
+/// test as its image), processes of its own (it is the first), the pod's volumes, the environment, user and capabilities that its spec gives.
+/// What it says goes to a log file. It ends, with all that it started, when this program does.
 /// </summary>
 internal sealed class Container : IDisposable
 {
@@ -20,7 +21,11 @@ internal sealed class Container : IDisposable
         "audit_write", "setfcap",
     ];
 
+    private static readonly TimeSpan BeginsWithin = TimeSpan.FromSeconds(10);
+
+    // Waits for the container's first process, which no longer has its parent's death for its own end once its user changes: setpriv asks again.
     private readonly Process _process;
+    private int _first;
     private int _disposed;
 
     /// <param name="From">A directory or file of this machine.</param>
@@ -36,7 +41,7 @@ internal sealed class Container : IDisposable
         var security = spec.Obj("securityContext");
         var script = new StringBuilder();
         script.Append(CultureInfo.InvariantCulture, $"exec 2>>'{log}'; ");
-        script.Append(CultureInfo.InvariantCulture, $"echo $$ > '{node.Cgroup}/cgroup.procs'; ");
+        script.Append(CultureInfo.InvariantCulture, $"echo 0 > '{node.Cgroup}/cgroup.procs'; ");
         script.Append(CultureInfo.InvariantCulture, $"c=$(mktemp -d '{node.Directory}/volumes/root.XXXXXX'); ");
         // Not on the node's own tree: an overlay's upper part may not lie below its lower one.
         script.Append("mount -t tmpfs tmpfs $c; mount --make-private $c; mkdir $c/u $c/w $c/r; ");
@@ -52,7 +57,7 @@ internal sealed class Container : IDisposable
                 $"mkdir -p $r/opt/mesh/{number} $r/opt/cni/bin; mount --bind '{directory}' $r/opt/mesh/{number}; ");
             script.Append(CultureInfo.InvariantCulture,
                 $"for p in mesh cilium mesh-agent mesh-operator clustermesh-apiserver mesh-cni; "
-                + $"do if [ -x $r/opt/mesh/{number}/$p ] && [ ! -e $r/usr/bin/$p ]; "
+                + $"do if [ -x $r/opt/mesh/{number}/$p ] && [ ! -L $r/usr/bin/$p ]; "
                 + $"then ln -s /opt/mesh/{number}/$p $r/usr/bin/$p; fi; done; ");
             number++;
         }
@@ -66,7 +71,8 @@ internal sealed class Container : IDisposable
         var directoryInside = spec.Str("workingDir") ?? "/";
         script.Append(CultureInfo.InvariantCulture, $"exec chroot $r env -C '{directoryInside}' {Rights(security, podSecurity)} \"$@\" >>'{log}' 2>&1");
         var words = node.Enter(network);
-        var start = new ProcessStartInfo(words[0], [.. words.Skip(1), "sh", "-ec", script.ToString(), "sh", .. command]);
+        var start = new ProcessStartInfo(words[0],
+            [.. words.Skip(1), "--pid", "--fork", "--kill-child=KILL", "sh", "-ec", script.ToString(), "sh", .. command]);
         start.Environment.Clear();
         start.Environment["PATH"] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
         foreach (var (name, value) in environment)
@@ -96,12 +102,12 @@ internal sealed class Container : IDisposable
 
     /// <summary>Words that run a command inside: its namespaces and its root.</summary>
     public IReadOnlyList<string> Enter(IReadOnlyList<string> command) =>
-        ["nsenter", $"--target={_process.Id}", "--mount", "--net", "--root", "--wd=/", "--", .. command];
+        ["nsenter", $"--target={First()}", "--mount", "--net", "--pid", "--root", "--wdns=/", "--", .. command];
 
     public void Signal(string signal)
     {
         if (!_process.HasExited)
-            ChildThread.Run("sh", "-c", "kill -\"$1\" \"$2\" 2>/dev/null || true", "sh", signal, _process.Id.ToString(CultureInfo.InvariantCulture));
+            ChildThread.Run("sh", "-c", "kill -\"$1\" \"$2\" 2>/dev/null || true", "sh", signal, First().ToString(CultureInfo.InvariantCulture));
     }
 
     public Task EndedAsync(CancellationToken stop) => _process.WaitForExitAsync(stop);
@@ -116,6 +122,27 @@ internal sealed class Container : IDisposable
             _process.WaitForExit();
         }
         _process.Dispose();
+    }
+
+    /// <summary>The container's process 1, by the number that it has here; 0 when it ended before it was seen.</summary>
+    private int First()
+    {
+        if (_first == 0)
+            SpinWait.SpinUntil(() => (_first = Child(_process.Id)) != 0 || _process.HasExited, BeginsWithin);
+        return _first;
+    }
+
+    private static int Child(int parent)
+    {
+        try
+        {
+            return File.ReadAllText(string.Create(CultureInfo.InvariantCulture, $"/proc/{parent}/task/{parent}/children"))
+                .Split(' ', StringSplitOptions.RemoveEmptyEntries) is [var first, ..] ? int.Parse(first, CultureInfo.InvariantCulture) : 0;
+        }
+        catch (IOException)
+        {
+            return 0;
+        }
     }
 
     private static string MountText(Mount mount)
@@ -135,7 +162,7 @@ internal sealed class Container : IDisposable
     /// <summary>The words that give up what the spec does not give.</summary>
     private static string Rights(JsonObject? security, JsonObject? pod)
     {
-        var words = new StringBuilder("setpriv");
+        var words = new StringBuilder("setpriv --pdeathsig KILL");
         long? user = security.Num("runAsUser") ?? pod.Num("runAsUser");
         long? group = security.Num("runAsGroup") ?? pod.Num("runAsGroup") ?? user;
         if (user is > 0)
@@ -149,7 +176,7 @@ internal sealed class Container : IDisposable
                 .Concat(security.Obj("capabilities").Arr("add")?.Select(one => one!.ToString().ToLowerInvariant()) ?? []).Distinct();
             words.Append(" --inh-caps=-all --bounding-set=-all").Append(string.Concat(kept.Select(one => $",+{one}")));
         }
-        return words.Length == "setpriv".Length ? "" : words.Append(" --").ToString();
+        return words.Append(" --").ToString();
     }
 }
 

@@ -137,9 +137,16 @@ internal sealed class Sandbox
         foreach (var (name, value) in environment)
             start.Environment[name] = value;
         using var process = ChildThread.Start(start);
-        if (input is not null)
-            process.StandardInput.Write(input);
-        process.StandardInput.Close();
+        try
+        {
+            if (input is not null)
+                process.StandardInput.Write(input);
+            process.StandardInput.Close();
+        }
+        catch (IOException)
+        {
+            // It has ended before it read: its exit code and its words say why.
+        }
         var error = process.StandardError.ReadToEndAsync();
         var output = process.StandardOutput.ReadToEnd();
         process.WaitForExit();
