@@ -38,6 +38,14 @@ public sealed class NodeProbeTests : IDisposable
     }
 
     [Fact]
+    public void A_file_where_it_should_be_mounted_is_a_fault()
+    {
+        File.WriteAllText(Path.Combine(_root, "bpf"), "");
+        var check = Look(new() { HostRoot = _root, BpfRoot = "/bpf" }, "bpffs");
+        Assert.Equal((CheckResult.Fault, "not mounted at /bpf, and it cannot be: that is a file"), (check.Result, check.Found));
+    }
+
+    [Fact]
     public void A_file_system_that_has_no_place_is_a_fault() =>
         Assert.StartsWith("there is no directory /sys/fs/bpf", Look(new() { HostRoot = _root }, "bpffs").Found, StringComparison.Ordinal);
 

@@ -70,6 +70,9 @@ public sealed class NodeProbe(NodeQuestions questions, Action<string>? load, Fun
                 return new("bpffs", CheckResult.Fault, $"there is no directory {path}: the kernel has no BPF file system, or sysfs is not mounted there",
                     $"mount it on the node (mount -t bpf bpf {path}), or set bpf.root to a directory that exists");
         }
+        if (File.Exists(Host(path)))
+            return new("bpffs", CheckResult.Fault, $"not mounted at {path}, and it cannot be: that is a file",
+                $"put a directory in its place (on the node: rm {path} && mkdir {path}), or set bpf.root to one that exists");
         if (!questions.MountsBpf)
             return new("bpffs", CheckResult.Fault, $"not mounted at {path}", $"mount -t bpf bpf {path} on the node, or bpf.autoMount.enabled=true");
         try
@@ -89,15 +92,25 @@ public sealed class NodeProbe(NodeQuestions questions, Action<string>? load, Fun
     {
         if (load is null)
             return new("programs", CheckResult.Warning, "not tried");
+        var tried = false;
         try
         {
-            InOwnBpf(load);
+            InOwnBpf(directory =>
+            {
+                tried = true;
+                load(directory);
+            });
             return new("programs", CheckResult.Ok, "the kernel takes all of them");
         }
-        catch (InstallException e)
+        catch (InstallException e) when (tried)
         {
             return new("programs", CheckResult.Fault, $"the kernel does not take them: {e.Message.Split('\n')[0]}",
                 "a kernel of 5.10 or later with CONFIG_BPF_SYSCALL, CONFIG_CGROUP_BPF, CONFIG_NET_CLS_BPF is needed, and leave to load programs");
+        }
+        catch (InstallException)
+        {
+            // Why is said of the file system.
+            return new("programs", CheckResult.Warning, "not tried: there is no BPF file system to pin them on");
         }
     }
 
