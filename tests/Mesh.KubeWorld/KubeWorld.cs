@@ -5,7 +5,8 @@ namespace Mesh.KubeWorld;
 
 /// <summary>
 /// Kubernetes clusters on this machine, side by side on one LAN, without a container runtime: 172.30.N.100 is the control plane of the Nth cluster,
-/// 172.30.N.1 and so on its nodes. The LAN knows these addresses alone, no pod's. Everything lives in namespaces, a temporary directory and one cgroup, and ends with this.
+/// 172.30.N.1 and so on its nodes. The LAN knows these addresses alone, no pod's. Everything lives in namespaces, a temporary directory and one
+/// cgroup, and ends with this.
 /// </summary>
 public sealed class KubeWorld : IAsyncDisposable
 {
@@ -30,7 +31,10 @@ public sealed class KubeWorld : IAsyncDisposable
 
     /// <summary>Starts a cluster with nothing in it but its nodes, which are not ready: there is no network plugin.</summary>
     /// <param name="providerId">What the nodes say their provider is, as kind://docker/NAME/NODE.</param>
-    public async Task<KubeCluster> AddClusterAsync(string name, int nodes, CancellationToken stop, Func<string, string>? providerId = null)
+    /// <param name="withheld">Capability that a node's runtime gives no container, whatever it asks for, as a security module does: "sys_admin" takes
+    /// leave to mount. Null for none.</param>
+    public async Task<KubeCluster> AddClusterAsync(string name, int nodes, CancellationToken stop, Func<string, string>? providerId = null,
+        Func<string, string?>? withheld = null)
     {
         var number = _clusters.Count + 1;
         var controlPlane = Network($"172.30.{number}.100");
@@ -38,7 +42,8 @@ public sealed class KubeWorld : IAsyncDisposable
         {
             var node = $"{name}-{i}";
             var directory = System.IO.Directory.CreateDirectory($"{Directory}/{node}").FullName;
-            return new Node(node, $"172.30.{number}.{i}", directory, $"{_cgroup}/{node}", Network($"172.30.{number}.{i}"));
+            return new Node(node, $"172.30.{number}.{i}", directory, $"{_cgroup}/{node}", Network($"172.30.{number}.{i}"))
+            { Withheld = withheld?.Invoke(node) };
         }).ToList();
         var plan = new KubeClusterPlan(name, $"172.30.{number}.100", $"10.{96 + number}.0.0/16", controlPlane, machines,
             providerId ?? (node => $"kind://docker/{name}/{node}"));

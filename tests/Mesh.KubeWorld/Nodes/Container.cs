@@ -69,7 +69,8 @@ internal sealed class Container : IDisposable
         if (security.Bool("readOnlyRootFilesystem") == true)
             script.Append("mount -o remount,ro $r; ");
         var directoryInside = spec.Str("workingDir") ?? "/";
-        script.Append(CultureInfo.InvariantCulture, $"exec chroot $r env -C '{directoryInside}' {Rights(security, podSecurity)} \"$@\" >>'{log}' 2>&1");
+        var rights = Rights(security, podSecurity, node.Withheld);
+        script.Append(CultureInfo.InvariantCulture, $"exec chroot $r env -C '{directoryInside}' {rights} \"$@\" >>'{log}' 2>&1");
         var words = node.Enter(network);
         var start = new ProcessStartInfo(words[0],
             [.. words.Skip(1), "--pid", "--fork", "--kill-child=KILL", "sh", "-ec", script.ToString(), "sh", .. command]);
@@ -160,7 +161,7 @@ internal sealed class Container : IDisposable
     }
 
     /// <summary>The words that give up what the spec does not give.</summary>
-    private static string Rights(JsonObject? security, JsonObject? pod)
+    private static string Rights(JsonObject? security, JsonObject? pod, string? withheld)
     {
         var words = new StringBuilder("setpriv --pdeathsig KILL");
         long? user = security.Num("runAsUser") ?? pod.Num("runAsUser");
@@ -173,8 +174,13 @@ internal sealed class Container : IDisposable
         {
             var dropped = security.Obj("capabilities").Arr("drop")?.Select(one => one!.ToString().ToLowerInvariant()).ToHashSet() ?? [];
             var kept = (dropped.Contains("all") ? [] : Usual.Where(one => !dropped.Contains(one)))
-                .Concat(security.Obj("capabilities").Arr("add")?.Select(one => one!.ToString().ToLowerInvariant()) ?? []).Distinct();
+                .Concat(security.Obj("capabilities").Arr("add")?.Select(one => one!.ToString().ToLowerInvariant()) ?? []).Distinct()
+                .Where(one => one != withheld);
             words.Append(" --inh-caps=-all --bounding-set=-all").Append(string.Concat(kept.Select(one => $",+{one}")));
+        }
+        else if (withheld is not null)
+        {
+            words.Append(CultureInfo.InvariantCulture, $" --inh-caps=-{withheld} --bounding-set=-{withheld}");
         }
         return words.Append(" --").ToString();
     }

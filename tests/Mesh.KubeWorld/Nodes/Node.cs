@@ -47,6 +47,9 @@ internal sealed class Node : IDisposable
 
     public NetworkNamespace Network { get; }
 
+    /// <summary>A capability that no container gets here; null for none.</summary>
+    public string? Withheld { get; init; }
+
     /// <summary>Process whose namespaces are the node's.</summary>
     public int Holder => _holder.Id;
 
