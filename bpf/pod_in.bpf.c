@@ -63,8 +63,8 @@ static __always_inline int route(struct __sk_buff *skb, struct packet *packet, c
 		reason = to.wanted ? apply_translation(skb, packet, &to) : FORWARDED;
 		return reason ? drop(skb, reason, COUNTER_EGRESS) : deliver(skb, packet, endpoint, COUNTER_EGRESS);
 	}
-	if (pod && !to.wanted && packet->ports_known && (!known || !is_pod_identity(known->identity))) {
-		int verdict = leave_as_answer(skb, packet);
+	if (pod && !to.wanted && (packet->ports_known || is_icmp(packet)) && (!known || !is_pod_identity(known->identity))) {
+		int verdict = packet->ports_known ? leave_as_answer(skb, packet) : error_to_client(skb, packet, COUNTER_EGRESS);
 
 		if (verdict != TC_ACT_UNSPEC)
 			return verdict;

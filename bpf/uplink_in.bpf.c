@@ -145,6 +145,12 @@ static __always_inline int from_outside(struct __sk_buff *skb, struct packet *pa
 	if (packet->fragment == FRAGMENT_LATER)
 		fragment_recall(packet);
 	north->what = NORTH_PASS;
+	if (is_icmp(packet) && is_own_address(&packet->flow, false)) {
+		int verdict = error_to_client(skb, packet, COUNTER_INGRESS);
+
+		if (verdict != TC_ACT_UNSPEC)
+			return verdict;
+	}
 	if (packet->ports_known && !(is_own(&packet->flow, false) && north_answer(&packet->flow, packet->tcp_flags, north) &&
 				     north->way == NAT_DIRECT)) {
 		reason = north_arrives(&packet->flow, packet->tcp_flags, north);
@@ -185,6 +191,13 @@ int uplink_out(struct __sk_buff *skb)
 		return TC_ACT_UNSPEC;
 	if (packet.fragment == FRAGMENT_LATER)
 		fragment_recall(&packet);
+	if (is_icmp(&packet)) {
+		int turned = turn_north_error(skb, &packet);
+
+		if (turned == NOT_TURNED)
+			return TC_ACT_UNSPEC;
+		return turned ? drop(skb, turned, COUNTER_EGRESS) : forward(skb, COUNTER_EGRESS, TC_ACT_UNSPEC);
+	}
 	if (!packet.ports_known || !north_answer(&packet.flow, packet.tcp_flags, &memory->north) ||
 	    memory->north.way != NAT_LOCAL)
 		return TC_ACT_UNSPEC;

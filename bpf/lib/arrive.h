@@ -28,6 +28,12 @@ static __always_inline int arrive_from(struct __sk_buff *skb, struct packet *pac
 		fragment_recall(packet);
 	if (packet->ports_known && is_own(&packet->flow, true) && north_answer(&packet->flow, packet->tcp_flags, &memory->north))
 		return answer_client(skb, packet, &memory->north, COUNTER_INGRESS);
+	if (is_icmp(packet) && is_own_address(&packet->flow, true)) {
+		int verdict = error_to_client(skb, packet, COUNTER_INGRESS);
+
+		if (verdict != TC_ACT_UNSPEC)
+			return verdict;
+	}
 	endpoint = endpoint_lookup(packet->flow.family, &packet->flow.destination);
 	if (!endpoint)
 		return drop(skb, DROP_NO_ENDPOINT, COUNTER_INGRESS);

@@ -102,15 +102,19 @@ static __always_inline void underlay_address(struct mesh_addr *to)
 		to->v6[i] = config.underlay.v6[i];
 }
 
-/* To an address of ours from which we send what we took in, and to a port of those we take? */
-static __always_inline bool is_own(const struct flow *flow, bool gateway)
+/* To an address of ours from which we send what we took in? */
+static __always_inline bool is_own_address(const struct flow *flow, bool gateway)
 {
 	struct mesh_addr own;
 
-	if (!nat_port_in_range(flow->destination_port))
-		return false;
 	own_address(&own, flow->family, gateway);
 	return same_address(&own, &flow->destination);
+}
+
+/* And to a port of those we take? */
+static __always_inline bool is_own(const struct flow *flow, bool gateway)
+{
+	return nat_port_in_range(flow->destination_port) && is_own_address(flow, gateway);
 }
 
 /* A frame on the uplink that a switch has only flooded? Promiscuous devices see such. */

@@ -80,6 +80,50 @@ static __always_inline int answer_client(struct __sk_buff *skb, struct packet *p
 	return reason ? drop(skb, reason, direction) : send_on(skb, packet, direction);
 }
 
+#define NOT_TURNED -1
+
+/*
+ * An ICMP error about a packet of a flow that we took in, from where its backend is: it must speak of the packet that the client
+ * knows. It comes from the virtual address whoever sent it, for the network outside knows none of the mesh's other addresses. A pod
+ * speaks for itself only. NOT_TURNED: about no such flow; otherwise FORWARDED or why it is dropped.
+ */
+VERIFIED_ALONE int turn_north_error(struct __sk_buff *skb, struct packet *packet)
+{
+	struct north_scratch *memory = scratch();
+	struct ipcache_value *sender;
+	struct quoted quoted = {};
+	struct nat_value *value;
+
+	if (!packet || !memory || !parse_quoted(skb, packet, &quoted) ||
+	    !same_address(&quoted.flow.source, &packet->flow.destination))
+		return NOT_TURNED;
+	sender = ipcache_lookup(packet->flow.family, &packet->flow.source);
+	if (sender && is_pod_identity(sender->identity) && !same_address(&quoted.flow.destination, &packet->flow.source))
+		return NOT_TURNED;
+	set_flow(&memory->answers, &quoted.flow, &quoted.flow.destination, quoted.flow.destination_port, &quoted.flow.source,
+		 quoted.flow.source_port);
+	value = nat_lookup(&memory->answers, NAT_REVERSE, nat_now());
+	if (!value)
+		return NOT_TURNED;
+	memory->value = *value;
+	if (rewrite_quoted(skb, &quoted, REWRITE_SOURCE, &memory->value.address, memory->value.port) ||
+	    rewrite_quoted(skb, &quoted, REWRITE_DESTINATION, &memory->value.virtual_address, memory->value.virtual_port) ||
+	    rewrite(skb, packet, REWRITE_SOURCE, &memory->value.virtual_address, packet->flow.source_port) ||
+	    rewrite(skb, packet, REWRITE_DESTINATION, &memory->value.address, packet->flow.destination_port))
+		return DROP_ICMP_ERROR;
+	return FORWARDED;
+}
+
+/* The same, and out to the client. TC_ACT_UNSPEC: it is no such error. */
+static __always_inline int error_to_client(struct __sk_buff *skb, struct packet *packet, __u32 direction)
+{
+	int reason = turn_north_error(skb, packet);
+
+	if (reason == NOT_TURNED)
+		return TC_ACT_UNSPEC;
+	return reason ? drop(skb, reason, direction) : send_on(skb, packet, direction);
+}
+
 /* What a pod says to a client outside that came by a virtual address leaves from there. TC_ACT_UNSPEC: it is no such answer. */
 VERIFIED_ALONE int leave_as_answer(struct __sk_buff *skb, struct packet *packet)
 {
