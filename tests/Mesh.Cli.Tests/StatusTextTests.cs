@@ -57,6 +57,19 @@ public sealed class StatusTextTests
     }
 
     [Fact]
+    public void Programs_of_another_layout_that_still_serve_are_told_and_nothing_is_said_otherwise()
+    {
+        var text = Print("""
+            {"cilium":{"state":"Warning","msg":"mesh-agent 0.1: programs of layout v1-0 serve until the maps of v2-0 hold frontends, ipcache"},
+             "mesh":{"switching":"programs of layout v1-0 serve until the maps of v2-0 hold frontends, ipcache","tables":[]}}
+            """, all: false);
+        Assert.Contains("Maps: programs of layout v1-0 serve until the maps of v2-0 hold frontends, ipcache\n", text, StringComparison.Ordinal);
+        Assert.DoesNotContain("Maps:", Print("""{"mesh":{"tables":[]}}""", all: false), StringComparison.Ordinal);
+        // What is not so is not on the wire.
+        Assert.DoesNotContain("switching", JsonSerializer.Serialize(new MeshStatus(), AgentApiJson.Wire.MeshStatus), StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Rows_that_the_kernel_refused_are_told_with_their_reason()
     {
         var text = Print("""
