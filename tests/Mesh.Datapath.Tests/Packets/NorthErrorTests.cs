@@ -72,6 +72,19 @@ public sealed class NorthErrorTests(NorthWorlds worlds)
     }
 
     [Theory]
+    [MemberData(nameof(Errors))]
+    public void Of_a_pod_here_that_another_node_took_the_client_in_for_by_dsr_too(int family, byte protocol, byte type, byte code, int bytes)
+    {
+        var world = worlds.Over(4);
+        var names = Outside.Of(family);
+        var met = Frame.Between(names.Client, names.Pod) with { Protocol = protocol, SourcePort = ClientPort, DestinationPort = 8080 };
+        var arrived = Vxlan.Carrying(met, IpAddr.Parse(names.Virtual), 80);
+        Assert.Equal(PacketWorld.Redirect, world.Through(world.FromNode(Vxlan.World).Around(arrived)).Verdict);
+        var error = met.Error(names.Pod, names.Client, type, code, bytes) with { SourceMac = NorthWorld.PodMac, DestinationMac = NorthWorld.PodHostMac };
+        ToClient(met with { Destination = IpAddr.Parse(names.Virtual), DestinationPort = 80 }, error, world.FromPod(error));
+    }
+
+    [Theory]
     [InlineData(4)]
     [InlineData(6)]
     public void Of_a_process_of_this_node_too(int family)

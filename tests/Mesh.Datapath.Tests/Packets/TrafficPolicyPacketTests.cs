@@ -26,6 +26,8 @@ public sealed class TrafficPolicyPacketTests(NorthWorlds worlds)
         Serve(world, Both(names) with { ExternalLocal = true });
         Assert.Equal(Enumerable.Repeat(Local(hook), Clients), Ask(world, hook, names).Select(outcome => outcome.Verdict));
 
+        Assert.All(Ask(world, hook, names), outcome => Assert.Equal(Plain(names).Build().Length, outcome.Packet.Length));
+
         // The control: without the policy all of them go there, into the tunnel.
         Serve(world, Both(names));
         Assert.All(Ask(world, hook, names), outcome => Assert.True(outcome.Packet.Length > Plain(names).Build().Length));
