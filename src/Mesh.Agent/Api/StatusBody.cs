@@ -169,7 +169,8 @@ internal static class StatusBody
             Tables = tables,
             SourceProblems = OrNull(view.Objects.Problems.Concat(view.Endpoints.Problems).Concat(view.Publishing?.Problems ?? [])
             .Select(problem => new Problem { Where = problem.Where, Message = problem.Message, Since = problem.Since })
-            .Concat(view.LoadBalancing.Conflicts.Concat(view.HealthChecks.Problems).Select(conflict => new Problem { Where = "services", Message = conflict }))),
+            .Concat(view.LoadBalancing.Conflicts.Concat(view.HealthChecks.Problems)
+                .Select(conflict => new Problem { Where = "services", Message = conflict }))),
             ConfigProblems = OrNull((view.PeerConfig?.Problem is { } problem
             ? [new Problem { Where = view.Options.ClusterMeshConfig!, Message = problem }]
             : Enumerable.Empty<Problem>()).Concat(view.Cni.Configuration.Problem is { } cni
