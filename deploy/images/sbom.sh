@@ -5,7 +5,7 @@ set -euo pipefail
 cd "$(dirname "$0")/../.."
 
 version=$(sed -n 's/.*<Version>\(.*\)<\/Version>.*/\1/p' Directory.Build.props)
-packages=$(for project in src/Mesh.Program src/Mesh.Cni; do
+packages=$(for project in deploy/program src/Mesh.Cni; do
     assets=$project/obj/project.assets.json
     [ ! -d "$project" ] || [ -f "$assets" ] || { echo "sbom: $project is not restored: run 'make build' first" >&2; exit 1; }
     [ ! -f "$assets" ] || jq -c '.libraries | to_entries[] | select(.value.type == "package")

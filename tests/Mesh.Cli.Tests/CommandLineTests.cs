@@ -18,8 +18,8 @@ public sealed class CommandLineTests
     [InlineData("lab up --foo",
         "mesh: mesh lab up does not know the flag --foo; allowed are --name, --clusters, --nodes, --pods, --unconnected, --direct, --help")]
     [InlineData("statsu",
-        "mesh: mesh does not know 'statsu'; allowed are clustermesh, status, connectivity, explain, observe, monitor, service, node, ip, identity, "
-        + "endpoint, policy, bpf, ca, drill, host, pod, install, upgrade, uninstall, config, preflight, lab, demo, version")]
+        "mesh: mesh does not know 'statsu'; allowed are clustermesh, status, health, metrics, connectivity, explain, observe, monitor, service, node, ip, "
+        + "identity, endpoint, policy, bpf, ca, drill, host, pod, install, upgrade, uninstall, config, preflight, lab, demo, version")]
     [InlineData("lab", "mesh: mesh lab needs one of up, info, list, exec, etcdctl, down")]
     [InlineData("service list -o yaml", "mesh: Argument 'yaml' not recognized. Must be one of: 'text' 'json': see mesh service list --help")]
     [InlineData("lab info --name ../etc", "mesh: lab name '../etc' must have 1 to 12 characters a-z and 0-9, the first a letter")]

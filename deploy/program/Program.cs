@@ -1,5 +1,5 @@
-// One native program under four names. Most of each is the same (the runtime, TLS, gRPC, the wire formats): compiled four times it took
-// four times as long to build and to ship. It is the name that it is called by that says which of them it is.
+// One native program under four names. Most of each is the same, the runtime, TLS, gRPC and the wire formats: so it is compiled to native
+// code once. The name that it is called by says which of them it is.
 var name = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
 return name switch
 {
