@@ -31,12 +31,25 @@ public sealed partial class FilesTests
     }
 
     [Fact]
-    public void Every_program_that_an_image_copies_was_built_and_starts()
+    public void Every_program_that_an_image_has_was_built_and_is_what_it_is_called()
     {
-        var copied = Copied().Matches(File.ReadAllText($"{Checkout.Root}/deploy/images/Dockerfile")).Select(match => match.Groups[1].Value).Distinct().ToList();
-        Assert.Contains("mesh-agent", copied);
-        foreach (var program in copied.Where(program => program != "mesh-cni"))
-            Assert.NotEqual("", ChildThread.Run(Checkout.Program(program), "--help"));
+        var dockerfile = File.ReadAllText($"{Checkout.Root}/deploy/images/Dockerfile");
+        var names = Linked().Matches(dockerfile).SelectMany(match => match.Groups[1].Value.Split(' '))
+            .Concat(Named().Matches(dockerfile).Select(match => match.Groups[1].Value)).Distinct().ToList();
+        Assert.Equal(["cilium", "cilium-dbg", "cilium-health", "clustermesh-apiserver", "mesh-agent", "mesh-operator"], names.Order(StringComparer.Ordinal));
+        foreach (var name in names)
+        {
+            var usage = name switch
+            {
+                "mesh-agent" => "mesh-agent: programs one node's kernel",
+                "clustermesh-apiserver" => "The clustermesh API server",
+                "mesh-operator" => "Gives nodes their pod ranges",
+                "cilium-health" => "How a node reaches the others",
+                _ => "Mesh connects the pods and services",
+            };
+            Assert.Contains(usage, ChildThread.Run("bash", "-c", "exec -a \"$1\" \"$2\" --help", "bash", $"/usr/bin/{name}", Checkout.Program("mesh")),
+                StringComparison.Ordinal);
+        }
         // A container runtime says what it wants in the environment.
         const string version = "echo '{\"cniVersion\":\"1.0.0\"}' | CNI_COMMAND=VERSION \"$1\"";
         Assert.Contains("supportedVersions", ChildThread.Run("sh", "-c", version, "sh", Checkout.Program("mesh-cni")), StringComparison.Ordinal);
@@ -54,6 +67,9 @@ public sealed partial class FilesTests
     [Fact]
     public void The_kind_script_is_a_script() => ChildThread.Run("bash", "-n", $"{Checkout.Root}/deploy/kind/two-clusters.sh");
 
-    [GeneratedRegex("/programs/(mesh[a-z-]*|clustermesh-apiserver) ")]
-    private static partial Regex Copied();
+    [GeneratedRegex("for name in ([a-z -]+); do ln -s mesh")]
+    private static partial Regex Linked();
+
+    [GeneratedRegex("COPY --from=programs /programs/mesh /usr/bin/([a-z-]+)\\n")]
+    private static partial Regex Named();
 }

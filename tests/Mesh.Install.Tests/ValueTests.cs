@@ -40,8 +40,6 @@ public class ValueTests
     [InlineData("ipam: {operator: {clusterPoolIPv4PodCIDRList: [10.0.0.0/25]}}",
         "ipam.operator.clusterPoolIPv4MaskSize is 24: a node's range cannot be larger than the pool 10.0.0.0/25")]
     [InlineData("{ipv4: {enabled: false}}", "ipv4.enabled and ipv6.enabled are both false: pods would have no address")]
-    [InlineData("{cluster: {id: 0}, clustermesh: {mcsapi: {enabled: true}}}",
-        "clustermesh.mcsapi.enabled needs a cluster.id of 1 to 255: it concerns other clusters, which know this one by it")]
     [InlineData("tls: {ca: {cert: QUJD}}", "tls.ca.key is missing: certificate and key go together")]
     [InlineData("clustermesh: {config: {clusters: [{name: osaka, prot: 2379}]}}",
         "clustermesh.config.clusters[0].prot is no value of this chart: did you mean clustermesh.config.clusters[0].port?")]

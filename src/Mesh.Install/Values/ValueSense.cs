@@ -12,11 +12,6 @@ internal static class ValueSense
         var highest = (long)values.At("clustermesh.maxConnectedClusters")!;
         if ((long)values.At("cluster.id")! > highest)
             yield return $"cluster.id is {values.At("cluster.id")}: must be 1 to {highest}, as clustermesh.maxConnectedClusters says";
-        foreach (var feature in new[] { "enableEndpointSliceSynchronization", "mcsapi.enabled", "enableMCSAPISupport" })
-        {
-            if (values.At($"clustermesh.{feature}") is true && (long)values.At("cluster.id")! == 0)
-                yield return $"clustermesh.{feature} needs a cluster.id of 1 to {highest}: it concerns other clusters, which know this one by it";
-        }
         if (values.At("ipv4.enabled") is false && values.At("ipv6.enabled") is false)
             yield return "ipv4.enabled and ipv6.enabled are both false: pods would have no address";
         foreach (var fault in Pool(values, "IPv4", 32).Concat(Pool(values, "IPv6", 128)))
