@@ -8,7 +8,7 @@
 
 #include <mesh/drop.h>
 #include <mesh/north.h>
-#include "lb.h"
+#include "choice.h"
 #include "maps.h"
 #include "parse.h"
 

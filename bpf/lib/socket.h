@@ -7,7 +7,7 @@
 #define MESH_LIB_SOCKET_H
 
 #include <mesh/socket.h>
-#include "lb.h"
+#include "choice.h"
 #include "metrics.h"
 
 #define EHOSTUNREACH 113

@@ -9,7 +9,7 @@
 #include "conntrack.h"
 #include "csum.h"
 #include "fragment.h"
-#include "lb.h"
+#include "choice.h"
 #include "quoted.h"
 
 enum wanted {
