@@ -45,6 +45,9 @@ public sealed unsafe class BpfObject : IDisposable
 
     public string Name { get; }
 
+    /// <summary>The ELF file, as it was opened. Valid until the object is disposed.</summary>
+    public ReadOnlySpan<byte> Content => (byte[])_bytes.Target!;
+
     /// <summary>Types of the object, for layout checks.</summary>
     public BtfReader Types => _elf.Types;
 
@@ -133,12 +136,17 @@ public sealed unsafe class BpfObject : IDisposable
     /// <summary>A loaded program; the caller disposes it.</summary>
     public BpfProgram Program(string name)
     {
-        var program = Libbpf.FindProgram(_handle, name);
-        if (program == 0)
-            throw new ArgumentException($"{Name} has no program named {name}; it has {string.Join(", ", ProgramNames)}", nameof(name));
+        var program = ProgramHandle(name);
         if (!_loaded)
             throw new InvalidOperationException($"{Name} is not loaded");
-        var fd = Syscalls.Duplicate(Libbpf.ProgramFd(program), $"{Name}: program {name}");
+        return Program(name, Syscalls.Duplicate(Libbpf.ProgramFd(program), $"{Name}: program {name}"));
+    }
+
+    /// <summary>A program of this object that the kernel holds already; the object need not be loaded. The caller disposes it.</summary>
+    /// <param name="fd">Of the program; owned by the answer.</param>
+    public BpfProgram Program(string name, BpfFd fd)
+    {
+        var program = ProgramHandle(name);
         return new BpfProgram(name, Text(Libbpf.ProgramSection(program)), Libbpf.ProgramExpectedAttachType(program), fd);
     }
 
@@ -170,6 +178,14 @@ public sealed unsafe class BpfObject : IDisposable
             return;
         _handle.Dispose();
         _bytes.Free();
+    }
+
+    private nint ProgramHandle(string name)
+    {
+        var program = Libbpf.FindProgram(_handle, name);
+        return program != 0
+            ? program
+            : throw new ArgumentException($"{Name} has no program named {name}; it has {string.Join(", ", ProgramNames)}", nameof(name));
     }
 
     private nint MapHandle(string name)

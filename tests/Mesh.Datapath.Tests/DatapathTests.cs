@@ -76,6 +76,24 @@ public sealed class DatapathTests : IDisposable
         Assert.Equal(["10.1.0.254", "172.30.0.1", "fd00:1::fe"], Addresses(host: true));
     }
 
+    /// <summary>Verification is most of what a start costs, and all agents of a machine may start at once.</summary>
+    [Fact]
+    public void Programs_are_verified_once_and_again_only_when_a_constant_or_a_map_is_another()
+    {
+        uint[] first = Programs(Options), again = Programs(Options);
+        uint[] otherConstant = Programs(Options with { GatewayAddresses = [IpAddr.Parse("10.1.0.253"), IpAddr.Parse("fd00:1::fe")] });
+        uint[] otherMap = Programs(Options with { IPCacheMapMax = 4096 });
+        foreach (var pins in Directory.GetDirectories(Path.Combine(_files.Path, Version, "programs"), "pod_in_*"))
+            File.Delete(Path.Combine(pins, "pod_in"));
+        var afterLoss = Programs(Options with { IPCacheMapMax = 4096 });
+
+        Assert.Equal(first, again);
+        Assert.Empty(first.Intersect(otherConstant));
+        Assert.Empty(otherConstant.Intersect(otherMap));
+        Assert.Single(otherMap.Except(afterLoss));
+        Assert.Equal(7, Directory.GetDirectories(Path.Combine(_files.Path, Version, "programs")).Length);
+    }
+
     [Fact]
     public void Rows_become_kernel_state_and_survive_a_restart_until_their_sources_have_spoken()
     {
@@ -273,6 +291,17 @@ public sealed class DatapathTests : IDisposable
 
     private static string CgroupRoot() =>
         File.ReadLines("/proc/mounts").Select(line => line.Split(' ')).First(fields => fields[2] == "cgroup2")[1];
+
+    /// <summary>What is attached after a start, by the kernel's number, in the order of the links' names.</summary>
+    private uint[] Programs(DatapathOptions options) => _space.Run(() =>
+    {
+        Datapath.Start(options, _desired).Dispose();
+        return Links().Select(name =>
+        {
+            using var link = Mesh.Bpf.BpfLink.TryOpenPinned(Path.Combine(_files.Path, Version, "links", name!))!;
+            return link.Info().ProgramId;
+        }).ToArray();
+    });
 
     private IEnumerable<string?> Links() =>
         Directory.EnumerateFileSystemEntries(Path.Combine(_files.Path, Version, "links")).Select(Path.GetFileName).Order();

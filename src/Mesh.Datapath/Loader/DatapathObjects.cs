@@ -5,7 +5,8 @@ namespace Mesh.Datapath.Loader;
 
 /// <summary>
 /// The compiled objects that travel inside this assembly, loaded onto one set of pinned maps: on the first start the maps are
-/// created and pinned, later ones take what is pinned, with everything in it. Owns the programs.
+/// created and pinned, later ones take what is pinned, with everything in it, and the programs too where nothing has changed that they
+/// were made from. Owns the programs.
 /// </summary>
 internal sealed class DatapathObjects : IDisposable
 {
@@ -72,6 +73,7 @@ internal sealed class DatapathObjects : IDisposable
         var loaded = new DatapathObjects();
         var objects = new List<BpfObject>();
         var resize = new IPCacheResize(pins, ipcacheMax);
+        var programs = new ProgramPins(pins);
         try
         {
             objects.AddRange(Names.Select(name => Open(name, variant)));
@@ -89,8 +91,15 @@ internal sealed class DatapathObjects : IDisposable
                 }
                 if (one.HasConstant("config"))
                     one.SetConstant("config", config);
+                if (programs.TryTake(one, config, resize.PinOf) is { } known)
+                {
+                    loaded._programs.AddRange(known);
+                    continue;
+                }
                 one.Load();
-                loaded._programs.AddRange(one.ProgramNames.Select(one.Program));
+                var fresh = one.ProgramNames.Select(one.Program).ToList();
+                loaded._programs.AddRange(fresh);
+                programs.Keep(one, config, resize.PinOf, fresh);
             }
             resize.Complete();
             return loaded;

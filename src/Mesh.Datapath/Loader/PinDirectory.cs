@@ -3,7 +3,7 @@ using Mesh.Bpf;
 namespace Mesh.Datapath.Loader;
 
 /// <summary>
-/// Where the datapath lives while nobody runs: BPFROOT/LAYOUT/maps and BPFROOT/LAYOUT/links, one directory for each layout of the
+/// Where the datapath lives while nobody runs: maps, links and programs under BPFROOT/LAYOUT, one directory for each layout of the
 /// maps, so that an agent of another layout never writes into these by mistake. BPFROOT/current leads to the one that serves.
 /// </summary>
 public sealed class PinDirectory
@@ -23,6 +23,7 @@ public sealed class PinDirectory
         Layout = layout;
         Maps = Path.Combine(bpfRoot, layout, "maps");
         Links = Path.Combine(bpfRoot, layout, "links");
+        Programs = Path.Combine(bpfRoot, layout, "programs");
     }
 
     public string Root { get; }
@@ -32,6 +33,9 @@ public sealed class PinDirectory
     public string Maps { get; }
 
     public string Links { get; }
+
+    /// <summary>See <see cref="ProgramPins"/>.</summary>
+    internal string Programs { get; }
 
     public string Map(string name) => Path.Combine(Maps, name);
 
