@@ -10,6 +10,7 @@ using Google.Protobuf;
 using Grpc.Core;
 using Mesh.ClusterMesh.Door.Access;
 using Mesh.ClusterMesh.Door.Cache;
+using Mesh.KVStore;
 using Mesh.Pki;
 using Mesh.TestKit;
 using Xunit;
@@ -174,6 +175,61 @@ public sealed class AccessTests : IAsyncLifetime
         Assert.Equal(StatusCode.OK, await ReadAsync("remote"));
         await File.WriteAllTextAsync(_door.CaFile, next.CertificatePem, Cancellation);
         Assert.NotEqual(StatusCode.OK, await EndAsync(old));
+    }
+
+    [Theory]
+    [InlineData(0.5)]
+    [InlineData(0.99)]
+    public async Task A_bundle_that_was_written_by_half_cuts_nobody_and_is_an_alarm(double half)
+    {
+        using var next = CertificateAuthority.Create("mesh 2", Life);
+        var staged = next.CertificatePem + "\n" + _door.Authority.CertificatePem;
+        await File.WriteAllTextAsync(_door.CaFile, staged, Cancellation);
+        var stays = await WatchAsync("remote");
+        var cut = staged[..(staged.Length - (int)(_door.Authority.CertificatePem.Length * (1 - half)) - 4)];
+        await File.WriteAllTextAsync(_door.CaFile, cut, Cancellation);
+        await Wait.UntilAsync(() => _door.Door.Status.Problems.Any(problem => problem.Contains("ca.crt", StringComparison.Ordinal)), "the alarm");
+        var told = stays.ResponseStream.MoveNext(Cancellation);
+        await _etcd.EtcdctlAsync("put", "cilium/.heartbeat", "later");
+        Assert.True(await told.WaitAsync(TimeSpan.FromSeconds(5), Cancellation));
+        await File.WriteAllTextAsync(_door.CaFile, staged, Cancellation);
+        await Wait.UntilAsync(() => _door.Door.Status.Problems.Count == 0, "the alarm to end");
+    }
+
+    [Fact]
+    public async Task A_user_taken_from_the_file_does_not_get_the_rest_of_a_list_either()
+    {
+        await using (var store = _etcd.NewStore())
+        {
+            for (var i = 0; i < 200; i += 20)
+            {
+                var keys = Enumerable.Range(i, 20);
+                await store.WriteAsync([.. keys.Select(key => new WriteOperation($"cilium/state/{key}", new byte[50_000]))], Cancellation);
+            }
+        }
+        await using var slow = await RawReader.ConnectAsync(
+            "127.0.0.1", _door.Door.Address!.Port, DoorUnderTest.TlsTo(_door.As("remote-osprey")), 64 << 10, Cancellation);
+        await slow.OpenAsync(1, "/etcdserverpb.KV/Range");
+        var list = new RangeRequest { Key = ByteString.CopyFromUtf8("cilium/state/"), RangeEnd = ByteString.CopyFromUtf8("cilium/state0") };
+        await slow.SendAsync(1, list.ToByteArray(), end: true);
+        await Wait.UntilAsync(() => _door.Door.Status.Ranges > 0, "the list to be under way");
+        await File.WriteAllTextAsync(_door.UsersFile, "users: []\n", Cancellation);
+        await Wait.UntilAsync(() => _door.Log.Any(line => line.Contains("users.yaml changed", StringComparison.Ordinal)), "the file to be seen");
+        await Wait.UntilAsync(() => ReadAsync("remote-osprey").GetAwaiter().GetResult() == StatusCode.PermissionDenied, "the user to be gone");
+        var (whole, trailers) = (0, new System.Collections.Concurrent.ConcurrentQueue<string>());
+        slow.OnMessage = (_, _) => Interlocked.Increment(ref whole);
+        slow.OnFrame = (kind, _, payload) =>
+        {
+            if (kind == RawFrame.Headers)
+                trailers.Enqueue(Encoding.Latin1.GetString(payload));
+        };
+        using var stop = new CancellationTokenSource();
+        var reading = slow.ReadAsync(stop.Token);
+        await Wait.UntilAsync(() => trailers.Any(text => text.Contains("grpc-status", StringComparison.Ordinal)), "the end of the answer");
+        Assert.Contains(trailers, text => text.Contains("permission denied", StringComparison.Ordinal));
+        Assert.Equal(0, Volatile.Read(ref whole));
+        await stop.CancelAsync();
+        await reading.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing | ConfigureAwaitOptions.ContinueOnCapturedContext);
     }
 
     [Fact]

@@ -26,7 +26,7 @@ public sealed class EtcdCertificateTests : IAsyncLifetime
         return issued with { TrustedCaFile = ca, CertificateCheckInterval = TimeSpan.Zero };
     }
 
-    public static TheoryData<string> Accidents => ["key", "another key", "no certificate", "no authority", "authority", "expired"];
+    public static TheoryData<string> Accidents => ["key", "another key", "no certificate", "no authority", "authority", "half an authority", "expired"];
 
     private static string Break(EtcdOptions options, string accident)
     {
@@ -46,6 +46,10 @@ public sealed class EtcdCertificateTests : IAsyncLifetime
                 return options.TrustedCaFile!;
             case "authority":
                 File.WriteAllText(options.TrustedCaFile!, "-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n");
+                return options.TrustedCaFile!;
+            case "half an authority":
+                using (var other = CertificateAuthority.Create("other", Life))
+                    File.WriteAllText(options.TrustedCaFile!, other.CertificatePem + "\n" + File.ReadAllText(options.TrustedCaFile!)[..^40]);
                 return options.TrustedCaFile!;
             default:
                 using (var authority = CertificateAuthority.Create("yesterday", Life, new Yesterday()))

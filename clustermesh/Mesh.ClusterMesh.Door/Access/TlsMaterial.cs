@@ -154,7 +154,11 @@ internal sealed class TlsMaterial
     private static X509Certificate2Collection ParseBundle(byte[] content)
     {
         var bundle = new X509Certificate2Collection();
-        bundle.ImportFromPem(Encoding.UTF8.GetString(content));
+        var pem = Encoding.UTF8.GetString(content);
+        bundle.ImportFromPem(pem);
+        // A block that cannot be read is passed over in silence, and all clients of its authority would be cut.
+        if (pem.AsSpan().Count("-----BEGIN CERT") is var begun && begun > bundle.Count)
+            throw new InvalidDataException($"{begun - bundle.Count} of {begun} certificates in the CA bundle are cut short or no PEM");
         return bundle.Count > 0 ? bundle : throw new InvalidDataException("no certificate in the CA bundle");
     }
 }

@@ -26,11 +26,12 @@ internal sealed class RangeService(DoorLimits limits, DoorCounters counters)
             throw EtcdFault.NoLeader();
         var answer = RangeAnswer.Of(request, range, view.Cache.View);
         counters.Ranges.Increment();
-        await WriteAsync(call, answer);
+        await WriteAsync(call, answer, () => connection.Access is var now && ReferenceEquals(now.View, view) && now.Grants.Allows(range));
         call.Finish(StatusCode.OK);
     }
 
-    private async Task WriteAsync(GrpcCall call, RangeAnswer answer)
+    /// <param name="mayRead">Asked again before each part: a long answer to a slow reader is under way for minutes.</param>
+    private async Task WriteAsync(GrpcCall call, RangeAnswer answer, Func<bool> mayRead)
     {
         var size = answer.Size();
         if (size > int.MaxValue)
@@ -47,6 +48,8 @@ internal sealed class RangeService(DoorLimits limits, DoorCounters counters)
                 continue;
             patience.CancelAfter(limits.StalledRange);
             await output.FlushAsync(patience.Token);
+            if (!mayRead())
+                throw EtcdFault.PermissionDenied();
         }
         WriteTail(output, answer);
         patience.CancelAfter(limits.StalledRange);

@@ -332,8 +332,7 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
         if (_progressAsked)
         {
             _progressAsked = false;
-            if (Array.TrueForAll(_watches, watch => watch.Next <= head + 1))
-                WatchFrames.WriteControl(_call.Output, _view.Ids, head, OwnId);
+            WatchFrames.WriteControl(_call.Output, _view.Ids, head, OwnId);
         }
         foreach (var watch in _watches)
         {

@@ -196,7 +196,11 @@ internal sealed class ClientTls
     private static X509Certificate2Collection ParseBundle(byte[][] files)
     {
         var bundle = new X509Certificate2Collection();
-        bundle.ImportFromPem(Encoding.UTF8.GetString(files[0]));
+        var pem = Encoding.UTF8.GetString(files[0]);
+        bundle.ImportFromPem(pem);
+        // A block that cannot be read is passed over in silence.
+        if (pem.AsSpan().Count("-----BEGIN CERT") is var begun && begun > bundle.Count)
+            throw new CryptographicException($"{begun - bundle.Count} of {begun} certificates in it are cut short or no PEM");
         return bundle.Count > 0 ? bundle : throw new CryptographicException("there is no certificate in it");
     }
 }
