@@ -145,11 +145,14 @@ static __always_inline int from_outside(struct __sk_buff *skb, struct packet *pa
 	if (packet->fragment == FRAGMENT_LATER)
 		fragment_recall(packet);
 	north->what = NORTH_PASS;
-	if (is_icmp(packet) && is_own_address(&packet->flow, false)) {
-		int verdict = error_to_client(skb, packet, COUNTER_INGRESS);
+	if (is_icmp(packet)) {
+		int verdict = is_own_address(&packet->flow, false) ? error_to_client(skb, packet, COUNTER_INGRESS) : TC_ACT_UNSPEC;
 
 		if (verdict != TC_ACT_UNSPEC)
 			return verdict;
+		verdict = turn_clients_error(skb, packet);
+		if (verdict > FORWARDED)
+			return drop(skb, verdict, COUNTER_INGRESS);
 	}
 	if (packet->ports_known && !(is_own(&packet->flow, false) && north_answer(&packet->flow, packet->tcp_flags, north) &&
 				     north->way == NAT_DIRECT)) {

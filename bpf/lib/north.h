@@ -190,6 +190,7 @@ static __always_inline void north_reverse(struct nat_value *reverse, const struc
 	reverse->port = flow->source_port;
 	reverse->virtual_port = flow->destination_port;
 	reverse->way = forward->way;
+	reverse->backend = forward->backend;
 	reverse->state = forward->state;
 	reverse->last_seen = forward->last_seen;
 }
@@ -227,6 +228,15 @@ VERIFIED_ALONE int tell_forward(const struct flow *answer, const struct nat_valu
 	return 0;
 }
 
+/* Does a refusal speak against the backend? A connection is refused while it opens. Of a DSR flow, the client's node is the judge. */
+static __always_inline bool is_north_judged(__u8 protocol, const struct nat_value *value)
+{
+	if (value->way == NAT_DSR)
+		return false;
+	return protocol == IPPROTO_UDP ||
+	       (protocol == IPPROTO_TCP && !(value->state & (NAT_ANSWERED | NAT_RESET | NAT_FIN_CLIENT | NAT_FIN_BACKEND)));
+}
+
 /*
  * An answer to a flow that we took in: the client as destination, the virtual address as source. NORTH_PASS when it is none.
  * Called with what came out of the tunnel, what came over the underlay, and what a pod or the host of this node says.
@@ -247,6 +257,8 @@ VERIFIED_ALONE int north_answer(const struct flow *flow, __u32 tcp_flags, struct
 	north->source_port = value->virtual_port;
 	north->destination = value->address;
 	north->destination_port = value->port;
+	if (flow->protocol == IPPROTO_TCP && is_north_judged(IPPROTO_TCP, value))
+		lb_judge(value->backend, &flow->source, flow->source_port, tcp_flags & TCP_RST ? LB_REFUSED : LB_ANSWERED);
 	if (nat_touch(value, nat_learned(tcp_flags, false), now))
 		tell_forward(flow, value);
 	return true;
@@ -317,16 +329,32 @@ static __always_inline enum drop_reason take_port(const struct flow *flow, const
 	return FORWARDED;
 }
 
-/* May the flow go on to the backend that it has? As flow_stays() in translate.h. */
-static __always_inline bool north_stays(const struct flow *flow, __u32 service, __u32 tcp_flags, struct nat_value *value)
+/*
+ * As flow_is_lost() in translate.h: another backend resets the connection, so that the client need not find out by silence. Apart: the
+ * choice needs the stack.
+ */
+VERIFIED_ALONE int north_is_lost(const struct flow *flow, __u32 service, const struct nat_value *value)
+{
+	if (!flow || !value || !lb_is_lost(value->backend, &value->address, value->port) ||
+	    !lb_select_living(service, flow_hash(flow)))
+		return false;
+	COUNT_FAILOVER(repicked);
+	return true;
+}
+
+/* May the flow go on to the backend that it has? As flow_stays() in translate.h. An open connection is asked once a second. */
+static __always_inline bool north_stays(const struct flow *flow, __u32 service, __u32 tcp_flags, struct nat_value *value,
+					__u32 now)
 {
 	__u32 slot;
 
 	if (flow->protocol == IPPROTO_TCP) {
 		if (!opens_connection(tcp_flags))
-			return true;
+			return value->last_seen == now || !north_is_lost(flow, service, value);
 		if (value->state & (NAT_RESET | NAT_FIN_CLIENT | NAT_FIN_BACKEND))
 			return false;
+		if (value->last_seen != now && is_north_judged(IPPROTO_TCP, value)) /* repeated: nobody has answered */
+			lb_judge(value->backend, &value->address, value->port, LB_UNANSWERED);
 	}
 	if (lb_still_lives(value->backend, &value->address, value->port, LB_BACKEND_DRAINING))
 		return true;
@@ -393,6 +421,7 @@ VERIFIED_ALONE int north_begin(const struct flow *flow, __u32 service, __u32 tcp
 	if (reason)
 		return reason;
 	north_set(north, flow, value, tcp_flags);
+	north->carry = value->way == NAT_DSR; /* whatever the flow begins with here */
 	if (value->way == NAT_TUNNEL || value->way == NAT_DIRECT) {
 		reason = take_port(flow, north, value, &memory->search);
 		north->what = reason ? NORTH_PASS : NORTH_FORWARD;
@@ -444,7 +473,7 @@ VERIFIED_ALONE __u32 north_known(const struct flow *flow, __u32 tcp_flags, struc
 			return 0;
 		value->service = service;
 	}
-	if (!north_stays(flow, value->service, tcp_flags, value))
+	if (!north_stays(flow, value->service, tcp_flags, value, now))
 		return find_outside_service(flow);
 	north_set(north, flow, value, tcp_flags);
 	if (nat_touch(value, flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0, now))
