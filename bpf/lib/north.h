@@ -148,6 +148,19 @@ static __always_inline bool opens_connection(__u8 tcp_flags)
 	return (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* Beside the flags of TCP: the packet has no room for the virtual address, so a flow that it begins cannot go by DSR. */
+#define NORTH_NO_ROOM 0x100
+
+static __always_inline __u32 north_says(const struct flow *flow, __u8 tcp_flags, __u32 length, bool fragment)
+{
+	__u32 option = flow->family == MESH_FAMILY_IPV4 ? sizeof(struct dsr_option4) : sizeof(struct dsr_option6);
+
+	/* In the midst of a connection there is only the way that it has had, whatever we have forgotten. */
+	if (flow->protocol == IPPROTO_TCP && !opens_connection(tcp_flags))
+		return tcp_flags;
+	return fragment || (config.pod_mtu && length + option > config.pod_mtu) ? tcp_flags | NORTH_NO_ROOM : tcp_flags;
+}
+
 static __always_inline void north_set(struct north *north, const struct flow *flow, const struct nat_value *value, __u8 tcp_flags)
 {
 	north->what = NORTH_FORWARD;
@@ -228,7 +241,7 @@ VERIFIED_ALONE int tell_forward(const struct flow *answer, const struct nat_valu
 	return 0;
 }
 
-/* Does a refusal speak against the backend? A connection is refused while it opens. Of a DSR flow, the client's node is the judge. */
+/* Does a refusal speak against the backend? A connection is refused while it opens. Answers by DSR do not pass here. */
 static __always_inline bool is_north_judged(__u8 protocol, const struct nat_value *value)
 {
 	if (value->way == NAT_DSR)
@@ -417,7 +430,7 @@ VERIFIED_ALONE int north_begin(const struct flow *flow, __u32 service, __u32 tcp
 	value->service = service;
 	value->last_seen = nat_now();
 	value->state = flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0;
-	reason = choose_way(flow, info && info->forwarding == LB_FORWARD_DSR, value);
+	reason = choose_way(flow, info && info->forwarding == LB_FORWARD_DSR && !(tcp_flags & NORTH_NO_ROOM), value);
 	if (reason)
 		return reason;
 	north_set(north, flow, value, tcp_flags);
@@ -481,13 +494,13 @@ VERIFIED_ALONE __u32 north_known(const struct flow *flow, __u32 tcp_flags, struc
 	return 0;
 }
 
-/* A packet that arrives on the uplink: FORWARDED with north->what, or why it is dropped. */
-static __always_inline int north_arrives(const struct flow *flow, __u32 tcp_flags, struct north *north)
+/* A packet that arrives on the uplink: FORWARDED with north->what, or why it is dropped. says: of north_says. */
+static __always_inline int north_arrives(const struct flow *flow, __u32 says, struct north *north)
 {
-	__u32 service = north_known(flow, tcp_flags, north);
+	__u32 service = north_known(flow, says, north);
 
 	/* Not from within: the choice of a backend needs the stack. */
-	return service ? north_begin(flow, service, tcp_flags, north) : FORWARDED;
+	return service ? north_begin(flow, service, says, north) : FORWARDED;
 }
 
 #endif
