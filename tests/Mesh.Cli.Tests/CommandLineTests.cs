@@ -18,8 +18,8 @@ public sealed class CommandLineTests
     [InlineData("lab up --foo",
         "mesh: mesh lab up does not know the flag --foo; allowed are --name, --clusters, --nodes, --pods, --unconnected, --direct, --help")]
     [InlineData("statsu",
-        "mesh: mesh does not know 'statsu'; allowed are clustermesh, troubleshoot, status, health, metrics, connectivity, explain, observe, monitor, service, node, "
-        + "ip, identity, endpoint, policy, bpf, ca, drill, host, pod, install, upgrade, uninstall, config, preflight, lab, demo, version")]
+        "mesh: mesh does not know 'statsu'; allowed are clustermesh, troubleshoot, status, health, metrics, connectivity, explain, observe, monitor, service, "
+        + "node, ip, identity, endpoint, policy, bpf, ca, drill, host, pod, install, upgrade, uninstall, config, preflight, lab, demo, version")]
     [InlineData("lab", "mesh: mesh lab needs one of up, info, list, exec, etcdctl, down")]
     [InlineData("service list -o toml", "mesh: --output toml: must be text, json, yaml or jsonpath={…}: see mesh service list --help")]
     [InlineData("policy get -o jsonpath={.revision", "mesh: --output jsonpath={.revision: at character 11: '}' is missing: see mesh policy get --help")]
@@ -59,5 +59,6 @@ public sealed class CommandLineTests
     [InlineData("s")]
     [InlineData("5d")]
     [InlineData("1.2.3s")]
+    [InlineData("99999999999999999h")]
     public void Anything_else_is_not_a_duration(string text) => Assert.Null(GoText.ParseDuration(text));
 }
