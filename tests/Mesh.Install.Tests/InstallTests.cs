@@ -249,8 +249,8 @@ public class InstallTests
         await CrdInstaller.InstallAsync(world.Client, TimeProvider.System, Stop, [.. definitions]);
         world.Server.Apply("""
             ---
-            {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceImport, metadata: {name: cart, namespace: default, annotations: {mesh.cilium.io/applied: x} },
-             spec: {type: ClusterSetIP, ports: [{port: 80}]} }
+            {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceImport,
+             metadata: {name: cart, namespace: default, annotations: {mesh.cilium.io/applied: x} }, spec: {type: ClusterSetIP, ports: [{port: 80}]} }
             ---
             {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceImport, metadata: {name: of-others, namespace: default},
              spec: {type: ClusterSetIP, ports: [{port: 80}]} }
