@@ -373,7 +373,7 @@ internal sealed class PeerConnection
             var first = held.Keys.Count == 0 ? 0 : held.Keys.Values.Min();
             // A source that is a relay itself has judged.
             if (!_cached && held.Keys.Count > 1 && !IsSigned(held) && _withdrawals.LooksOwn(held) && !_doubted.Contains(resource)
-                && !await WasOneByOneAsync(resource, held, cancellation))
+                && (_breaker.OwnerBeatsBehind(_store.Status.IsDoor) || !await WasOneByOneAsync(resource, held, cancellation)))
             {
                 held.AwaitsSign = _time.GetElapsedTime(held.Since) > SignPatience;
                 JudgeLater(cancellation);

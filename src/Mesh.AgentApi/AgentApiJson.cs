@@ -32,7 +32,6 @@ namespace Mesh.AgentApi;
 [JsonSerializable(typeof(IReadOnlyList<Metric>))]
 [JsonSerializable(typeof(HealthStatus))]
 [JsonSerializable(typeof(RuntimeConfiguration))]
-[JsonSerializable(typeof(VersionAnswer))]
 [JsonSerializable(typeof(IReadOnlyList<string>))]
 [JsonSerializable(typeof(string))]
 public sealed partial class AgentApiJson : JsonSerializerContext

@@ -14,6 +14,9 @@ internal sealed class Term : IAsyncDisposable
     /// <summary>A heartbeat follows when a part of a resource as large as one of so many was withdrawn.</summary>
     private const int BeatsPerWhole = 4;
 
+    /// <summary>What goes with no longer pauses than this is one step: readers count what was withdrawn within ten seconds.</summary>
+    private static readonly TimeSpan LongestPause = TimeSpan.FromSeconds(15);
+
     private readonly LeasePool _leases;
     private readonly Announcements _announcements;
     private readonly Dictionary<RemoteResource, SyncStore> _stores;
@@ -33,7 +36,7 @@ internal sealed class Term : IAsyncDisposable
         {
             var announcements = await Announcements.StartAsync(store, leases, options, time, log, cancellation);
             return new Term(leases, announcements, resources.ToDictionary(resource => resource,
-                resource => SyncStore.Start(store, OptionsFor(options.Self.Name, resource, leases, announcements), time)));
+                resource => SyncStore.Start(store, OptionsFor(options.Self.Name, resource, leases, announcements, time), time)));
         }
         catch
         {
@@ -69,9 +72,11 @@ internal sealed class Term : IAsyncDisposable
         await _leases.DisposeAsync();
     }
 
-    private static SyncStoreOptions OptionsFor(string cluster, RemoteResource resource, LeasePool leases, Announcements announcements)
+    private static SyncStoreOptions OptionsFor(
+        string cluster, RemoteResource resource, LeasePool leases, Announcements announcements, TimeProvider time)
     {
-        var withdrawn = 0;
+        var gate = new Lock();
+        var (withdrawn, last) = (0L, time.GetTimestamp());
         return new SyncStoreOptions
         {
             Prefix = Layout.State(cluster).Prefix(resource),
@@ -79,10 +84,16 @@ internal sealed class Term : IAsyncDisposable
             Leases = leases,
             Withdrew = (deleted, left) =>
             {
-                // Before a reader can have lost half of it, and again behind what went since.
-                if (Interlocked.Add(ref withdrawn, deleted) * (long)BeatsPerWhole < left)
-                    return;
-                Interlocked.Exchange(ref withdrawn, 0);
+                lock (gate)
+                {
+                    var now = time.GetTimestamp();
+                    withdrawn = (time.GetElapsedTime(last, now) > LongestPause ? 0 : withdrawn) + deleted;
+                    last = now;
+                    // Before a reader can have lost half of it, and then behind everything that goes: a reader that holds it waits for that.
+                    // Of services it is the backends that count, and one key may have most of them.
+                    if (withdrawn * BeatsPerWhole < left && resource != RemoteResource.Services)
+                        return;
+                }
                 announcements.BeatSoon();
             },
         };

@@ -66,11 +66,7 @@ internal static class InstalledMesh
         var workload = await cluster.Client.FindAsync(resource, cluster.Namespace, name, cancel);
         if (workload is null)
         {
-            // Every other one is somebody's choice.
-            if (name == Agent)
-                report.Of(name, name).Errors.Add($"daemonset {cluster.Namespace}/{name} not found: is the mesh installed, and in this namespace (-n)?");
-            else
-                report.Of(name, name).Disabled = true;
+            report.Of(name, name).Disabled = true;
             return;
         }
         var daemons = resource.Kind == "DaemonSet";
@@ -113,15 +109,7 @@ internal static class InstalledMesh
         var pods = await cluster.Client.ListAsync(KubeResources.Pods.Raw, null, cancel);
         var ours = pods.Where(pod => pod.Text("spec", "hostNetwork") != "true" && pod.Text("status", "phase") is "Running" or "Pending")
             .Select(pod => (pod.Text("metadata", "namespace"), pod.Name())).ToHashSet();
-        IReadOnlyList<JsonObject> endpoints = [];
-        try
-        {
-            endpoints = await cluster.Client.ListAsync(KubeResources.CiliumEndpoints.Raw, null, cancel);
-        }
-        catch (KubeApiException e) when (e.Fault == KubeFault.NotFound)
-        {
-            // Not defined: nobody has taken up any.
-        }
+        var endpoints = await cluster.Client.ListAsync(KubeResources.CiliumEndpoints.Raw, null, cancel);
         return new PodCount(ours.Count, endpoints.Count(one => ours.Contains((one.Text("metadata", "namespace"), one.Name()))));
     }
 

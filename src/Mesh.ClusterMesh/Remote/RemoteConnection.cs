@@ -117,7 +117,7 @@ internal sealed class RemoteConnection
         _layout = config.Capabilities?.Cached == true ? Layout.Cache(cluster) : Layout.State(cluster);
         _validator = new RecordValidator(cluster, config, options.Numbering);
         var judge = new ImportJudge(cluster, policy, options.OwnGround, () => pins.Ranges, records.NodeAddresses);
-        _session = new ImportSession(_layout, _validator, judge, policy, () => store.Health.ClusterId);
+        _session = new ImportSession(_layout, _validator, judge, policy, () => store.Health.ClusterId, () => store.Status.IsDoor);
         var quotas = policy.Quotas;
         _changesAllowed = new EventAllowance(quotas.EventsPerSecond, quotas.EventsPerSecond, time);
         // A first list comes at full speed; a peer that makes us list again and again does not.

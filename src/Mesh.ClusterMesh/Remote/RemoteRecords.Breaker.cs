@@ -22,7 +22,7 @@ internal sealed record Inspection(
 /// <para>
 /// Cilium's exporters beat once a minute, and nobody need wait for that: they delete one key at a time, which no lease that ends and no
 /// `del --prefix` does. So where each deletion has a revision of its own, a heartbeat was seen within the last beat or so, and a second look at the
-/// same store finds the keys gone and everything else in place, that is sign enough.
+/// same store finds the keys gone and everything else in place, that is sign enough. Not at a door of ours: what its owner did it has beaten behind.
 /// </para>
 /// <para>
 /// Otherwise the store lost its data: leases revoked, keys deleted wholesale, an etcd wiped, restored or exchanged. Then only the
@@ -196,7 +196,7 @@ internal sealed partial class RemoteRecords
             SeenAlive(_alive);
         // Nothing speaks against it but that somebody else may have done it while the owner is away: one who comes back puts things right.
         if (hold.Settling && !session.Layout.Cached && records.HeldDeletions.Count > 1 && !(now - hold.AliveAt >= policy.Settle)
-            && !WasOneByOne(hold, now))
+            && (policy.OwnerBeatsBehind(session.IsDoor()) || !WasOneByOne(hold, now)))
         {
             hold.AwaitsSign = true;
             hold.Due = hold.AliveAt + policy.Settle ?? now + LookAgain;

@@ -7,8 +7,9 @@ namespace Mesh.ClusterMesh.Remote;
 
 /// <summary>What judges the records of one connection.</summary>
 /// <param name="StoreId">etcd's own cluster ID at present.</param>
+/// <param name="IsDoor">The store is a door of ours, and so its owner is an exporter of ours.</param>
 internal sealed record ImportSession(
-    Layout Layout, RecordValidator Validator, ImportJudge Judge, ImportPolicy Policy, Func<ulong> StoreId);
+    Layout Layout, RecordValidator Validator, ImportJudge Judge, ImportPolicy Policy, Func<ulong> StoreId, Func<bool> IsDoor);
 
 /// <summary>
 /// What the sink holds of one cluster, and the step from watched bytes to typed changes. It outlives connections: a new list is

@@ -18,6 +18,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
     OperatorLog log)
 {
     private const string FieldManager = "mesh-operator";
+    private const string AppliedAnnotation = "mesh.cilium.io/applied";
     private const int AppliedLength = 12;
 
     public async Task ReconcileAsync(ServiceName name, CancellationToken cancellation)
@@ -105,7 +106,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
     {
         var mark = MulticlusterNames.Hash(JsonText(resource, wanted("")), AppliedLength);
         // The mark tells what we wanted last; whether somebody has changed it since, the object itself.
-        if (present is not null && meta?.Annotations?.GetValueOrDefault(MadeForServices.AppliedAnnotation) == mark && isSame(present, wanted(mark)))
+        if (present is not null && meta?.Annotations?.GetValueOrDefault(AppliedAnnotation) == mark && isSame(present, wanted(mark)))
             return present;
         var applied = await client.ApplyAsync(resource, name.Namespace, name.Name, wanted(mark), FieldManager, cancellation);
         if (present is null)
@@ -136,7 +137,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
             Annotations = new Dictionary<string, string>(merged.Annotations, StringComparer.Ordinal)
             {
                 [MulticlusterNames.DerivedServiceAnnotation] = DerivedOf(name).Name,
-                [MadeForServices.AppliedAnnotation] = mark,
+                [AppliedAnnotation] = mark,
             },
         },
         Spec = new ServiceImportSpec
@@ -197,7 +198,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
         {
             [ServiceAnnotations.GlobalName] = "true",
             [ServiceAnnotations.SharedName] = exported ? "true" : "false",
-            [MadeForServices.AppliedAnnotation] = mark,
+            [AppliedAnnotation] = mark,
         };
         if (affinity is not null)
             annotations[ServiceAnnotations.AffinityName] = affinity;
@@ -245,7 +246,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
             Labels = new Dictionary<string, string>(derived.Metadata.Labels ?? new Dictionary<string, string>(), StringComparer.Ordinal)
             {
                 [LocalObjects.ServiceNameLabel] = derivedName.Name,
-                [MadeForServices.ManagedByLabel] = LocalObjects.LocalMirror,
+                [LocalObjects.ManagedByLabel] = LocalObjects.LocalMirror,
                 [MulticlusterNames.SourceClusterLabel] = options.ClusterName,
             },
             OwnerReferences = [Owners.Of("v1", "Service", derived.Metadata)],

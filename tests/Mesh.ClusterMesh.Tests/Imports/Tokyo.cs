@@ -42,10 +42,19 @@ internal sealed class Tokyo : IAsyncDisposable
     private string Manifests => Path.Combine(_home, "manifests");
 
     /// <summary>Gives the service backends 10.1.0.(10 + from) up to, not including, 10.1.0.(10 + to), and each a pod.</summary>
-    public void Serve(string service, int from, int to)
+    public void Serve(string service, int from, int to) => Write($"{service}.yaml", ServiceText(service, from, to) + PodsText(service, from, to));
+
+    /// <summary>Services alone, in one file.</summary>
+    public void Serve(string file, params (string Service, int From, int To)[] services) =>
+        Write($"{file}.yaml", string.Join("---\n", services.Select(one => ServiceText(one.Service, one.From, one.To))));
+
+    /// <summary>Pods alone.</summary>
+    public void Run(string name, int from, int to) => Write($"{name}.yaml", PodsText(name, from, to));
+
+    private static string ServiceText(string service, int from, int to)
     {
         var endpoints = string.Join(", ", Enumerable.Range(from, to - from).Select(i => $"{{addresses: [10.1.0.{10 + i}]}}"));
-        var text = new StringBuilder("""
+        return """
             {apiVersion: v1, kind: Service, metadata: {name: NAME, namespace: shop, annotations: {service.cilium.io/global: "true"}},
              spec: {ports: [{name: http, port: 80}]}}
             ---
@@ -53,17 +62,22 @@ internal sealed class Tokyo : IAsyncDisposable
              metadata: {name: NAME-1, namespace: shop, labels: {kubernetes.io/service-name: NAME}}, addressType: IPv4,
              ports: [{name: http, port: 8080}], endpoints: [ENDPOINTS]}
 
-            """.Replace("NAME", service, StringComparison.Ordinal).Replace("ENDPOINTS", endpoints, StringComparison.Ordinal));
+            """.Replace("NAME", service, StringComparison.Ordinal).Replace("ENDPOINTS", endpoints, StringComparison.Ordinal);
+    }
+
+    private static string PodsText(string name, int from, int to)
+    {
+        var text = new StringBuilder();
         for (var i = from; i < to; i++)
         {
             text.AppendLine("---").AppendLine("{apiVersion: cilium.io/v2, kind: CiliumEndpoint, metadata: {name: NAME, namespace: shop}, status: "
-                .Replace("NAME", $"{service}-{i}", StringComparison.Ordinal)
+                .Replace("NAME", $"{name}-{i}", StringComparison.Ordinal)
                 + $"{{identity: {{id: 65537}}, networking: {{node: 172.30.1.11, addressing: [{{ipv4: 10.1.0.{10 + i}}}]}}}}}}");
         }
-        Write($"{service}.yaml", text.ToString());
+        return text.ToString();
     }
 
-    /// <summary>Deletes the Service and its pods.</summary>
+    /// <summary>Deletes what the file has.</summary>
     public void Withdraw(string service) => File.Delete(Path.Combine(Manifests, $"{service}.yaml"));
 
     public async Task StartWriterAsync()

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using Mesh.Cli.Text;
+using System.Globalization;
 using Mesh.Install;
 using Mesh.Install.Applying;
 using Mesh.Install.Text;
@@ -55,8 +55,7 @@ internal sealed class InstallOptions
 
     public KubeClient Connect(ParseResult parsed) => new(KubeConfiguration.Find(parsed.GetValue(_kubeconfig), parsed.GetValue(_context)));
 
-    /// <exception cref="InstallException">Kubernetes or Helm would take no such name.</exception>
-    public InstallTarget Target(ParseResult parsed) => InstallTarget.Named(parsed.GetValue(_namespace)!, parsed.GetValue(_release)!);
+    public InstallTarget Target(ParseResult parsed) => new(parsed.GetValue(_namespace)!, parsed.GetValue(_release)!);
 
     public Map Values(ParseResult parsed) =>
         ValueInput.Read(parsed.GetValue(_files) ?? [], parsed.GetValue(_sets) ?? [], parsed.GetValue(_strings) ?? []);
@@ -64,9 +63,10 @@ internal sealed class InstallOptions
     public WaitOptions Wait(ParseResult parsed)
     {
         var text = parsed.GetValue(_wait) ?? "";
-        return GoText.ParseDuration(text) is { } total && total > TimeSpan.Zero
-            ? new WaitOptions { Total = total }
-            : throw new InstallException($"--wait-duration '{text}': must be a duration such as 90s, 5m or 1m30s");
+        var unit = text.Length > 0 ? text[^1] : ' ';
+        if (int.TryParse(text[..^Math.Min(1, text.Length)], NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count > 0 && unit is 's' or 'm')
+            return new WaitOptions { Total = unit == 's' ? TimeSpan.FromSeconds(count) : TimeSpan.FromMinutes(count) };
+        throw new InstallException($"--wait-duration '{text}': must be such as 90s or 5m");
     }
 
     /// <summary>Definitions of our custom resources into the cluster.</summary>
