@@ -64,9 +64,6 @@ public sealed partial class FilesTests
         Assert.Contains(names, name => name.StartsWith("pkg:deb/debian/libbpf1@", StringComparison.Ordinal));
     }
 
-    [Fact]
-    public void The_kind_script_is_a_script() => ChildThread.Run("bash", "-n", $"{Checkout.Root}/deploy/kind/two-clusters.sh");
-
     [GeneratedRegex("for name in ([a-z -]+); do ln -s mesh")]
     private static partial Regex Linked();
 

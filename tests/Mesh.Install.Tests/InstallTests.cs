@@ -170,6 +170,16 @@ public class InstallTests
     }
 
     [Fact]
+    public async Task A_server_that_does_not_know_all_fields_is_too_old()
+    {
+        await using var world = await World.StartAsync(1, version: "v1.29.9-eks-1");
+        var before = world.Snapshot();
+        var e = await Assert.ThrowsAsync<InstallException>(() => InstallAsync(world, ""));
+        Assert.StartsWith("the cluster runs Kubernetes v1.29.9-eks-1: must be 1.30 or later", e.Message, StringComparison.Ordinal);
+        Assert.Equal(before, world.Snapshot());
+    }
+
+    [Fact]
     public async Task Twice_is_refused_and_so_is_a_release_of_another_chart()
     {
         await using var world = await World.StartAsync(1);

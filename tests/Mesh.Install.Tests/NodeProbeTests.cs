@@ -1,6 +1,8 @@
 using System.Net;
 using System.Net.Sockets;
+using Mesh.Install.Charts;
 using Mesh.Install.Preflight;
+using Mesh.Install.Text;
 using Xunit;
 
 namespace Mesh.Install.Tests;
@@ -106,6 +108,20 @@ public sealed class NodeProbeTests : IDisposable
         Directory.CreateDirectory(Path.Combine(_root, "etc/cni/net.d"));
         File.WriteAllText(Path.Combine(_root, "etc/cni/net.d", file), "{}");
         Assert.Equal(expected, Look(new() { HostRoot = _root, CniExclusive = exclusive }, "CNI").Result);
+    }
+
+    [Fact]
+    public void A_plugin_that_is_to_be_called_after_ours_must_be_there()
+    {
+        var questions = new NodeQuestions { HostRoot = _root, ChainedPlugin = "/opt/cni/bin/portmap" };
+        var missing = Look(questions, "CNI");
+        Assert.Equal((CheckResult.Fault, "there is no plugin /opt/cni/bin/portmap: no pod would get a network"), (missing.Result, missing.Found));
+        Directory.CreateDirectory(Path.Combine(_root, "opt/cni/bin"));
+        File.WriteAllText(Path.Combine(_root, "opt/cni/bin/portmap"), "");
+        Assert.Equal(CheckResult.Ok, Look(questions, "CNI").Result);
+        Assert.Contains("--cni-chained-plugin=/opt/cni/bin/portmap", ClusterPreflight.Command(Chart.OfThisProgram.Values.With(
+            YamlText.ParseMap("cni: {chainingMode: portmap}", "values"))));
+        Assert.Contains("--cni-chained-plugin=", ClusterPreflight.Command(Chart.OfThisProgram.Values));
     }
 
     [Fact]

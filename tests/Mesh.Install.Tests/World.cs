@@ -57,9 +57,9 @@ internal sealed class World : IAsyncDisposable, IPodRuntime
 
     public Planner Planner => new(Client, Target, TimeProvider.System);
 
-    public static async Task<World> StartAsync(int nodes = 2, Action<JsonObject>? node = null)
+    public static async Task<World> StartAsync(int nodes = 2, Action<JsonObject>? node = null, string version = "v1.30.4")
     {
-        var world = new World(await KubeApiServer.StartAsync());
+        var world = new World(await KubeApiServer.StartAsync(new KubeApiOptions { Version = version }));
         world.Server.Pods = world;
         world.Server.WriteKubeconfig(world.Kubeconfig, "kind-tokyo");
         world.Client = new KubeClient(KubeConfiguration.FromFile(world.Kubeconfig));

@@ -25,7 +25,7 @@ public sealed class Planner(KubeClient client, InstallTarget target, TimeProvide
         ValueCheck.ThrowIfWrong(Ours, given);
         if (await _releases.NewestAsync(cancellation) is { } there)
             throw new InstallException(AlreadyThere(there));
-        var cluster = await ClusterFacts.ReadAsync(client, cancellation);
+        var cluster = await ClusterAsync(cancellation);
         if (cluster.Nodes.Count == 0)
             throw new InstallException("the cluster has no nodes: there is nothing to install on");
         var picked = Choice.Pick(cluster, given, client.Configuration.Context);
@@ -50,11 +50,23 @@ public sealed class Planner(KubeClient client, InstallTarget target, TimeProvide
                 + "`mesh uninstall` removes what there is of it");
         if (!former.IsOurs)
             throw new InstallException(AlreadyThere(former));
-        var cluster = await ClusterFacts.ReadAsync(client, cancellation);
+        var cluster = await ClusterAsync(cancellation);
         // Name, number and ranges of a running cluster are never picked anew.
         var config = reuse ? former.Config.With(changes) : Kept(former.Config).With(changes);
         var rendering = await RenderAsync(config, newest.Revision + 1, cancellation);
         return new InstallPlan(target, cluster, former, newest.Revision + 1, config, [], rendering, await FindOthersAsync(rendering, cancellation));
+    }
+
+    /// <exception cref="InstallException">Its Kubernetes is too old.</exception>
+    private async Task<ClusterFacts> ClusterAsync(CancellationToken cancellation)
+    {
+        var cluster = await ClusterFacts.ReadAsync(client, cancellation);
+        // v1.31.2-eks-7f9249a, v1.31.2+k3s1. A version that cannot be read is nobody's fault.
+        var number = cluster.Version.TrimStart('v').Split('-', '+')[0];
+        return Version.TryParse(number, out var version) && version < Ours.OldestKubernetes
+            ? throw new InstallException($"the cluster runs Kubernetes {cluster.Version}: must be {Ours.OldestKubernetes.ToString(2)} or later, "
+                + "which knows all that the agents' pods ask for (appArmorProfile)")
+            : cluster;
     }
 
     /// <summary>What cannot change under running pods.</summary>

@@ -44,6 +44,9 @@ public sealed class Chart
 
     public string AppVersion => Tree.Print(Metadata["appVersion"]);
 
+    /// <summary>Kubernetes that has all that the objects ask for, or later: Chart.yaml's ">= MAJOR.MINOR.0-0".</summary>
+    public System.Version OldestKubernetes => System.Version.Parse(((string)Metadata["kubeVersion"]!).TrimStart('>', '=', ' ').Split('-')[0]);
+
     /// <summary>Names of the files below templates/, in order.</summary>
     public IEnumerable<string> Templates => Files.Keys.Where(file => file.StartsWith("templates/", StringComparison.Ordinal)).Order(StringComparer.Ordinal);
 

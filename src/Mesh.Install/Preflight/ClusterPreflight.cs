@@ -34,7 +34,9 @@ public static class ClusterPreflight
             "/usr/bin/mesh", "preflight", "node", "-o", "json", "--host-root=/host", $"--tunnel-port={port}", $"--bpf-root={values.At("bpf.root")}",
             $"--mounts-bpf={Tree.Print(values.At("bpf.autoMount.enabled"))}", $"--cgroup-root={values.At("cgroup.hostRoot")}",
             $"--cni-conf-path={(values.At("cni.install") is true ? values.At("cni.confPath") : "")}",
-            $"--cni-exclusive={Tree.Print(values.At("cni.exclusive"))}", $"--replaces-kube-proxy={Tree.Print(values.At("kubeProxyReplacement"))}",
+            $"--cni-exclusive={Tree.Print(values.At("cni.exclusive"))}",
+            $"--cni-chained-plugin={(values.At("cni.chainingMode") is "portmap" ? $"{values.At("cni.binPath")}/portmap" : "")}",
+            $"--replaces-kube-proxy={Tree.Print(values.At("kubeProxyReplacement"))}",
         ];
     }
 

@@ -201,6 +201,9 @@ public sealed class NodeProbe(NodeQuestions questions, Action<string>? load, Fun
         const string ours = "05-cilium.conflist";
         if (questions.CniConfPath is not { } path)
             return new("CNI", CheckResult.Ok, "not ours to configure (cni.install=false)");
+        if (questions.ChainedPlugin is { } chained && !File.Exists(Host(chained)))
+            return new("CNI", CheckResult.Fault, $"there is no plugin {chained}: no pod would get a network",
+                "put it there (containernetworking-plugins), or set cni.chainingMode=none");
         var directory = Host(path);
         var others = Directory.Exists(directory)
             ? Directory.EnumerateFiles(directory).Select(file => Path.GetFileName(file)).Order(StringComparer.Ordinal)

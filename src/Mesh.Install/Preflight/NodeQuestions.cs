@@ -24,6 +24,9 @@ public sealed record NodeQuestions
     /// <summary>Other plugins' configurations will be renamed.</summary>
     public bool CniExclusive { get; init; } = true;
 
+    /// <summary>Path on the node of the plugin that is called after ours; null for none.</summary>
+    public string? ChainedPlugin { get; init; }
+
     /// <summary>kube-proxy is expected not to run.</summary>
     public bool ReplacesKubeProxy { get; init; }
 }

@@ -45,6 +45,7 @@ clustermesh-config: /var/lib/cilium/clustermesh
 {{- if .Values.cni.install }}
 write-cni-conf-when-ready: /host/etc/cni/net.d/05-cilium.conflist
 cni-exclusive: {{ .Values.cni.exclusive | quote }}
+cni-chaining-mode: {{ .Values.cni.chainingMode | quote }}
 {{- end }}
 devices: {{ join "," .Values.devices | quote }}
 node-port-range: {{ .Values.nodePort.range | quote }}

@@ -59,10 +59,11 @@ internal static class PreflightCommand
         var cgroup = Text("--cgroup-root", "Where cgroup v2 is to be", defaults.CgroupRoot);
         var cni = Text("--cni-conf-path", "Directory of CNI configurations; empty when none will be written", defaults.CniConfPath!);
         var exclusive = Switch("--cni-exclusive", "Whether other configurations will be renamed", defaults.CniExclusive);
+        var chained = Text("--cni-chained-plugin", "Path of the plugin that is called after ours; empty for none", "");
         var replaces = Switch("--replaces-kube-proxy", "Whether kube-proxy is expected not to run", defaults.ReplacesKubeProxy);
         var command = new Command("node", "Look at the node that this runs on.")
         {
-            format, root, port, bpf, mounts, cgroup, cni, exclusive, replaces,
+            format, root, port, bpf, mounts, cgroup, cni, exclusive, chained, replaces,
         };
         command.SetAction(parsed =>
         {
@@ -75,6 +76,7 @@ internal static class PreflightCommand
                 CgroupRoot = parsed.GetValue(cgroup)!,
                 CniConfPath = parsed.GetValue(cni) is { Length: > 0 } path ? path : null,
                 CniExclusive = parsed.GetValue(exclusive),
+                ChainedPlugin = parsed.GetValue(chained) is { Length: > 0 } plugin ? plugin : null,
                 ReplacesKubeProxy = parsed.GetValue(replaces),
             };
             var report = new NodeProbe(questions, NodeDatapath.TryLoad, NodeDatapath.TryMasquerade).Run();
