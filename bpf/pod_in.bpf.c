@@ -52,6 +52,8 @@ static __always_inline int route(struct __sk_buff *skb, struct packet *packet, c
 	endpoint = endpoint_lookup(packet->flow.family, destination);
 	if (!endpoint)
 		known = ipcache_lookup(packet->flow.family, destination);
+	if (pod && is_icmp(packet) && is_from_loopback(packet))
+		return deliver_to_pod(skb, packet, pod, COUNTER_EGRESS);
 	if (pod && to.wanted == WANTED_HAIRPIN) { /* nobody is forbidden to speak with itself */
 		reason = apply_translation(skb, packet, &to);
 		return reason ? drop(skb, reason, COUNTER_EGRESS) : deliver_to_pod(skb, packet, pod, COUNTER_EGRESS);

@@ -108,6 +108,8 @@ static __always_inline int to_pod(struct __sk_buff *skb, struct packet *packet)
 
 	if (!endpoint || endpoint->flags & ENDPOINT_HOST)
 		return TC_ACT_UNSPEC;
+	if (fragment_overlaps(packet))
+		return drop(skb, DROP_FRAGMENT_OVERLAP, COUNTER_INGRESS);
 	return deliver(skb, packet, endpoint, COUNTER_INGRESS);
 }
 
@@ -123,6 +125,8 @@ VERIFIED_ALONE int do_north(struct __sk_buff *skb, struct packet *packet)
 	north = &memory->north;
 	if (north->what == NORTH_PASS)
 		return is_for_stack(packet) ? TC_ACT_UNSPEC : to_pod(skb, packet);
+	if (fragment_overlaps(packet))
+		return drop(skb, DROP_FRAGMENT_OVERLAP, COUNTER_INGRESS);
 	if (north->what == NORTH_ANSWER)
 		return answer_client(skb, packet, north, COUNTER_INGRESS);
 	if (north->way == NAT_TUNNEL || north->way == NAT_DSR)
@@ -145,15 +149,19 @@ static __always_inline int from_outside(struct __sk_buff *skb, struct packet *pa
 	if (packet->fragment == FRAGMENT_LATER)
 		fragment_recall(packet);
 	north->what = NORTH_PASS;
-	if (is_icmp(packet) && is_own_address(&packet->flow, false)) {
-		int verdict = error_to_client(skb, packet, COUNTER_INGRESS);
+	if (is_icmp(packet)) {
+		int verdict = is_own_address(&packet->flow, false) ? error_to_client(skb, packet, COUNTER_INGRESS) : TC_ACT_UNSPEC;
 
 		if (verdict != TC_ACT_UNSPEC)
 			return verdict;
+		verdict = turn_clients_error(skb, packet);
+		if (verdict > FORWARDED)
+			return drop(skb, verdict, COUNTER_INGRESS);
 	}
 	if (packet->ports_known && !(is_own(&packet->flow, false) && north_answer(&packet->flow, packet->tcp_flags, north) &&
 				     north->way == NAT_DIRECT)) {
-		reason = north_arrives(&packet->flow, packet->tcp_flags, north);
+		reason = north_arrives(&packet->flow,
+				       north_says(&packet->flow, packet->tcp_flags, packet->length, packet->fragment), north);
 		if (reason)
 			return drop(skb, reason, COUNTER_INGRESS);
 	}

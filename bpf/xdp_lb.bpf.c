@@ -102,7 +102,7 @@ static __always_inline int from_outside(struct xdp_md *ctx, struct north_scratch
 
 	if (is_own(&frame->flow, false) && north_answer(&frame->flow, frame->tcp_flags, north) && north->way == NAT_DIRECT)
 		return send_on(ctx, memory, family, ETH_HLEN);
-	reason = north_arrives(&frame->flow, frame->tcp_flags, north);
+	reason = north_arrives(&frame->flow, north_says(&frame->flow, frame->tcp_flags, frame->length, false), north);
 	if (reason)
 		return xdp_drop(ctx, reason);
 	if (north->what == NORTH_PASS)

@@ -4,11 +4,11 @@ set -euo pipefail
 
 # clang llvm clang-format: compile, strip and format the BPF programs · libbpf-dev: libbpf.so.1 and the BPF headers
 # zlib1g-dev: linked by the NativeAOT programs · bpftool: `make -C bpf verify` · etcd-server etcd-client: the store, and the peer
-# that benchmarks compare with · nftables: lab faults and benchmark peers · kubernetes-client: kubectl, which holds the stand-in of
+# that benchmarks compare with · nftables iptables: lab faults and benchmark peers · kubernetes-client: kubectl, which holds the stand-in of
 # kube-apiserver to the real protocol · jq docker-compose: the list of parts, and the test of docker-compose.yml (no engine is needed)
 # the rest: making and looking at network namespaces
 packages=(clang llvm clang-format libbpf-dev libelf-dev zlib1g-dev bpftool etcd-server etcd-client
-    iproute2 nftables iputils-ping curl util-linux procps make kubernetes-client jq docker-compose)
+    iproute2 nftables iptables iputils-ping curl util-linux procps make kubernetes-client jq docker-compose)
 
 missing=()
 for package in "${packages[@]}"; do

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Runs the benchmarks in one process, side by side with their peers, and prints one table. Names as arguments choose some, sizes follow:
-# tests/bench.sh propagation burst ipcache packets north live tables connect cni kube fanout herd chain peers watchers=500
+# tests/bench.sh propagation burst ipcache packets north live tables connect overlay cni kube fanout herd chain peers watchers=500
 #
 # They run in a network and a mount namespace of their own, which end with them; what a kill could leave besides, the files and two
 # empty cgroups, is removed here. Needs root and what `make build` makes. MESH_BENCH_BUILT=1 leaves out building the benchmarks.

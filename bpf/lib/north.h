@@ -148,6 +148,19 @@ static __always_inline bool opens_connection(__u8 tcp_flags)
 	return (tcp_flags & (TCP_SYN | TCP_ACK)) == TCP_SYN;
 }
 
+/* Beside the flags of TCP: the packet has no room for the virtual address, so a flow that it begins cannot go by DSR. */
+#define NORTH_NO_ROOM 0x100
+
+static __always_inline __u32 north_says(const struct flow *flow, __u8 tcp_flags, __u32 length, bool fragment)
+{
+	__u32 option = flow->family == MESH_FAMILY_IPV4 ? sizeof(struct dsr_option4) : sizeof(struct dsr_option6);
+
+	/* In the midst of a connection there is only the way that it has had, whatever we have forgotten. */
+	if (flow->protocol == IPPROTO_TCP && !opens_connection(tcp_flags))
+		return tcp_flags;
+	return fragment || (config.pod_mtu && length + option > config.pod_mtu) ? tcp_flags | NORTH_NO_ROOM : tcp_flags;
+}
+
 static __always_inline void north_set(struct north *north, const struct flow *flow, const struct nat_value *value, __u8 tcp_flags)
 {
 	north->what = NORTH_FORWARD;
@@ -190,6 +203,7 @@ static __always_inline void north_reverse(struct nat_value *reverse, const struc
 	reverse->port = flow->source_port;
 	reverse->virtual_port = flow->destination_port;
 	reverse->way = forward->way;
+	reverse->backend = forward->backend;
 	reverse->state = forward->state;
 	reverse->last_seen = forward->last_seen;
 }
@@ -227,6 +241,15 @@ VERIFIED_ALONE int tell_forward(const struct flow *answer, const struct nat_valu
 	return 0;
 }
 
+/* Does a refusal speak against the backend? A connection is refused while it opens. Answers by DSR do not pass here. */
+static __always_inline bool is_north_judged(__u8 protocol, const struct nat_value *value)
+{
+	if (value->way == NAT_DSR)
+		return false;
+	return protocol == IPPROTO_UDP ||
+	       (protocol == IPPROTO_TCP && !(value->state & (NAT_ANSWERED | NAT_RESET | NAT_FIN_CLIENT | NAT_FIN_BACKEND)));
+}
+
 /*
  * An answer to a flow that we took in: the client as destination, the virtual address as source. NORTH_PASS when it is none.
  * Called with what came out of the tunnel, what came over the underlay, and what a pod or the host of this node says.
@@ -247,6 +270,8 @@ VERIFIED_ALONE int north_answer(const struct flow *flow, __u32 tcp_flags, struct
 	north->source_port = value->virtual_port;
 	north->destination = value->address;
 	north->destination_port = value->port;
+	if (flow->protocol == IPPROTO_TCP && is_north_judged(IPPROTO_TCP, value))
+		lb_judge(value->backend, &flow->source, flow->source_port, tcp_flags & TCP_RST ? LB_REFUSED : LB_ANSWERED);
 	if (nat_touch(value, nat_learned(tcp_flags, false), now))
 		tell_forward(flow, value);
 	return true;
@@ -317,16 +342,32 @@ static __always_inline enum drop_reason take_port(const struct flow *flow, const
 	return FORWARDED;
 }
 
-/* May the flow go on to the backend that it has? As flow_stays() in translate.h. */
-static __always_inline bool north_stays(const struct flow *flow, __u32 service, __u32 tcp_flags, struct nat_value *value)
+/*
+ * As flow_is_lost() in translate.h: another backend resets the connection, so that the client need not find out by silence. Apart: the
+ * choice needs the stack.
+ */
+VERIFIED_ALONE int north_is_lost(const struct flow *flow, __u32 service, const struct nat_value *value)
+{
+	if (!flow || !value || !lb_is_lost(value->backend, &value->address, value->port) ||
+	    !lb_select_living(service, flow_hash(flow)))
+		return false;
+	COUNT_FAILOVER(repicked);
+	return true;
+}
+
+/* May the flow go on to the backend that it has? As flow_stays() in translate.h. An open connection is asked once a second. */
+static __always_inline bool north_stays(const struct flow *flow, __u32 service, __u32 tcp_flags, struct nat_value *value,
+					__u32 now)
 {
 	__u32 slot;
 
 	if (flow->protocol == IPPROTO_TCP) {
 		if (!opens_connection(tcp_flags))
-			return true;
+			return value->last_seen == now || !north_is_lost(flow, service, value);
 		if (value->state & (NAT_RESET | NAT_FIN_CLIENT | NAT_FIN_BACKEND))
 			return false;
+		if (value->last_seen != now && is_north_judged(IPPROTO_TCP, value)) /* repeated: nobody has answered */
+			lb_judge(value->backend, &value->address, value->port, LB_UNANSWERED);
 	}
 	if (lb_still_lives(value->backend, &value->address, value->port, LB_BACKEND_DRAINING))
 		return true;
@@ -389,10 +430,11 @@ VERIFIED_ALONE int north_begin(const struct flow *flow, __u32 service, __u32 tcp
 	value->service = service;
 	value->last_seen = nat_now();
 	value->state = flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0;
-	reason = choose_way(flow, info && info->forwarding == LB_FORWARD_DSR, value);
+	reason = choose_way(flow, info && info->forwarding == LB_FORWARD_DSR && !(tcp_flags & NORTH_NO_ROOM), value);
 	if (reason)
 		return reason;
 	north_set(north, flow, value, tcp_flags);
+	north->carry = value->way == NAT_DSR; /* whatever the flow begins with here */
 	if (value->way == NAT_TUNNEL || value->way == NAT_DIRECT) {
 		reason = take_port(flow, north, value, &memory->search);
 		north->what = reason ? NORTH_PASS : NORTH_FORWARD;
@@ -444,7 +486,7 @@ VERIFIED_ALONE __u32 north_known(const struct flow *flow, __u32 tcp_flags, struc
 			return 0;
 		value->service = service;
 	}
-	if (!north_stays(flow, value->service, tcp_flags, value))
+	if (!north_stays(flow, value->service, tcp_flags, value, now))
 		return find_outside_service(flow);
 	north_set(north, flow, value, tcp_flags);
 	if (nat_touch(value, flow->protocol == IPPROTO_TCP ? nat_learned(tcp_flags, true) : 0, now))
@@ -452,13 +494,13 @@ VERIFIED_ALONE __u32 north_known(const struct flow *flow, __u32 tcp_flags, struc
 	return 0;
 }
 
-/* A packet that arrives on the uplink: FORWARDED with north->what, or why it is dropped. */
-static __always_inline int north_arrives(const struct flow *flow, __u32 tcp_flags, struct north *north)
+/* A packet that arrives on the uplink: FORWARDED with north->what, or why it is dropped. says: of north_says. */
+static __always_inline int north_arrives(const struct flow *flow, __u32 says, struct north *north)
 {
-	__u32 service = north_known(flow, tcp_flags, north);
+	__u32 service = north_known(flow, says, north);
 
 	/* Not from within: the choice of a backend needs the stack. */
-	return service ? north_begin(flow, service, tcp_flags, north) : FORWARDED;
+	return service ? north_begin(flow, service, says, north) : FORWARDED;
 }
 
 #endif

@@ -224,6 +224,7 @@ VERIFIED_ALONE int translate_error(struct __sk_buff *skb, struct packet *packet)
 	struct quoted quoted = {};
 	struct mesh_addr address;
 	struct flow flow;
+	bool hairpin;
 	__be16 port;
 
 	if (!packet || !parse_quoted(skb, packet, &quoted))
@@ -232,12 +233,20 @@ VERIFIED_ALONE int translate_error(struct __sk_buff *skb, struct packet *packet)
 	if (!same_address(&flow.destination, &packet->flow.destination))
 		return FORWARDED;
 	value = conntrack_lookup(&flow, CONNTRACK_FORWARD);
-	if (!value || value->flags & CONNTRACK_HAIRPIN)
+	if (!value)
 		return FORWARDED;
+	hairpin = value->flags & CONNTRACK_HAIRPIN;
 	address = value->address;
 	port = value->port;
 	if (rewrite_quoted(skb, &quoted, REWRITE_SOURCE, &address, port))
 		return DROP_ICMP_ERROR;
+	if (hairpin) { /* it answered itself, and knows itself by the loopback address only */
+		struct mesh_addr loopback = loopback_address(packet->flow.family);
+
+		if (rewrite_quoted(skb, &quoted, REWRITE_DESTINATION, &loopback, quoted.flow.destination_port) ||
+		    rewrite(skb, packet, REWRITE_SOURCE, &loopback, packet->flow.source_port))
+			return DROP_ICMP_ERROR;
+	}
 	return rewrite(skb, packet, REWRITE_DESTINATION, &address, packet->flow.destination_port);
 }
 
@@ -358,6 +367,14 @@ static __always_inline bool is_to_loopback(const struct packet *packet)
 	struct mesh_addr loopback = loopback_address(packet->flow.family);
 
 	return same_address(&loopback, &packet->flow.destination);
+}
+
+/* Has translate_error made it one about an answer to itself? */
+static __always_inline bool is_from_loopback(const struct packet *packet)
+{
+	struct mesh_addr loopback = loopback_address(packet->flow.family);
+
+	return same_address(&loopback, &packet->flow.source);
 }
 
 /* The ICMP error of a backend about its own question. */

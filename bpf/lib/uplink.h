@@ -106,6 +106,9 @@ VERIFIED_ALONE int turn_north_error(struct __sk_buff *skb, struct packet *packet
 	if (!value)
 		return NOT_TURNED;
 	memory->value = *value;
+	if (is_north_judged(quoted.flow.protocol, &memory->value) &&
+	    same_address(&quoted.flow.destination, &packet->flow.source) && is_port_unreachable(skb, packet))
+		judge_unreachable(&quoted.flow, memory->value.backend);
 	if (rewrite_quoted(skb, &quoted, REWRITE_SOURCE, &memory->value.address, memory->value.port) ||
 	    rewrite_quoted(skb, &quoted, REWRITE_DESTINATION, &memory->value.virtual_address, memory->value.virtual_port) ||
 	    rewrite(skb, packet, REWRITE_SOURCE, &memory->value.virtual_address, packet->flow.source_port) ||
@@ -122,6 +125,41 @@ static __always_inline int error_to_client(struct __sk_buff *skb, struct packet 
 	if (reason == NOT_TURNED)
 		return TC_ACT_UNSPEC;
 	return reason ? drop(skb, reason, direction) : send_on(skb, packet, direction);
+}
+
+/*
+ * An ICMP error about an answer that a client got from a virtual address, of the client itself or of a router on the way to it. Only
+ * here it is known whose answer that was: the error goes to the backend, by the way of the client's own packets, and speaks of the
+ * answer as the backend gave it. NOT_TURNED: about no such answer; otherwise FORWARDED, with the way in north, or why it is dropped.
+ */
+VERIFIED_ALONE int turn_clients_error(struct __sk_buff *skb, struct packet *packet)
+{
+	struct north_scratch *memory = scratch();
+	struct quoted quoted = {};
+	struct nat_value *value;
+	struct north *north;
+
+	if (!packet || !memory || !parse_quoted(skb, packet, &quoted) ||
+	    !same_address(&quoted.flow.source, &packet->flow.destination))
+		return NOT_TURNED;
+	set_flow(&memory->answers, &quoted.flow, &quoted.flow.destination, quoted.flow.destination_port, &quoted.flow.source,
+		 quoted.flow.source_port);
+	value = nat_lookup(&memory->answers, NAT_FORWARD, nat_now());
+	if (!value)
+		return NOT_TURNED;
+	memory->value = *value;
+	north = &memory->north;
+	north_set(north, &memory->answers, &memory->value, 0);
+	if (rewrite_quoted(skb, &quoted, REWRITE_SOURCE, &north->destination, north->destination_port) ||
+	    rewrite_quoted(skb, &quoted, REWRITE_DESTINATION, &north->source, north->source_port))
+		return DROP_ICMP_ERROR;
+	/* The message itself has no ports, and whoever sent it, the backend's node knows us. */
+	if (north->way == NAT_LOCAL || north->way == NAT_DSR)
+		north->source = packet->flow.source;
+	north->source_port = packet->flow.source_port;
+	north->destination_port = packet->flow.destination_port;
+	north->carry = 0;
+	return FORWARDED;
 }
 
 /* What a pod says to a client outside that came by a virtual address leaves from there. TC_ACT_UNSPEC: it is no such answer. */

@@ -4,6 +4,9 @@ var name = Path.GetFileName(Environment.GetCommandLineArgs()[0]);
 return name switch
 {
     "mesh-agent" => await Mesh.Agent.Program.Main(args),
+    // Where Cilium's CLI sends people whose relay is not connected: the same look at the same files as in an agent's pod.
+    "clustermesh-apiserver" when args is ["kvstoremesh-dbg", "troubleshoot", .. var peers] =>
+        await Mesh.Cli.Program.Main(["clustermesh", "troubleshoot", .. peers]),
     "clustermesh-apiserver" => await Mesh.ClusterMesh.ApiServer.Program.Main(args),
     "mesh-operator" => await Mesh.Operator.Program.Main(args),
     // A program of its own at Cilium's, a word of ours.

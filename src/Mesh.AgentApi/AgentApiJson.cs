@@ -32,6 +32,7 @@ namespace Mesh.AgentApi;
 [JsonSerializable(typeof(IReadOnlyList<Metric>))]
 [JsonSerializable(typeof(HealthStatus))]
 [JsonSerializable(typeof(RuntimeConfiguration))]
+[JsonSerializable(typeof(VersionAnswer))]
 [JsonSerializable(typeof(IReadOnlyList<string>))]
 [JsonSerializable(typeof(string))]
 public sealed partial class AgentApiJson : JsonSerializerContext

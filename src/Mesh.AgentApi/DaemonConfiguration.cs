@@ -58,6 +58,7 @@ public sealed record DaemonConfigurationMap
 /// <summary>GET /v1/debuginfo, the part that `cilium version` reads and the tables behind it.</summary>
 public sealed record DebugInfo
 {
+    /// <summary>The first word is <see cref="SpokenVersion.Of"/> of the agent.</summary>
     [JsonPropertyName("cilium-version")] public string CiliumVersion { get; init; } = "";
 
     [JsonPropertyName("cilium-status")] public StatusResponse? CiliumStatus { get; init; }

@@ -8,7 +8,7 @@ public sealed record PolicyTree
     /// <summary>The objects in force as a JSON text: a list of <see cref="PolicyObjectReport"/>.</summary>
     [JsonPropertyName("policy")] public string Policy { get; init; } = "";
 
-    [JsonPropertyName("revision")] public long Revision { get; init; }
+    [JsonPropertyName("revision"), JsonIgnore(Condition = JsonIgnoreCondition.Never)] public long Revision { get; init; }
 }
 
 /// <summary>GET /v1/policy/report: what holds on this node. Not part of Cilium's API.</summary>

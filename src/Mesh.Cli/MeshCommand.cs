@@ -84,6 +84,7 @@ public static class MeshCommand
                 QuarantineCommand.Build(output),
                 QuarantineCommand.BuildRelease(output),
             },
+            TroubleshootCommand.BuildAsCilium(output),
             StatusCommand.Build(output, error),
             HealthCommand.Build(output),
             new Command("metrics", "What an agent counts.") { MetricsListCommand.Build(output) },

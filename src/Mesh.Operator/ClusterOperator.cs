@@ -43,13 +43,10 @@ internal sealed class ClusterOperator(OperatorOptions options, KubeClient client
     private async Task LeadAsync(CancellationToken cancellation)
     {
         await DefineAsync(cancellation);
-        if (!options.SyncsEndpoints && !options.Imports)
-        {
-            await WorkOnAsync(cancellation);
-            return;
-        }
         using var stop = CancellationTokenSource.CreateLinkedTokenSource(cancellation);
-        var tasks = new[] { WorkOnAsync(stop.Token), _services.RunAsync(stop.Token) };
+        var tasks = new List<Task> { WorkOnAsync(stop.Token), new TurnedOff(options, client, time, log).RunAsync(stop.Token) };
+        if (options.SyncsEndpoints || options.Imports)
+            tasks.Add(_services.RunAsync(stop.Token));
         try
         {
             await await Task.WhenAny(tasks);

@@ -156,7 +156,7 @@ public sealed class GoldenApiTests : IAsyncLifetime
     public async Task Config_names_the_cluster_and_debuginfo_the_version()
     {
         Assert.Equal("osaka", (await AskAsync("config"))["status"]!["daemonConfigurationMap"]!["ClusterName"]!.ToString());
-        Assert.Matches(@"^\d+\.\d+\.\d+ mesh-agent$", (await _agent.Client.GetDebugInfoAsync()).CiliumVersion);
+        Assert.Matches(@"^1\.17\.0-mesh\.\d+\.\d+\.\d+ mesh-agent$", (await _agent.Client.GetDebugInfoAsync()).CiliumVersion);
     }
 
     [Fact]

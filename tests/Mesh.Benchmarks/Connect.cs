@@ -20,6 +20,8 @@ internal static unsafe class Connect
     private const int Rounds = 20;
     private const int CallsPerBlock = 500;
     private const int Backends = 5;
+    private static readonly int[] RuledServices = [10, 1000, 10_000];
+
     private const int Inet = 2;
     private const int Inet6 = 10;
     private const int Stream = 1;
@@ -45,8 +47,11 @@ internal static unsafe class Connect
             Tell(report, "connect(), TCP over IPv6", Measure(Stream, true, bare, hooked, cancellation));
             Tell(report, "connect(), UDP over IPv4", Measure(Datagram, false, bare, hooked, cancellation));
             Tell(report, "connect(), UDP over IPv6", Measure(Datagram, true, bare, hooked, cancellation));
-            foreach (var services in (int[])[10, 1000])
-                NextToRules(report, node, services, bare, hooked, cancellation);
+            // A way must lead there before the rules are asked.
+            Node.Shell("ip route replace 10.97.0.0/16 dev lo");
+            foreach (var kind in KubeProxyRules.Kinds)
+                foreach (var services in RuledServices)
+                    NextToRules(report, kind, services, bare, hooked, cancellation);
         }
         finally
         {
@@ -55,27 +60,16 @@ internal static unsafe class Connect
         return Task.CompletedTask;
     }
 
-    /// <summary>The same backends behind kube-proxy's rules in nft, where the hooks are not.</summary>
-    private static void NextToRules(Report report, Node node, int services, string bare, string hooked, CancellationToken cancellation)
+    /// <summary>The same backends behind kube-proxy's rules, where the hooks are not.</summary>
+    private static void NextToRules(Report report, string kind, int services, string bare, string hooked, CancellationToken cancellation)
     {
-        var rules = Path.Combine(node.Directory, "rules.nft");
-        File.WriteAllText(rules, KubeProxyRules.Nft(services, Backends, "10.1.", shared: true));
-        Command.Run("nft", "-f", rules);
-        // A way must lead there before the rules are asked.
-        Node.Shell("ip route replace 10.97.0.0/16 dev lo");
-        try
-        {
-            var times = Measure(Stream, false, bare, hooked, cancellation, KubeProxyRules.Address(services - 1));
-            var added = times.Service.P50 - times.Direct.P50;
-            report.Add($"connect(), TCP over IPv4, next to nft with {services:N0} services", Text(times.Service), $"nft: {Text(times.Ruled)}",
-                times.Service.P50 / times.Ruled.P50);
-            report.Add("  added to connect() to the backend itself", string.Create(CultureInfo.InvariantCulture, $"{added:0.00} µs"),
-                string.Create(CultureInfo.InvariantCulture, $"nft: {times.Ruled.P50 - times.Direct.P50:0.00} µs"), aim: "≤ 1.5 µs", met: added <= 1.5);
-        }
-        finally
-        {
-            Command.Run("nft", "delete", "table", "ip", KubeProxyRules.Table);
-        }
+        using var rules = new KubeProxyRules(kind, services, Backends, (_, backend) => $"10.1.0.{backend + 1}:8080");
+        var times = Measure(Stream, false, bare, hooked, cancellation, KubeProxyRules.Address(services - 1));
+        var added = times.Service.P50 - times.Direct.P50;
+        report.Add($"connect(), TCP over IPv4, next to {kind} with {services:N0} services", Text(times.Service), $"{kind}: {Text(times.Ruled)}",
+            times.Service.P50 / times.Ruled.P50);
+        report.Add("  added to connect() to the backend itself", string.Create(CultureInfo.InvariantCulture, $"{added:0.00} µs"),
+            string.Create(CultureInfo.InvariantCulture, $"{kind}: {times.Ruled.P50 - times.Direct.P50:0.00} µs"), aim: "≤ 1.5 µs", met: added <= 1.5);
     }
 
     private static void Tell(Report report, string what, (Sample Direct, Sample Passed, Sample Service, Sample Ruled) times)
@@ -87,20 +81,22 @@ internal static unsafe class Connect
     }
 
     private static string Text(Sample sample) =>
-        string.Create(CultureInfo.InvariantCulture, $"p10 {sample.At(0.1):0.00} µs, p50 {sample.P50:0.00} µs");
+        string.Create(CultureInfo.InvariantCulture, $"p10 {sample.At(0.1):0.00} µs, p50 {sample.P50:0.00} µs, {1000 / sample.Mean:0.0} k/s");
 
     private static DesiredState Desired()
     {
         var desired = new DesiredState();
         desired.Frontends.Write(table =>
         {
-            foreach (var (address, backend) in ((string, string)[])[("10.96.0.10", "10.1.0."), ("fd00:96::10", "fd00:1::")])
+            // As many as the rules have at most.
+            var ours = Enumerable.Range(0, RuledServices[^1]).Select(service => (KubeProxyRules.Address(service), "10.1.0."));
+            foreach (var (address, backend) in ours.Append(("10.96.0.10", "10.1.0.")).Append(("fd00:96::10", "fd00:1::")))
             {
                 foreach (var protocol in (L4Protocol[])[L4Protocol.TCP, L4Protocol.UDP])
                 {
                     var frontend = new L3n4Addr(IpAddr.Parse(address), 80, protocol);
                     var backends = Enumerable.Range(1, Backends).Select(i => new L3n4Addr(IpAddr.Parse($"{backend}{i}"), 8080, protocol));
-                    table.Upsert(frontend, new Frontend(frontend, new ServiceName("default", "rebel-base"), "", ServiceType.ClusterIP,
+                    table.Upsert(frontend, new Frontend(frontend, new ServiceName("default", $"to-{address}"), "", ServiceType.ClusterIP,
                         ServiceAffinity.None,
                         new([.. backends.Select(at => new Backend(at, 1, "tokyo", "", "", BackendState.Active, 0))])));
                 }
@@ -109,12 +105,12 @@ internal static unsafe class Connect
         return desired;
     }
 
-    /// <param name="ruled">A service of nft's, or null for none.</param>
+    /// <param name="ruled">A service of the rules' and of ours; null = one of ours alone.</param>
     private static (Sample Direct, Sample Passed, Sample Service, Sample Ruled) Measure(
         int type, bool v6, string bare, string hooked, CancellationToken cancellation, string? ruled = null)
     {
         var backend = SocketAddress(v6 ? "fd00:1::1" : "10.1.0.1", 8080);
-        var service = SocketAddress(v6 ? "fd00:96::10" : "10.96.0.10", 80);
+        var service = SocketAddress(ruled ?? (v6 ? "fd00:96::10" : "10.96.0.10"), 80);
         // All addresses: the service has several backends, and any of them must answer.
         var listener = Check(Native.Socket(v6 ? Inet6 : Inet, type, 0), "socket");
         try

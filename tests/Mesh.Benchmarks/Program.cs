@@ -23,6 +23,7 @@ Benchmark[] benchmarks =
     new("live", LiveFrames.RunAsync),
     new("tables", Tables.RunAsync),
     new("connect", Connect.RunAsync),
+    new("overlay", Overlay.RunAsync),
     new("cni", PodNetwork.RunAsync),
     new("kube", (report, stopping) => Kube.RunAsync(report, settings, stopping), Kube.Sizes),
     new("fanout", (report, stopping) => FanOut.RunAsync(report, settings, stopping), FanOut.Sizes),

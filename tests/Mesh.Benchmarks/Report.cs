@@ -58,6 +58,8 @@ internal sealed class Sample(IEnumerable<double> values)
 
     public double P50 => At(0.50);
 
+    public double Mean => _sorted.Average();
+
     public double P99 => At(0.99);
 
     /// <summary>Nearest-rank percentile.</summary>

@@ -19,7 +19,7 @@ internal static class Tables
 {
     private const int Services = 10_000;
     private const int PerService = 10;
-    private const int PeerServices = 1000;
+    private const int NftServices = 1000;
 
     public static Task RunAsync(Report report, CancellationToken cancellation)
     {
@@ -95,15 +95,16 @@ internal static class Tables
         var ours = clock.Elapsed.TotalSeconds;
         if (datapath.Loops.Frontends.Failing > 0)
             throw new InvalidOperationException($"{datapath.Loops.Frontends.Failing} services failed");
-        var rules = Path.Combine(node.Directory, "rules.nft");
-        File.WriteAllText(rules, KubeProxyRules.Nft(PeerServices, PerService, "10.2."));
-        clock.Restart();
-        Command.Run("nft", "-f", rules);
-        var nft = clock.Elapsed.TotalSeconds;
-        Command.Run("nft", "delete", "table", "ip", KubeProxyRules.Table);
+        var peers = KubeProxyRules.Kinds.Select(kind =>
+        {
+            var services = kind == "nft" ? NftServices : Services;
+            clock.Restart();
+            using var rules = new KubeProxyRules(kind, services, PerService,
+                (service, backend) => $"{IpAddr.V4(0x0a020000u + (uint)((service * PerService) + backend))}:8080");
+            return string.Create(CultureInfo.InvariantCulture, $"{kind}{(services == Services ? "" : $" with {services:N0}")} {clock.Elapsed.TotalSeconds:0.00} s");
+        });
         report.Add($"cold load: {Services:N0} services × {PerService} backends, table row → kernel",
-            string.Create(CultureInfo.InvariantCulture, $"{ours:0.00} s"),
-            string.Create(CultureInfo.InvariantCulture, $"nft, {PeerServices:N0} services: {nft:0.00} s"), aim: "≤ 1 s", met: ours <= 1);
+            string.Create(CultureInfo.InvariantCulture, $"{ours:0.00} s"), string.Join(", ", peers), aim: "≤ 1 s", met: ours <= 1);
     }
 
     private static int[] Without(int count, int gone) => [.. Enumerable.Range(0, count).Select(i => i == gone ? -1 : i > gone ? i - 1 : i)];

@@ -18,10 +18,12 @@ public sealed class CommandLineTests
     [InlineData("lab up --foo",
         "mesh: mesh lab up does not know the flag --foo; allowed are --name, --clusters, --nodes, --pods, --unconnected, --direct, --help")]
     [InlineData("statsu",
-        "mesh: mesh does not know 'statsu'; allowed are clustermesh, status, health, metrics, connectivity, explain, observe, monitor, service, node, ip, "
-        + "identity, endpoint, policy, bpf, ca, drill, host, pod, install, upgrade, uninstall, config, preflight, lab, demo, version")]
+        "mesh: mesh does not know 'statsu'; allowed are clustermesh, troubleshoot, status, health, metrics, connectivity, explain, observe, monitor, service, "
+        + "node, ip, identity, endpoint, policy, bpf, ca, drill, host, pod, install, upgrade, uninstall, config, preflight, lab, demo, version")]
     [InlineData("lab", "mesh: mesh lab needs one of up, info, list, exec, etcdctl, down")]
-    [InlineData("service list -o yaml", "mesh: Argument 'yaml' not recognized. Must be one of: 'text' 'json': see mesh service list --help")]
+    [InlineData("service list -o toml", "mesh: --output toml: must be text, json, yaml or jsonpath={…}: see mesh service list --help")]
+    [InlineData("policy get -o jsonpath={.revision", "mesh: --output jsonpath={.revision: at character 11: '}' is missing: see mesh policy get --help")]
+    [InlineData("status -o wide", "mesh: --output wide: must be text, summary, json, yaml or jsonpath={…}: see mesh status --help")]
     [InlineData("lab info --name ../etc", "mesh: lab name '../etc' must have 1 to 12 characters a-z and 0-9, the first a letter")]
     [InlineData("lab up --name a --clusters 9", "mesh: --clusters 9: must be 1 to 8")]
     [InlineData("clustermesh status --wait-duration soon", "mesh: --wait-duration soon: must be a duration such as 30s or 2m")]
@@ -57,5 +59,6 @@ public sealed class CommandLineTests
     [InlineData("s")]
     [InlineData("5d")]
     [InlineData("1.2.3s")]
+    [InlineData("99999999999999999h")]
     public void Anything_else_is_not_a_duration(string text) => Assert.Null(GoText.ParseDuration(text));
 }

@@ -134,6 +134,35 @@ public sealed class InstalledMeshTests
     }
 
     [Fact]
+    public async Task Where_nothing_is_installed_nothing_is_well()
+    {
+        await using var world = await World.StartAsync();
+        var (code, output, errors) = await world.StatusAsync("-n", "other", "--wait", "--wait-duration", "100ms");
+        Assert.Equal(1, code);
+        Assert.Contains("Cilium:             1 errors", output, StringComparison.Ordinal);
+        Assert.Contains("cilium: daemonset other/cilium not found: is the mesh installed, and in this namespace (-n)?", errors, StringComparison.Ordinal);
+        // Nor after an uninstallation that has taken the definitions too.
+        foreach (var definition in CrdInstaller.Definitions)
+            world.Server.Delete("customresourcedefinitions.apiextensions.k8s.io", "", (string)definition["metadata"]!["name"]!);
+        (code, output, errors) = await world.StatusAsync("-n", "other");
+        Assert.Equal((0, ""), (code, errors));
+        Assert.Contains("Errors:                cilium    cilium    daemonset other/cilium not found", output, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("mesh: nothing is installed as release cilium in namespace other", "-n", "other", "--wait-duration", "1m30s")]
+    [InlineData("mesh: --wait-duration '90': must be a duration such as 90s, 5m or 1m30s", "--wait-duration", "90")]
+    [InlineData("mesh: --namespace 'A b': must be 1 to 63 of a-z, 0-9 and '-', neither first nor last '-'", "-n", "A b")]
+    [InlineData("mesh: --helm-release-name 'x,y': must be 1 to 53 of a-z, 0-9 and '-', neither first nor last '-'", "--helm-release-name", "x,y")]
+    public async Task What_installs_and_uninstalls_is_told_where_and_how_long(string expected, params string[] flags)
+    {
+        await using var world = await World.StartAsync();
+        var (output, errors) = (new StringWriter(), new StringWriter());
+        Assert.Equal(1, await MeshCommand.RunAsync(["uninstall", "--kubeconfig", world.Kubeconfig, .. flags], output, errors));
+        Assert.Equal((expected + "\n", ""), (errors.ToString(), output.ToString()));
+    }
+
+    [Fact]
     public async Task What_is_wrong_is_named_with_its_pod_and_waited_for()
     {
         await using var world = await World.StartAsync();

@@ -71,6 +71,16 @@ public sealed class MasqueradeTests(MasqueradeWorld world) : IClassFixture<Masqu
         Assert.Equal("10.1.0.254:1234", Receive(listener, 1).ToString());
     }
 
+    /// <summary>A cloud's metadata is asked at such an address. It knows nodes alone.</summary>
+    [Theory]
+    [InlineData(SocketType.Stream)]
+    [InlineData(SocketType.Dgram)]
+    public void What_is_link_local_to_the_node_sees_the_node(SocketType kind)
+    {
+        Apply(Both);
+        Assert.Equal(Tokyo4, Seen(kind, MasqueradeWorld.Metadata));
+    }
+
     [Fact]
     public void What_knows_the_way_to_pods_sees_their_addresses()
     {
@@ -240,6 +250,7 @@ public sealed class MasqueradeWorld : IDisposable
     internal const string Tokyo6 = "fd00:30::1";
     internal const string Outside4 = "172.30.0.100";
     internal const string Outside6 = "fd00:30::100";
+    internal const string Metadata = "169.254.169.254";
     internal const string Knowing4 = "172.30.0.200";
 
     private readonly NetworkNamespace _switch = new();
@@ -249,13 +260,15 @@ public sealed class MasqueradeWorld : IDisposable
         _switch.Shell("sh", "-ec", "ip link add name sw0 type bridge; ip link set sw0 up");
         foreach (var (port, space) in new[] { ("tokyo", Tokyo.Space), ("osaka", Osaka.Space), ("outside", Outside), ("knowing", Knowing) })
             _switch.Shell("sh", "-ec", $"ip link add {port} type veth peer name eth0 netns {space.Name}; ip link set {port} master sw0 up");
-        Outside.Shell("sh", "-ec", $"ip link set lo up; ip addr add {Outside4}/24 dev eth0; ip addr add {Outside6}/64 dev eth0 nodad; ip link set eth0 up");
+        Outside.Shell("sh", "-ec", $"ip link set lo up; ip addr add {Outside4}/24 dev eth0; ip addr add {Outside6}/64 dev eth0 nodad; ip link set eth0 up; "
+            + $"ip addr add {Metadata}/32 dev eth0");
         Knowing.Shell("sh", "-ec", $"ip addr add {Knowing4}/24 dev eth0; ip link set eth0 up; ip route add 10.1.0.0/24 via {Tokyo4}");
         foreach (var node in new[] { Tokyo, Osaka })
         {
             node.Masquerade = new MasqueradeOptions { IPv4 = true, IPv6 = true };
             node.Start(Tokyo, Osaka);
         }
+        Tokyo.Space.Shell("ip", "route", "add", $"{Metadata}/32", "dev", "eth0");
         Tokyo.Space.Shell("ip", "addr", "add", $"{Tokyo6}/64", "dev", "eth0", "nodad");
     }
 

@@ -50,6 +50,9 @@ public sealed partial class FilesTests
             Assert.Contains(usage, ChildThread.Run("bash", "-c", "exec -a \"$1\" \"$2\" --help", "bash", $"/usr/bin/{name}", Checkout.Program("mesh")),
                 StringComparison.Ordinal);
         }
+        // Where Cilium's CLI sends people whose relay is not connected.
+        Assert.Contains("Names of peers", ChildThread.Run("bash", "-c", "exec -a clustermesh-apiserver \"$1\" kvstoremesh-dbg troubleshoot --help", "bash",
+            Checkout.Program("mesh")), StringComparison.Ordinal);
         // A container runtime says what it wants in the environment.
         const string version = "echo '{\"cniVersion\":\"1.0.0\"}' | CNI_COMMAND=VERSION \"$1\"";
         Assert.Contains("supportedVersions", ChildThread.Run("sh", "-c", version, "sh", Checkout.Program("mesh-cni")), StringComparison.Ordinal);

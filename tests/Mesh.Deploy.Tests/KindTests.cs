@@ -19,7 +19,8 @@ public sealed class KindTests : IDisposable
         Program("deploy/images/sbom.sh", "echo '{}'");
         Program("bin/docker", "");
         Program("bin/kubectl", "");
-        Program("bin/kind", "case \"$1 $2\" in 'get clusters') cat clusters 2>/dev/null || true ;; 'create cluster') cat >/dev/null; echo $4 >>clusters ;; esac");
+        Program("bin/kind",
+            "case \"$1 $2\" in 'get clusters') cat clusters 2>/dev/null || true ;; 'create cluster') cat >/dev/null; echo $4 >>clusters ;; esac");
         Program("out/bin/mesh", "case $1 in install) touch installed-$3 ;; config) test -e installed-$4 ;; esac");
     }
 

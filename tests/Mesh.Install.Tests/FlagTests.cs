@@ -43,6 +43,20 @@ public partial class FlagTests
         Assert.DoesNotContain(lines, line => !known.Contains($"--{line}") && !ForOthers.Contains(line));
     }
 
+    /// <summary>Two that keep what a peer says: who reads it directly or from the relay, and the relay.</summary>
+    [Theory]
+    [InlineData("", "0s")]
+    [InlineData(", cacheTTL: 1h30m", "1h30m")]
+    public void How_long_a_lost_clusters_services_stay_is_told_to_agents_and_relay(string value, string expected)
+    {
+        var rendering = ChartRenderer.Render(Chart.OfThisProgram, YamlText.ParseMap($"{{clustermesh: {{useAPIServer: true{value}}}}}", "values"),
+            new("cilium", "kube-system"), ChartEnvironment.Nowhere);
+        Assert.Equal(expected, (string?)rendering.Find("ConfigMap", "cilium-config")!.Body["data"]!["clustermesh-cache-ttl"]);
+        var relay = rendering.Find("Deployment", "clustermesh-apiserver")!.Body["spec"]!["template"]!["spec"]!["containers"]!.AsArray()
+            .Single(container => (string?)container!["name"] == "kvstoremesh")!;
+        Assert.Contains($"--clustermesh-cache-ttl={expected}", Words(relay));
+    }
+
     private static IEnumerable<JsonNode> Containers() => Rendering().Objects.Select(rendered => rendered.Object.Body["spec"]?["template"]?["spec"])
         .Where(pod => pod is not null).SelectMany(pod => (pod!["initContainers"]?.AsArray() ?? []).Concat(pod["containers"]!.AsArray()))!;
 

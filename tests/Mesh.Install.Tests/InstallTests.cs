@@ -249,6 +249,42 @@ public class InstallTests
         Assert.Equal(before, world.Snapshot());
     }
 
+    /// <summary>Objects that the operator made for services go; those of people, and the kinds that somebody else has defined, stay.</summary>
+    [Fact]
+    public async Task What_the_operator_made_for_services_goes_with_an_uninstallation()
+    {
+        await using var world = await World.StartAsync(1);
+        await InstallAsync(world, "");
+        var definitions = CrdInstaller.Definitions.Concat(CrdInstaller.MulticlusterDefinitions).ToList();
+        await CrdInstaller.InstallAsync(world.Client, TimeProvider.System, Stop, [.. definitions]);
+        world.Server.Apply("""
+            ---
+            {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceImport,
+             metadata: {name: cart, namespace: default, annotations: {mesh.cilium.io/applied: x} }, spec: {type: ClusterSetIP, ports: [{port: 80}]} }
+            ---
+            {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceImport, metadata: {name: of-others, namespace: default},
+             spec: {type: ClusterSetIP, ports: [{port: 80}]} }
+            ---
+            {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, endpoints: [], metadata: {name: mirrored, namespace: default,
+             labels: {endpointslice.kubernetes.io/managed-by: endpointslice-mesh-controller.cilium.io} } }
+            ---
+            {apiVersion: discovery.k8s.io/v1, kind: EndpointSlice, addressType: IPv4, endpoints: [], metadata: {name: own, namespace: default} }
+            """);
+        var exports = (await world.Client.FindAsync(KubeResources.CustomResourceDefinitions.Raw, null, "serviceexports.multicluster.x-k8s.io", Stop))!;
+        exports["metadata"]!["labels"] = new JsonObject();
+        await world.Client.UpdateAsync(KubeResources.CustomResourceDefinitions.Raw, null, "serviceexports.multicluster.x-k8s.io", exports, Stop);
+
+        await new Uninstaller(world.Client, world.Target, world.Narrator, world.Wait).RunAsync(new UninstallOptions(), [], Stop);
+        Assert.Equal(["of-others"], world.Server.List("serviceimports.multicluster.x-k8s.io").Select(one => (string?)one["metadata"]!["name"]));
+        Assert.Equal(["kubernetes", "own"], world.Server.List("endpointslices.discovery.k8s.io").Select(one => (string?)one["metadata"]!["name"]).Order());
+
+        await InstallAsync(world, "");
+        await new Uninstaller(world.Client, world.Target, world.Narrator, world.Wait).RunAsync(new UninstallOptions { DeletesDefinitions = true },
+            [.. definitions.Select(one => (string)one["metadata"]!["name"]!)], Stop);
+        Assert.Equal(["serviceexports.multicluster.x-k8s.io"],
+            world.Server.List("customresourcedefinitions.apiextensions.k8s.io").Select(one => (string?)one["metadata"]!["name"]));
+    }
+
     private static async Task InstallAsync(World world, string values)
     {
         var plan = await world.Planner.InstallAsync(YamlText.ParseMap(values, "values"), Stop);

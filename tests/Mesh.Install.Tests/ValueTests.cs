@@ -45,6 +45,8 @@ public class ValueTests
         "clustermesh.config.clusters[0].prot is no value of this chart: did you mean clustermesh.config.clusters[0].port?")]
     [InlineData("clustermesh: {config: {clusters: [{ips: [192.0.2.1]}]}}", "clustermesh.config.clusters[0] has no name: it must")]
     [InlineData("clustermesh: {config: {clusters: [{name: osaka}, {name: osaka}]}}", "clustermesh.config.clusters names osaka twice: remove one")]
+    [InlineData("clustermesh: {cacheTTL: 5x}", "clustermesh.cacheTTL is '5x': must be a duration such as 15m, up to 1000h, or 0s")]
+    [InlineData("clustermesh: {cacheTTL: 300}", "clustermesh.cacheTTL is 300, a whole number: must be text (in quotes where it looks like a number)")]
     [InlineData("externalWorkloads: {enabled: true}", "externalWorkloads.enabled is true: must be false (a bare host joins as a cluster of its own)")]
     public void A_wrong_value_is_named_with_what_is_allowed(string values, string expected)
     {

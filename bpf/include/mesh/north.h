@@ -56,7 +56,7 @@ struct nat_value {
 	__u8	way;			/* enum nat_way */
 	__u8	state;			/* NAT_* */
 	__u32	node;			/* forward: index into nodes of the tunnel's other end, 0 = none */
-	__u32	backend;		/* forward: slot in lb_backends at the time of the choice */
+	__u32	backend;		/* slot in lb_backends at the time of the choice; 0 in a reverse entry that another node's packet made */
 	__u32	last_seen;		/* monotonic clock in units of 2^30 ns (1.07 s) */
 	__u32	service;		/* forward: index into lb_services, so that a packet of a known flow asks for no frontend; 0 = not noted */
 	__u32	pad[2];			/* 64 bytes: with the kernel's own 48 and an IPv4 key of 16 an entry fills two cache lines, not parts of three */

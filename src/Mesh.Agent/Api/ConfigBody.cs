@@ -37,7 +37,7 @@ internal static class ConfigBody
 
     public static DebugInfo Debug(AgentView view) => new()
     {
-        CiliumVersion = $"{AgentView.Version} mesh-agent",
+        CiliumVersion = $"{SpokenVersion.Of(AgentView.Version)} mesh-agent",
         KernelVersion = Environment.OSVersion.Version.ToString(),
         CiliumStatus = StatusBody.Of(view),
         ServiceList = ServiceBody.Of(view),

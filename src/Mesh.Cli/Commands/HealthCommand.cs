@@ -24,7 +24,9 @@ internal static class HealthCommand
         {
             using var agent = options.Node(parsed).Connect();
             var health = Of(await agent.GetStatusAsync(cancel), await agent.GetNodesAsync(cancel), DateTimeOffset.UtcNow);
-            output.Write(options.Json(parsed) ? JsonSerializer.Serialize(health, AgentApiJson.Indented.HealthStatus) + "\n" : Text(health));
+            output.Write(options.IsStructured(parsed)
+                ? options.Form(parsed, JsonSerializer.SerializeToUtf8Bytes(health, AgentApiJson.Wire.HealthStatus))
+                : Text(health));
             return 0;
         });
         return new Command("health", "How a node reaches the others, by probes through the tunnel.") { status };

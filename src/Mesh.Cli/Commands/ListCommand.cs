@@ -18,7 +18,7 @@ internal static class ListCommand
         command.SetAction(async (parsed, cancel) =>
         {
             using var agent = options.Node(parsed).Connect();
-            output.Write(options.Json(parsed) ? Indent(await agent.GetBytesAsync(path, cancel)) : await table(agent, cancel));
+            output.Write(options.IsStructured(parsed) ? options.Form(parsed, await agent.GetBytesAsync(path, cancel)) : await table(agent, cancel));
             return 0;
         });
         return command;

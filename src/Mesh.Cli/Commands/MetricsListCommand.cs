@@ -25,7 +25,9 @@ internal static class MetricsListCommand
             var all = JsonSerializer.Deserialize(await agent.GetBytesAsync("metrics", cancel), AgentApiJson.Wire.IReadOnlyListMetric) ?? [];
             if (parsed.GetValue(pattern) is { } wanted)
                 all = Matching(all, wanted);
-            output.Write(options.Json(parsed) ? JsonSerializer.Serialize(all, AgentApiJson.Indented.IReadOnlyListMetric) + "\n" : Table(all));
+            output.Write(options.IsStructured(parsed)
+                ? options.Form(parsed, JsonSerializer.SerializeToUtf8Bytes(all, AgentApiJson.Wire.IReadOnlyListMetric))
+                : Table(all));
             return 0;
         });
         return command;

@@ -20,8 +20,8 @@ internal static class QuarantineCommand
         {
             using var agent = options.Node(parsed).Connect();
             var peers = Chosen(await agent.GetQuarantineAsync(cancel), parsed.GetValue(peer));
-            output.Write(options.Json(parsed)
-                ? ListCommand.Indent(JsonSerializer.SerializeToUtf8Bytes(peers, AgentApiJson.Wire.IReadOnlyListPeerQuarantine))
+            output.Write(options.IsStructured(parsed)
+                ? options.Form(parsed, JsonSerializer.SerializeToUtf8Bytes(peers, AgentApiJson.Wire.IReadOnlyListPeerQuarantine))
                 : Table(peers, DateTimeOffset.UtcNow));
             return 0;
         });

@@ -18,9 +18,7 @@ internal static class StatusCommand
 
     public static Command Build(TextWriter output, TextWriter error)
     {
-        var options = new ContextOptions();
-        options.Output.Validators.Clear();
-        options.Output.AcceptOnlyFromAmong("text", "summary", "json");
+        var options = new ContextOptions("text", "summary");
         var kubernetes = new KubeTarget();
         var all = new Option<bool>("--all-clusters") { Description = "Also the clusters that are ready" };
         var verbose = new Option<bool>("--verbose") { Description = "The same as --all-clusters" };
@@ -48,7 +46,6 @@ internal static class StatusCommand
                 ?? throw new CliException($"--wait-duration {parsed.GetValue(waitDuration)}: must be a duration such as 30s or 2m");
             var asked = parsed.GetValue(workers) is >= 1 and <= 100 and var number ? number
                 : throw new CliException($"--worker-count {parsed.GetValue(workers)}: must be 1 to 100");
-            var json = options.Json(parsed);
             bool IsWell(InstallationReport report) => report.ErrorCount == 0 && report.Uncollected.Count == 0
                 && (report.WarningCount == 0 || parsed.GetValue(ignoreWarnings));
             var clock = Stopwatch.StartNew();
@@ -64,7 +61,7 @@ internal static class StatusCommand
                 await Task.Delay(Pause, cancel);
                 report = await InstalledMesh.CollectAsync(cluster, asked, cancel);
             }
-            output.Write(json ? report.ToJson() + "\n" : InstallationText.Format(report));
+            output.Write(options.IsStructured(parsed) ? options.Form(parsed, report.ToJson()) : InstallationText.Format(report));
             if (parsed.GetValue(wait) && !IsWell(report))
                 throw new CliException($"timeout while waiting for status to become successful: {report.WhatIsWrong}");
             if (report.Uncollected.Count > 0)
@@ -81,13 +78,13 @@ internal static class StatusCommand
         var body = await agent.GetBytesAsync("healthz", cancel);
         var status = JsonSerializer.Deserialize(body, AgentApiJson.Wire.StatusResponse)
             ?? throw new CliException("the agent answered null: is it another program?");
-        if (options.Json(parsed))
-            output.Write(ListCommand.Indent(body));
+        if (options.IsStructured(parsed))
+            output.Write(options.Form(parsed, body));
         else if (brief)
             output.WriteLine(StatusText.Brief(status));
         else
             output.Write(StatusText.Format(status, allClusters, DateTimeOffset.UtcNow));
         // These two are what other tools run this for: to them a code means that the agent itself is not well.
-        return options.Json(parsed) || brief ? StatusText.IsHealthy(status) ? 0 : 1 : StatusText.ExitCode(status);
+        return options.IsStructured(parsed) || brief ? StatusText.IsHealthy(status) ? 0 : 1 : StatusText.ExitCode(status);
     }
 }

@@ -20,7 +20,14 @@ internal static class TroubleshootCommand
     public const string DefaultDirectory = "/var/lib/cilium/clustermesh/";
     private const int CauseFound = 2;
 
-    public static Command Build(TextWriter output)
+    /// <summary>The word where Cilium's tools have it, and their hints name it: `troubleshoot clustermesh PEER`.</summary>
+    public static Command BuildAsCilium(TextWriter output)
+    {
+        var inner = Build(output, "clustermesh");
+        return new Command("troubleshoot", "As `clustermesh troubleshoot`, in the order of Cilium's words.") { inner };
+    }
+
+    public static Command Build(TextWriter output, string name = "troubleshoot")
     {
         var peers = new Argument<string[]>("peer") { Description = "Names of peers; default all", Arity = ArgumentArity.ZeroOrMore };
         var context = new Option<string?>("--context") { Description = "CLUSTER or CLUSTER/NODE of a lab: looked at from inside that node" };
@@ -31,7 +38,7 @@ internal static class TroubleshootCommand
         var socket = new Option<string?>("--socket", "-H") { Description = "Unix socket of the agent, which knows of the tunnel and the kernel" };
         var format = new Option<string>("--output", "-o") { Description = "text or json", DefaultValueFactory = _ => "text" };
         format.AcceptOnlyFromAmong("text", "json");
-        var command = new Command("troubleshoot", "Why a peer is not connected: DNS, TCP, TLS, authentication, heartbeat, config, canaries, data. "
+        var command = new Command(name, "Why a peer is not connected: DNS, TCP, TLS, authentication, heartbeat, config, canaries, data. "
             + $"Exit code {CauseFound} when a cause was found.")
         {
             peers, context, directory, timeout, own, ownId, socket, format,
@@ -61,14 +68,25 @@ internal static class TroubleshootCommand
     {
         if (!Directory.Exists(directory))
             throw new CliException($"{directory}: there is no such directory: name that of the peer files with --clustermesh-config");
-        var present = Directory.EnumerateFiles(directory)
-            .Where(f => Path.GetFileName(f) is { } name && name != own && name[0] != '.'
-                && File.ReadAllText(f).Contains("endpoints:", StringComparison.Ordinal))
-            .Select(f => Path.GetFileName(f)!).Order(StringComparer.Ordinal).ToList();
         var found = new List<Examination>();
-        foreach (var name in names.Count > 0 ? names : present)
+        foreach (var name in names.Count > 0 ? names : Present(directory, own))
             found.Add(await new PeerExamination(name, ownId, patience, TimeProvider.System).RunAsync(Path.Combine(directory, name), cancel));
         return found;
+    }
+
+    private static List<string> Present(string directory, string own)
+    {
+        try
+        {
+            return [.. Directory.EnumerateFiles(directory)
+                .Where(f => Path.GetFileName(f) is { } name && name != own && name[0] != '.'
+                    && File.ReadAllText(f).Contains("endpoints:", StringComparison.Ordinal))
+                .Select(f => Path.GetFileName(f)!).Order(StringComparer.Ordinal)];
+        }
+        catch (Exception e) when (e is IOException or UnauthorizedAccessException)
+        {
+            throw new CliException($"{directory} cannot be read: {e.Message}: is it the directory of the peer files (--clustermesh-config)?");
+        }
     }
 
     private static void Print(TextWriter output, IReadOnlyList<Examination> found, IReadOnlyList<MeshFault> faults)

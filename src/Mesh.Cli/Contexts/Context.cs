@@ -87,6 +87,9 @@ public sealed record Context
         : "choose with --context one of "
             + string.Join(", ", labs.SelectMany(l => l.Clusters.Select(c => labs.Count == 1 ? c.Name : $"{l.Name}/{c.Name}")));
 
+    /// <summary>The agent of this machine, or null when none ever listened on it outside a lab.</summary>
+    public static ContextNode? Standalone() => StandaloneSocket() is { } socket ? new ContextNode("", socket, null) : null;
+
     /// <summary>Null when no agent ever listened on this machine outside a lab.</summary>
     private static string? StandaloneSocket()
     {
@@ -102,5 +105,39 @@ public sealed record Context
 /// <param name="StateDirectory">Its --state-dir; null when unknown.</param>
 public sealed record ContextNode(string Name, string Socket, string? BpfRoot, string? StateDirectory = null)
 {
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
+
+    /// <summary>Where an agent's own container has its settings, a file each: read with the agent dead or busy too.</summary>
+    internal string SettingsDirectory { get; init; } = "/tmp/cilium/config-map";
+
     public AgentClient Connect(TimeSpan? timeout = null) => new(Socket, Name, timeout);
+
+    /// <summary>As the context says, else as the agent's settings beside us do, else as the agent says when asked.</summary>
+    /// <exception cref="CliException">None of them says.</exception>
+    public string FindBpfRoot() => BpfRoot ?? Setting("bpf-root") ?? Ask(map => map.BPFRoot, "maps are pinned", "--bpf-root");
+
+    /// <summary>As <see cref="FindBpfRoot"/>.</summary>
+    /// <exception cref="CliException">Nobody says.</exception>
+    public string FindStateDirectory() => StateDirectory ?? Setting("state-dir") ?? Ask(map => map.StateDir, "state is", "--state-dir");
+
+    private string? Setting(string name)
+    {
+        var file = Path.Combine(SettingsDirectory, name);
+        return File.Exists(file) && File.ReadAllText(file).Trim() is { Length: > 0 } value ? value : null;
+    }
+
+    private string Ask(Func<DaemonConfigurationMap, string?> value, string what, string flag)
+    {
+        try
+        {
+            using var agent = Connect(Patience);
+            if (agent.GetConfigurationAsync().GetAwaiter().GetResult().Status?.DaemonConfigurationMap is { } map && value(map) is { Length: > 0 } found)
+                return found;
+        }
+        catch (AgentException e)
+        {
+            throw new CliException($"where this agent's {what} is not known: give its {flag} ({e.Message})");
+        }
+        throw new CliException($"where this agent's {what} is not known, and it does not say: give its {flag}");
+    }
 }

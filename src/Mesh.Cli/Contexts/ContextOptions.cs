@@ -1,4 +1,5 @@
 using System.CommandLine;
+using Mesh.Cli.Text;
 
 namespace Mesh.Cli.Contexts;
 
@@ -13,9 +14,17 @@ internal sealed class ContextOptions
 
     public Option<string?> Socket { get; } = new("--socket", "-H") { Description = "Unix socket of one agent, instead of a context" };
 
-    public Option<string> Output { get; } = new("--output", "-o") { Description = "text or json", DefaultValueFactory = _ => "text" };
+    public Option<string> Output { get; } = new("--output", "-o")
+    {
+        Description = $"text, {AnswerFormat.Choices}", DefaultValueFactory = _ => "text",
+    };
 
-    public ContextOptions() => Output.AcceptOnlyFromAmong("text", "json");
+    /// <param name="words">What people may be told in, beside the forms of <see cref="AnswerFormat"/>.</param>
+    public ContextOptions(params string[] words) => Output.Validators.Add(result =>
+    {
+        if (AnswerFormat.FaultOf(result.GetValueOrDefault<string>() ?? "", [.. words.DefaultIfEmpty("text")]) is { } fault)
+            result.AddError(fault);
+    });
 
     public void AddTo(Command command)
     {
@@ -24,7 +33,11 @@ internal sealed class ContextOptions
         command.Add(Output);
     }
 
-    public bool Json(ParseResult parsed) => parsed.GetValue(Output) == "json";
+    /// <summary>Whether a program is to read the answer.</summary>
+    public bool IsStructured(ParseResult parsed) => AnswerFormat.IsStructured(parsed.GetValue(Output)!);
+
+    /// <summary>The document in the form that was asked for.</summary>
+    public string Form(ParseResult parsed, byte[] json) => AnswerFormat.Of(parsed.GetValue(Output)!, json);
 
     /// <summary>The one agent that a command asks.</summary>
     public ContextNode Node(ParseResult parsed)

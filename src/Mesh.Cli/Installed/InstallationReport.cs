@@ -57,7 +57,7 @@ internal sealed record InstallationReport
         return complaints;
     }
 
-    public string ToJson() => JsonSerializer.Serialize(this, InstallationJson.Indented.InstallationReport);
+    public byte[] ToJson() => JsonSerializer.SerializeToUtf8Bytes(this, InstallationJson.Indented.InstallationReport);
 }
 
 /// <summary>Counts of a workload's pods; Type is DaemonSet or Deployment.</summary>

@@ -66,7 +66,11 @@ internal static class InstalledMesh
         var workload = await cluster.Client.FindAsync(resource, cluster.Namespace, name, cancel);
         if (workload is null)
         {
-            report.Of(name, name).Disabled = true;
+            // Every other one is somebody's choice.
+            if (name == Agent)
+                report.Of(name, name).Errors.Add($"daemonset {cluster.Namespace}/{name} not found: is the mesh installed, and in this namespace (-n)?");
+            else
+                report.Of(name, name).Disabled = true;
             return;
         }
         var daemons = resource.Kind == "DaemonSet";
@@ -109,7 +113,15 @@ internal static class InstalledMesh
         var pods = await cluster.Client.ListAsync(KubeResources.Pods.Raw, null, cancel);
         var ours = pods.Where(pod => pod.Text("spec", "hostNetwork") != "true" && pod.Text("status", "phase") is "Running" or "Pending")
             .Select(pod => (pod.Text("metadata", "namespace"), pod.Name())).ToHashSet();
-        var endpoints = await cluster.Client.ListAsync(KubeResources.CiliumEndpoints.Raw, null, cancel);
+        IReadOnlyList<JsonObject> endpoints = [];
+        try
+        {
+            endpoints = await cluster.Client.ListAsync(KubeResources.CiliumEndpoints.Raw, null, cancel);
+        }
+        catch (KubeApiException e) when (e.Fault == KubeFault.NotFound)
+        {
+            // Not defined: nobody has taken up any.
+        }
         return new PodCount(ours.Count, endpoints.Count(one => ours.Contains((one.Text("metadata", "namespace"), one.Name()))));
     }
 

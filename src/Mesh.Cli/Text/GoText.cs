@@ -18,7 +18,10 @@ internal static class GoText
         };
     }
 
-    /// <summary>Null unless the text is a sequence of numbers with the units h, m, s, ms.</summary>
+    /// <summary>What a certificate may last, and much more than any wait.</summary>
+    private const double LongestHours = 1e6;
+
+    /// <summary>Null unless the text is a sequence of numbers with the units h, m, s, ms, of no more than a century.</summary>
     public static TimeSpan? ParseDuration(string text)
     {
         var total = TimeSpan.Zero;
@@ -37,14 +40,17 @@ internal static class GoText
             if (!double.TryParse(number.ToString(), CultureInfo.InvariantCulture, out var value))
                 return null;
             number.Clear();
-            switch (unit)
+            TimeSpan? one = unit switch
             {
-                case "h": total += TimeSpan.FromHours(value); break;
-                case "m": total += TimeSpan.FromMinutes(value); break;
-                case "s": total += TimeSpan.FromSeconds(value); break;
-                case "ms": total += TimeSpan.FromMilliseconds(value); break;
-                default: return null;
-            }
+                "h" => TimeSpan.FromHours(1),
+                "m" => TimeSpan.FromMinutes(1),
+                "s" => TimeSpan.FromSeconds(1),
+                "ms" => TimeSpan.FromMilliseconds(1),
+                _ => null,
+            };
+            if (one is null || one.Value.TotalHours * value + total.TotalHours > LongestHours)
+                return null;
+            total += one.Value * value;
         }
         return number.Length == 0 ? total : null;
     }

@@ -1,5 +1,6 @@
 using System.Collections.Immutable;
 using Mesh.ClusterMesh.Wire;
+using Mesh.Kubernetes.Api;
 using Mesh.Kubernetes.Objects;
 using Mesh.Model;
 
@@ -10,17 +11,14 @@ namespace Mesh.ControlPlane.LoadBalancing;
 internal static class BackendsOf
 {
     private const string ServiceNameLabel = "kubernetes.io/service-name";
-    private const string ManagedByLabel = "endpointslice.kubernetes.io/managed-by";
-
-    /// <summary>Slices that mirror remote endpoints for DNS: their endpoints arrive by the mesh already.</summary>
-    private const string MeshMirror = "endpointslice-mesh-controller.cilium.io";
 
     /// <summary>Service the slice belongs to; null when it belongs to none, or must not be counted.</summary>
     public static ServiceName? ServiceOf(EndpointSlice slice)
     {
         if (slice.Metadata.Labels is not { } labels || !labels.TryGetValue(ServiceNameLabel, out var name) || name.Length == 0)
             return null;
-        if (labels.TryGetValue(ManagedByLabel, out var manager) && manager == MeshMirror)
+        // They mirror remote endpoints for DNS: these arrive by the mesh already.
+        if (labels.TryGetValue(MadeForServices.ManagedByLabel, out var manager) && manager == MadeForServices.MeshMirror)
             return null;
         return new ServiceName(slice.Metadata.Namespace ?? "", name);
     }

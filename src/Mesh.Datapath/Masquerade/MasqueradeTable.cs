@@ -10,7 +10,7 @@ namespace Mesh.Datapath.Masquerade;
 /// Packets of this node's pods that leave the mesh get the node's address, since the world knows no way to pods. The kernel's own
 /// connection tracking does it, for every protocol, for fragments and for ICMP errors; ours is one table, `nft list table inet mesh`:
 ///
-///   postrouting ── from a pod range of this node ──→ pods4 / pods6: not into the mesh (mesh_host), not to neighbours and groups,
+///   postrouting ── from a pod range of this node ──→ pods4 / pods6: not into the mesh (mesh_host), not to groups,
 ///                                                    not to what knows the way to pods; all else is masqueraded
 ///
 /// Packets between pods, into the tunnel, and answers to clients of services never come this way: BPF programs send them themselves.
@@ -27,7 +27,10 @@ public sealed class MasqueradeTable : IDisposable
     private const int NoSuchThing = 2;
     private const int NotSupported = 95;
 
-    private static readonly IpPrefix[] Near4 = [IpPrefix.Parse("169.254.0.0/16"), IpPrefix.Parse("224.0.0.0/4")];
+    /// <summary>Groups. Not 169.254.0.0/16: what answers there, a cloud's metadata first of all, answers nodes alone; Cilium masquerades it too.</summary>
+    private static readonly IpPrefix[] Near4 = [IpPrefix.Parse("224.0.0.0/4")];
+
+    /// <summary>The node's own link, which pods are not on, and groups.</summary>
     private static readonly IpPrefix[] Near6 = [IpPrefix.Parse("fe80::/10"), IpPrefix.Parse("ff00::/8")];
 
     private readonly MasqueradeOptions _options;

@@ -8,7 +8,30 @@ namespace Mesh.Install.Applying;
 
 /// <summary>Where an installation is, and what it is called.</summary>
 /// <param name="Release">As Helm calls it; the cilium CLI looks for "cilium".</param>
-public sealed record InstallTarget(string Namespace = "kube-system", string Release = "cilium");
+public sealed record InstallTarget(string Namespace = "kube-system", string Release = "cilium")
+{
+    /// <summary>Of a namespace, as of every label of DNS.</summary>
+    private const int LongestNamespace = 63;
+
+    /// <summary>Helm's; it adds to it where it names objects after the release.</summary>
+    private const int LongestRelease = 53;
+
+    /// <summary>As people say it.</summary>
+    /// <exception cref="InstallException">Kubernetes or Helm would take no such name.</exception>
+    public static InstallTarget Named(string ns, string release)
+    {
+        Check("--namespace", ns, LongestNamespace);
+        Check("--helm-release-name", release, LongestRelease);
+        return new InstallTarget(ns, release);
+    }
+
+    private static void Check(string flag, string name, int longest)
+    {
+        if (name.Length == 0 || name.Length > longest || name[0] == '-' || name[^1] == '-'
+            || !name.All(c => char.IsAsciiLetterLower(c) || char.IsAsciiDigit(c) || c == '-'))
+            throw new InstallException($"{flag} '{name}': must be 1 to {longest} of a-z, 0-9 and '-', neither first nor last '-'");
+    }
+}
 
 /// <summary>What will be applied; nothing has been changed yet.</summary>
 /// <param name="Former">What is deployed now; null before the first installation.</param>

@@ -10,7 +10,7 @@ namespace Mesh.Install.Applying;
 /// <summary>How far an uninstallation goes.</summary>
 public sealed record UninstallOptions
 {
-    /// <summary>Also the definitions of custom resources, and with them all policies of people.</summary>
+    /// <summary>Also the definitions of custom resources, and with them all policies and service exports of people.</summary>
     public bool DeletesDefinitions { get; init; }
 
     /// <summary>Also what agents leave on nodes on purpose: pins, devices, the plugin and its configuration.</summary>
@@ -57,6 +57,10 @@ public sealed class Uninstaller(KubeClient client, InstallTarget target, Narrato
 
         narrator.Say("🔥 Objects");
         await DeleteMadeAsync(cancellation);
+        if (await MadeForServices.DeleteImportsAsync(client, cancellation) is > 0 and var imports)
+            narrator.Did($"deleted {imports} ServiceImports, and the Services derived from them");
+        if (await MadeForServices.DeleteSlicesAsync(client, cancellation) is > 0 and var slices)
+            narrator.Did($"deleted {slices} EndpointSlices of other clusters' pods");
         foreach (var one in objects.Where(one => !workloads.Contains(one)).OrderByDescending(one => InstallOrder.Of(one.Kind)))
             await journal.DeleteAsync(one, cancellation);
         foreach (var secret in PeerSecrets)
@@ -70,16 +74,27 @@ public sealed class Uninstaller(KubeClient client, InstallTarget target, Narrato
         if (how.DeletesDefinitions)
         {
             foreach (var name in definitions)
-            {
-                if (await client.DeleteAsync(KubeResources.CustomResourceDefinitions, null, name, cancellation))
-                    narrator.Did($"deleted CustomResourceDefinition {name}");
-            }
+                await DeleteDefinitionAsync(name, cancellation);
         }
         if (unclean.Count > 0)
             throw new InstallException($"removed from the cluster, but not from every node:\n  {string.Join("\n  ", unclean)}\n"
                 + "run `mesh uninstall` again when they answer, or reboot them; the release is kept for that");
         foreach (var record in records)
             await releases.DeleteAsync(record, cancellation);
+    }
+
+    private async Task DeleteDefinitionAsync(string name, CancellationToken cancellation)
+    {
+        if (await client.FindAsync(KubeResources.CustomResourceDefinitions.Raw, null, name, cancellation) is not { } present)
+            return;
+        // MCS-API's kinds are everybody's: whoever else has defined them, still uses them.
+        if (!name.EndsWith(".cilium.io", StringComparison.Ordinal) && present["metadata"]?["labels"]?[CrdInstaller.VersionLabel] is null)
+        {
+            narrator.Did($"left CustomResourceDefinition {name}: somebody else has made it");
+            return;
+        }
+        if (await client.DeleteAsync(KubeResources.CustomResourceDefinitions, null, name, cancellation))
+            narrator.Did($"deleted CustomResourceDefinition {name}");
     }
 
     private async Task DeleteMadeAsync(CancellationToken cancellation)

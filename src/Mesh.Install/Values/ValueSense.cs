@@ -1,6 +1,7 @@
 using System.Globalization;
 using System.Net;
 using Mesh.Install.Text;
+using Mesh.Model;
 
 namespace Mesh.Install.Values;
 
@@ -14,6 +15,8 @@ internal static class ValueSense
             yield return $"cluster.id is {values.At("cluster.id")}: must be 1 to {highest}, as clustermesh.maxConnectedClusters says";
         if (values.At("ipv4.enabled") is false && values.At("ipv6.enabled") is false)
             yield return "ipv4.enabled and ipv6.enabled are both false: pods would have no address";
+        if (values.At("clustermesh.cacheTTL") is string ttl && GoDuration.Parse(ttl) is null)
+            yield return $"clustermesh.cacheTTL is '{ttl}': must be a duration such as 15m, up to {GoDuration.Longest.TotalHours}h, or 0s";
         foreach (var fault in Pool(values, "IPv4", 32).Concat(Pool(values, "IPv6", 128)))
             yield return fault;
         foreach (var (name, bits) in new[] { ("ipv4NativeRoutingCIDR", 32), ("ipv6NativeRoutingCIDR", 128) })

@@ -31,7 +31,6 @@ public static class Spawn
             return 0;
         ProcessReference.Self.WritePidFile(plan.PidFile(name));
         Libc.LeaveTerminal();
-        YieldToPods(spec);
         ControlGroup.Join(spec.Cgroup);
         var log = Libc.Open(plan.LogFile(name), Libc.O_WRONLY | Libc.O_CREAT | Libc.O_APPEND | Libc.O_CLOEXEC, 0x180);
         Libc.Duplicate(Libc.Open("/dev/null", Libc.O_CLOEXEC), 0);
@@ -41,15 +40,6 @@ public static class Spawn
             Libc.EnterNetworkNamespace(NetworkNamespace.PathOf(ns));
         Libc.Execute(spec.Program, [spec.Program, .. spec.Arguments], CurrentEnvironment());
         return 1;
-    }
-
-    /// <summary>A lab has all its nodes on the processors of one machine. Agents that start at once keep the kernel's verifier busy for
-    /// seconds; on nodes of their own they would not do so to the pods of others, so here they come after them.</summary>
-    private static void YieldToPods(ProcessSpec spec)
-    {
-        const string priority = "/proc/self/autogroup";
-        if (Path.GetFileName(spec.Program) == "mesh-agent" && File.Exists(priority))
-            File.WriteAllText(priority, "10");
     }
 
     internal static IEnumerable<string> CurrentEnvironment()

@@ -18,7 +18,7 @@ internal sealed class EndpointSync(OperatorOptions options, LocalObjects local, 
 
     public async Task ReconcileAsync(ServiceName name, CancellationToken cancellation)
     {
-        var present = local.SlicesOf(name, LocalObjects.MeshMirror);
+        var present = local.SlicesOf(name, MadeForServices.MeshMirror);
         var service = local.FindService(name);
         var wanted = service is not null && Wants(service);
         if (present.Count == 0 && !wanted)
@@ -65,7 +65,7 @@ internal sealed class EndpointSync(OperatorOptions options, LocalObjects local, 
         var labels = new Dictionary<string, string>(service.Metadata.Labels ?? new Dictionary<string, string>(), StringComparer.Ordinal)
         {
             [LocalObjects.ServiceNameLabel] = service.Metadata.Name!,
-            [LocalObjects.ManagedByLabel] = LocalObjects.MeshMirror,
+            [MadeForServices.ManagedByLabel] = MadeForServices.MeshMirror,
             [MulticlusterNames.SourceClusterLabel] = cluster,
         };
         if (service.Spec.ClusterIP == "None")

@@ -18,7 +18,6 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
     OperatorLog log)
 {
     private const string FieldManager = "mesh-operator";
-    private const string AppliedAnnotation = "mesh.cilium.io/applied";
     private const int AppliedLength = 12;
 
     public async Task ReconcileAsync(ServiceName name, CancellationToken cancellation)
@@ -106,7 +105,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
     {
         var mark = MulticlusterNames.Hash(JsonText(resource, wanted("")), AppliedLength);
         // The mark tells what we wanted last; whether somebody has changed it since, the object itself.
-        if (present is not null && meta?.Annotations?.GetValueOrDefault(AppliedAnnotation) == mark && isSame(present, wanted(mark)))
+        if (present is not null && meta?.Annotations?.GetValueOrDefault(MadeForServices.AppliedAnnotation) == mark && isSame(present, wanted(mark)))
             return present;
         var applied = await client.ApplyAsync(resource, name.Namespace, name.Name, wanted(mark), FieldManager, cancellation);
         if (present is null)
@@ -137,7 +136,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
             Annotations = new Dictionary<string, string>(merged.Annotations, StringComparer.Ordinal)
             {
                 [MulticlusterNames.DerivedServiceAnnotation] = DerivedOf(name).Name,
-                [AppliedAnnotation] = mark,
+                [MadeForServices.AppliedAnnotation] = mark,
             },
         },
         Spec = new ServiceImportSpec
@@ -198,7 +197,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
         {
             [ServiceAnnotations.GlobalName] = "true",
             [ServiceAnnotations.SharedName] = exported ? "true" : "false",
-            [AppliedAnnotation] = mark,
+            [MadeForServices.AppliedAnnotation] = mark,
         };
         if (affinity is not null)
             annotations[ServiceAnnotations.AffinityName] = affinity;
@@ -246,7 +245,7 @@ internal sealed class ImportSync(OperatorOptions options, KubeClient client, Loc
             Labels = new Dictionary<string, string>(derived.Metadata.Labels ?? new Dictionary<string, string>(), StringComparer.Ordinal)
             {
                 [LocalObjects.ServiceNameLabel] = derivedName.Name,
-                [LocalObjects.ManagedByLabel] = LocalObjects.LocalMirror,
+                [MadeForServices.ManagedByLabel] = LocalObjects.LocalMirror,
                 [MulticlusterNames.SourceClusterLabel] = options.ClusterName,
             },
             OwnerReferences = [Owners.Of("v1", "Service", derived.Metadata)],

@@ -11,10 +11,6 @@ namespace Mesh.Operator.Multicluster;
 internal sealed class LocalObjects
 {
     public const string ServiceNameLabel = "kubernetes.io/service-name";
-    public const string ManagedByLabel = "endpointslice.kubernetes.io/managed-by";
-
-    /// <summary>Endpoints of other clusters.</summary>
-    public const string MeshMirror = "endpointslice-mesh-controller.cilium.io";
 
     /// <summary>Endpoints of ours, as those of a derived Service.</summary>
     public const string LocalMirror = "endpointslice-local-mcsapi-controller.cilium.io";
@@ -80,8 +76,8 @@ internal sealed class LocalObjects
         lock (_lock)
         {
             return [.. (_byService.GetValueOrDefault(name)?.Values ?? Enumerable.Empty<EndpointSlice>()).Where(slice =>
-                slice.Metadata.Labels?.GetValueOrDefault(ManagedByLabel) is var manager
-                && (managedBy is null ? manager is not (MeshMirror or LocalMirror) : manager == managedBy))];
+                slice.Metadata.Labels?.GetValueOrDefault(MadeForServices.ManagedByLabel) is var manager
+                && (managedBy is null ? manager is not (MadeForServices.MeshMirror or LocalMirror) : manager == managedBy))];
         }
     }
 

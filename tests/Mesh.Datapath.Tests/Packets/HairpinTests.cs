@@ -107,6 +107,26 @@ public sealed class HairpinTests
         }).Delivered(PacketWorld.PodMac, PacketWorld.PodHostMac));
     }
 
+    [Theory]
+    [MemberData(nameof(FamiliesAndProtocols))]
+    public void Its_error_about_its_own_answer_comes_back_from_the_loopback_address(int family, byte protocol)
+    {
+        var names = Names.Of(family);
+        _world.Tables.Set(names.Virtual, 80, protocol, new Segment(1, 0, Backend.At(names.Pod, 8080)));
+        var question = Frame.Between(names.Pod, names.Virtual) with { Protocol = protocol };
+        _world.FromPod(question);
+        var given = question.Reply() with { Source = IpAddr.Parse(names.Pod), SourcePort = 8080, Destination = Loopback(family) };
+
+        var error = question.Reply().Error(names.Pod, names.Virtual, bytes: 500);
+
+        _world.FromPod(error).Redirected((error with
+        {
+            Source = Loopback(family),
+            Destination = IpAddr.Parse(names.Pod),
+            Quoted = (given, error.Quoted!.Value.Bytes),
+        }).Delivered(PacketWorld.PodMac, PacketWorld.PodHostMac));
+    }
+
     [Fact]
     public void Another_pod_with_the_same_backend_is_no_hairpin()
     {

@@ -178,6 +178,15 @@ public sealed class NorthWorld : IDisposable
         Nat6.RemoveBatch([.. Nat6.Dump().Select(entry => entry.Key)]);
     }
 
+    /// <summary>As if every flow had been silent for so many units of its clock, of 1.07 seconds.</summary>
+    internal void Wait(uint units)
+    {
+        foreach (var (key, value) in Nat4.Dump())
+            Nat4.Set(key, value with { LastSeen = value.LastSeen - units });
+        foreach (var (key, value) in Nat6.Dump())
+            Nat6.Set(key, value with { LastSeen = value.LastSeen - units });
+    }
+
     internal void SetAddress(string address, uint identity, uint node)
     {
         var parsed = IpAddr.Parse(address);

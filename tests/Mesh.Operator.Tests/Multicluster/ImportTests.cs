@@ -61,6 +61,35 @@ public sealed class ImportTests : IAsyncLifetime
         await _world.UntilAsync(() => (_world.Derived()!["spec"]!["ports"] as JsonArray)!.Count == 2);
     }
 
+    /// <summary>With the rights that the chart gives an operator whose features are off.</summary>
+    [Fact]
+    public async Task Turned_off_it_takes_its_objects_away_and_leaves_those_of_people()
+    {
+        await _world.PublishAsync("osaka", 2);
+        await _world.ServiceAsync("osaka", 2, "db", ("10.2.0.9", ""));
+        _world.Apply("""
+            {apiVersion: v1, kind: Service, metadata: {name: db, namespace: shop, annotations: {service.cilium.io/global: "true"} },
+             spec: {clusterIP: None, ports: [{name: http, port: 80}]} }
+            """);
+        _world.Connect("osaka");
+        _world.StartOperator();
+        await _world.ExportHereAsync();
+        await _world.UntilAsync(() => _world.Derived() is not null && _world.Address.Length > 0 && _world.Endpoints("db") == "osaka/10.2.0.9");
+        _world.Apply("""
+            {apiVersion: multicluster.x-k8s.io/v1alpha1, kind: ServiceImport, metadata: {name: of-others, namespace: shop},
+             spec: {type: ClusterSetIP, ports: [{port: 80}]} }
+            """);
+        await _world.StopOperatorAsync();
+
+        _world.Grant("{}");
+        _world.StartOperator(sync: false, imports: false);
+        await _world.UntilAsync(() => _world.Import() is null && _world.Derived() is null && _world.Slices("db").Count == 0);
+        Assert.NotNull(_world.Import("of-others"));
+        Assert.NotNull(_world.Api.Find("serviceexports.multicluster.x-k8s.io", "shop", "cart"));
+        Assert.NotNull(_world.Api.Find("services", "shop", "db"));
+        Assert.Empty(_world.Log.Problems);
+    }
+
     [Fact]
     public async Task A_service_that_only_others_export_is_imported_where_its_namespace_is()
     {

@@ -21,9 +21,9 @@ namespace Mesh.Operator.Tests.Multicluster;
 /// </summary>
 internal sealed class MeshWorld(string name, uint id) : IAsyncDisposable
 {
-    private static readonly Lazy<Rendering> Chart = new(() => ChartRenderer.Render(Install.Charts.Chart.OfThisProgram,
-        YamlText.ParseMap("clustermesh: {useAPIServer: true, mcsapi: {enabled: true}, enableEndpointSliceSynchronization: true}", "values"),
-        new("cilium", "kube-system"), ChartEnvironment.Nowhere));
+    private const string Everything = "{clustermesh: {useAPIServer: true, mcsapi: {enabled: true}, enableEndpointSliceSynchronization: true}}";
+
+    private static readonly string[] Accounts = ["cilium-operator", "clustermesh-apiserver"];
 
     private readonly CancellationTokenSource _patience = new(TimeSpan.FromSeconds(90));
     private readonly string _home = Directory.CreateTempSubdirectory("mesh-operator-").FullName;
@@ -56,18 +56,23 @@ internal sealed class MeshWorld(string name, uint id) : IAsyncDisposable
         var world = new MeshWorld(name, id);
         Directory.CreateDirectory(world.Peers);
         world.Api = await KubeApiServer.StartAsync();
-        foreach (var account in new[] { "cilium-operator", "clustermesh-apiserver" })
-        {
-            foreach (var right in Chart.Value.Objects.Select(rendered => rendered.Object).Where(right => right.Body["roleRef"] is not null
-                || $"{right.Body["kind"]}" is "Role" or "ClusterRole").Where(right => $"{right.Body["metadata"]!["name"]}" == account))
-                world.Api.Apply(right.Copy().Body, "kube-system");
+        world.Grant(Everything);
+        foreach (var account in Accounts)
             world.Api.WriteKubeconfig(world.Kubeconfig(account), name, new KubeUser($"system:serviceaccount:kube-system:{account}", "system:authenticated"));
-        }
         world._etcd = await EtcdServer.StartAsync();
         world._store = new EtcdKVStore(world._etcd.Options);
         world.Wire = new TcpProxy(new Uri(world._etcd.Endpoint).Port);
         world.Apply("{apiVersion: v1, kind: Namespace, metadata: {name: shop} }");
         return world;
+    }
+
+    /// <summary>The rights that the chart gives with these values, and no others.</summary>
+    public void Grant(string values)
+    {
+        foreach (var right in ChartRenderer.Render(Chart.OfThisProgram, YamlText.ParseMap(values, "values"), new("cilium", "kube-system"),
+            ChartEnvironment.Nowhere).Objects.Select(rendered => rendered.Object).Where(right => right.Body["roleRef"] is not null
+                || $"{right.Body["kind"]}" is "Role" or "ClusterRole").Where(right => Accounts.Contains($"{right.Body["metadata"]!["name"]}")))
+            Api.Apply(right.Copy().Body, "kube-system");
     }
 
     public void StartOperator(bool sync = true, bool imports = true) => _operator = new OneOperator(new OperatorOptions

@@ -42,6 +42,7 @@ cluster-pool-ipv6-mask-size: {{ .Values.ipam.operator.clusterPoolIPv6MaskSize | 
 bpf-root: {{ printf "%s/mesh" .Values.bpf.root | quote }}
 cgroup-root: /run/cilium/cgroupv2
 clustermesh-config: /var/lib/cilium/clustermesh
+clustermesh-cache-ttl: {{ .Values.clustermesh.cacheTTL | quote }}
 {{- if .Values.cni.install }}
 write-cni-conf-when-ready: /host/etc/cni/net.d/05-cilium.conflist
 cni-exclusive: {{ .Values.cni.exclusive | quote }}

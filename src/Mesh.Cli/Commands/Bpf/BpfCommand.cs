@@ -24,13 +24,11 @@ internal static class BpfCommand
     {
         var context = new ContextOptions();
         var root = new Option<string?>("--bpf-root") { Description = "The agent's --bpf-root, instead of a context" };
-        var command = new Command("list", description) { context.Context, root, context.Output };
+        var command = new Command("list", description) { context.Context, context.Socket, root, context.Output };
         command.SetAction(parsed =>
         {
-            var directory = parsed.GetValue(root) ?? Context.Find(parsed.GetValue(context.Context)).Nodes[0].BpfRoot
-                ?? throw new CliException("where this agent's maps are pinned is not known: give its --bpf-root");
-            using var maps = PinnedMaps.Open(directory);
-            output.Write(context.Json(parsed) ? Json(rows(maps)) : Table(headers, rows(maps)));
+            using var maps = PinnedMaps.Open(parsed.GetValue(root) ?? context.Node(parsed).FindBpfRoot());
+            output.Write(context.IsStructured(parsed) ? context.Form(parsed, Json(rows(maps))) : Table(headers, rows(maps)));
             return 0;
         });
         return command;
@@ -46,10 +44,9 @@ internal static class BpfCommand
         return table.ToString();
     }
 
-    private static string Json(IEnumerable<KeyValuePair<string, string[]>> rows) =>
-        JsonSerializer.Serialize(new Dictionary<string, string[]>(rows), BpfJson.Default.DictionaryStringStringArray) + "\n";
+    private static byte[] Json(IEnumerable<KeyValuePair<string, string[]>> rows) =>
+        JsonSerializer.SerializeToUtf8Bytes(new Dictionary<string, string[]>(rows), BpfJson.Default.DictionaryStringStringArray);
 }
 
-[JsonSourceGenerationOptions(WriteIndented = true)]
 [JsonSerializable(typeof(Dictionary<string, string[]>))]
 internal sealed partial class BpfJson : JsonSerializerContext;

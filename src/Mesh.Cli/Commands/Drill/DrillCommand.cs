@@ -208,8 +208,7 @@ internal sealed class DrillPlaces
         var given = parsed.GetValue(_context.Context) ?? Environment.GetEnvironmentVariable(Context.Variable);
         if (context.Lab is { } lab && string.IsNullOrEmpty(given))
             return [.. lab.Nodes.Select(node => (node.Name, node.BpfRoot))];
-        return [.. context.Nodes.Select(node => (node.Name, node.BpfRoot
-            ?? throw new CliException("where this agent's maps are pinned is not known: give its --bpf-root")))];
+        return [.. context.Nodes.Select(node => (node.Name, node.FindBpfRoot()))];
     }
 
     /// <summary>The cluster, and the pins of the nodes that are to lose it.</summary>

@@ -43,8 +43,8 @@ internal static class ExplainCommand
                 output.Write($"{wanted}: no such service on {asked.Place.Name}: neither the agent's decisions nor its maps have it\n");
                 return Unknown;
             }
-            output.Write(options.Json(parsed)
-                ? JsonSerializer.Serialize(explanation, ExplanationJson.Default.Explanation) + "\n"
+            output.Write(options.IsStructured(parsed)
+                ? options.Form(parsed, JsonSerializer.SerializeToUtf8Bytes(explanation, ExplanationJson.Default.Explanation))
                 : ExplanationText.Of(explanation));
             return explanation.Agrees ? 0 : Differ;
         });
@@ -105,9 +105,7 @@ internal static class ExplainCommand
             throw new CliException("--bpf-root and --state-dir are needed together: give the agent's both");
         return
         [
-            .. context().Nodes.Select(node => node is { BpfRoot: { } pins, StateDirectory: { } directory }
-                ? new Place(node.Name, pins, directory)
-                : throw new CliException("where this agent keeps its maps and its state is not known: give its --bpf-root and --state-dir")),
+            .. context().Nodes.Select(node => new Place(node.Name, node.FindBpfRoot(), node.FindStateDirectory())),
         ];
     }
 }

@@ -1,5 +1,5 @@
 using System.CommandLine;
-using System.Globalization;
+using Mesh.Cli.Text;
 using Mesh.Install;
 using Mesh.Install.Applying;
 using Mesh.Install.Text;
@@ -55,7 +55,8 @@ internal sealed class InstallOptions
 
     public KubeClient Connect(ParseResult parsed) => new(KubeConfiguration.Find(parsed.GetValue(_kubeconfig), parsed.GetValue(_context)));
 
-    public InstallTarget Target(ParseResult parsed) => new(parsed.GetValue(_namespace)!, parsed.GetValue(_release)!);
+    /// <exception cref="InstallException">Kubernetes or Helm would take no such name.</exception>
+    public InstallTarget Target(ParseResult parsed) => InstallTarget.Named(parsed.GetValue(_namespace)!, parsed.GetValue(_release)!);
 
     public Map Values(ParseResult parsed) =>
         ValueInput.Read(parsed.GetValue(_files) ?? [], parsed.GetValue(_sets) ?? [], parsed.GetValue(_strings) ?? []);
@@ -63,10 +64,9 @@ internal sealed class InstallOptions
     public WaitOptions Wait(ParseResult parsed)
     {
         var text = parsed.GetValue(_wait) ?? "";
-        var unit = text.Length > 0 ? text[^1] : ' ';
-        if (int.TryParse(text[..^Math.Min(1, text.Length)], NumberStyles.None, CultureInfo.InvariantCulture, out var count) && count > 0 && unit is 's' or 'm')
-            return new WaitOptions { Total = unit == 's' ? TimeSpan.FromSeconds(count) : TimeSpan.FromMinutes(count) };
-        throw new InstallException($"--wait-duration '{text}': must be such as 90s or 5m");
+        return GoText.ParseDuration(text) is { } total && total > TimeSpan.Zero
+            ? new WaitOptions { Total = total }
+            : throw new InstallException($"--wait-duration '{text}': must be a duration such as 90s, 5m or 1m30s");
     }
 
     /// <summary>Definitions of our custom resources into the cluster.</summary>

@@ -96,7 +96,7 @@ internal sealed class PeeringFlags
     public KubePeering Peering(ParseResult parsed, TextWriter output) => Peering(parsed, Patience(parsed.GetValue(_wait)!), output);
 
     public KubePeering Peering(ParseResult parsed, TimeSpan patience, TextWriter output) => new(
-        new InstallTarget(parsed.GetValue(_target.Namespace)!, parsed.GetValue(_release)!), new WaitOptions { Total = patience }, output);
+        InstallTarget.Named(parsed.GetValue(_target.Namespace)!, parsed.GetValue(_release)!), new WaitOptions { Total = patience }, output);
 
     private static TimeSpan Patience(string text) => GoText.ParseDuration(text)
         ?? throw new CliException($"--wait-duration {text}: must be a duration such as 90s or 5m");

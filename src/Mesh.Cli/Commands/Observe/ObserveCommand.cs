@@ -96,6 +96,14 @@ internal sealed class WatchPlace
     private readonly Option<int> _last = new("--last") { Description = "The newest N flows of the time watched", DefaultValueFactory = _ => 20 };
     private readonly Option<int> _for = new("--for") { Description = "Seconds that are watched without --follow", DefaultValueFactory = _ => 3 };
 
+    public WatchPlace()
+    {
+        // Line by line as they come: there is no document that a template could look into.
+        _options.Output.Validators.Clear();
+        _options.Output.Description = "text or json";
+        _options.Output.AcceptOnlyFromAmong("text", "json");
+    }
+
     public void AddTo(Command command)
     {
         _options.AddTo(command);
@@ -110,11 +118,10 @@ internal sealed class WatchPlace
         if (parsed.GetValue(_last) < 1 || parsed.GetValue(_for) < 1)
             throw new CliException("--last and --for must be at least 1");
         var node = parsed.GetValue(_root) is null ? _options.Node(parsed) : null;
-        var root = parsed.GetValue(_root) ?? node?.BpfRoot
-            ?? throw new CliException("where this agent's maps are pinned is not known: give its --bpf-root");
+        var root = parsed.GetValue(_root) ?? node!.FindBpfRoot();
         using var agent = node?.Connect(TimeSpan.FromSeconds(2))
             ?? (parsed.GetValue(_options.Socket) is { } socket ? new AgentClient(socket, "", TimeSpan.FromSeconds(2)) : null);
         return await ObserveCommand.WatchAsync(root, agent, filter, parsed.GetValue(_follow), parsed.GetValue(_last),
-            TimeSpan.FromSeconds(parsed.GetValue(_for)), _options.Json(parsed), output, cancellation);
+            TimeSpan.FromSeconds(parsed.GetValue(_for)), _options.IsStructured(parsed), output, cancellation);
     }
 }

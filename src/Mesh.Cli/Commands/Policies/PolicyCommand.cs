@@ -1,5 +1,4 @@
 using System.CommandLine;
-using System.Globalization;
 using System.Text.Json;
 using Mesh.AgentApi;
 using Mesh.Cli.Contexts;
@@ -10,8 +9,6 @@ namespace Mesh.Cli.Commands.Policies;
 /// <summary>`mesh policy list|get|trace`: which policies hold on a node, and what they decide about a flow.</summary>
 internal static class PolicyCommand
 {
-    private const string Jsonpath = "jsonpath=";
-
     public static Command Build(TextWriter output) => new("policy", "Network policies of a node, and what they decide.")
     {
         BuildList(output), BuildGet(output), BuildTrace(output),
@@ -24,25 +21,18 @@ internal static class PolicyCommand
     private static Command BuildGet(TextWriter output)
     {
         var options = new ContextOptions();
-        var format = new Option<string>("--output", "-o") { Description = "text, json or jsonpath={.revision}", DefaultValueFactory = _ => "text" };
-        var command = new Command("get", "The policies as JSON, and their revision.") { options.Context, options.Socket, format };
+        var command = new Command("get", "The policies as JSON, and their revision.");
+        options.AddTo(command);
         command.SetAction(async (parsed, cancel) =>
         {
             using var agent = options.Node(parsed).Connect();
-            var wanted = parsed.GetValue(format)!;
-            if (wanted == "json")
+            if (options.IsStructured(parsed))
             {
-                output.Write(ListCommand.Indent(await agent.GetBytesAsync("policy", cancel)));
+                output.Write(options.Form(parsed, await agent.GetBytesAsync("policy", cancel)));
                 return 0;
             }
             var tree = await agent.GetPolicyAsync(cancel);
-            output.Write(wanted switch
-            {
-                "text" => $"{tree.Policy}\nRevision: {tree.Revision}\n",
-                _ when wanted.StartsWith(Jsonpath, StringComparison.Ordinal) && wanted[Jsonpath.Length..].Trim('\'') == "{.revision}" =>
-                    tree.Revision.ToString(CultureInfo.InvariantCulture) + "\n",
-                _ => throw new CliException($"--output {wanted} is not known: text, json or jsonpath={{.revision}}"),
-            });
+            output.Write($"{tree.Policy}\nRevision: {tree.Revision}\n");
             return 0;
         });
         return command;
@@ -64,8 +54,8 @@ internal static class PolicyCommand
         {
             using var agent = options.Node(parsed).Connect();
             var report = await agent.TracePolicyAsync(parsed.GetValue(source)!, parsed.GetValue(destination)!, parsed.GetValue(port)!, cancel);
-            output.Write(options.Json(parsed)
-                ? ListCommand.Indent(JsonSerializer.SerializeToUtf8Bytes(report, AgentApiJson.Wire.PolicyTraceReport))
+            output.Write(options.IsStructured(parsed)
+                ? options.Form(parsed, JsonSerializer.SerializeToUtf8Bytes(report, AgentApiJson.Wire.PolicyTraceReport))
                 : Text(report));
             return report.Ends.All(end => end.Kernel?.Agrees != false) ? 0 : 1;
         });
