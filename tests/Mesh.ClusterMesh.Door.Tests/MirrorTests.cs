@@ -209,7 +209,7 @@ public sealed partial class MirrorTests : IDisposable
     public async Task A_journal_that_cannot_be_written_costs_the_name_and_nothing_else()
     {
         var time = new FakeTimeProvider();
-        await using var mirror = MirrorView.Open(new MirrorOptions { StateDir = _directory }, time, _log.Add);
+        await using var mirror = MirrorView.Open(new MirrorOptions { StateDir = _directory, Gathering = TimeSpan.Zero }, time, _log.Add);
         await CommitAsync(mirror, Put("a", "1"));
         var first = mirror.Status.ClusterId;
         FillDisk(JournalFile);

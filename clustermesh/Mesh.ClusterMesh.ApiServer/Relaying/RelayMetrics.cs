@@ -66,6 +66,7 @@ internal static class RelayMetrics
         One("cache_revision", "Newest revision of the cache", cache.Revision);
         One("cache_keys", "Keys in the cache", cache.Keys);
         One("cache_bytes", "Bytes of their keys and values", cache.Bytes);
+        One("cache_commits", "Times that revisions were made, some of them several at once", cache.Commits);
         One("journal_bytes", "Bytes of the cache's journal", cache.JournalBytes);
         return page.ToString();
 

@@ -58,15 +58,27 @@ internal sealed class History
     /// <exception cref="InvalidOperationException">The revision is not the next one: a defect of the caller.</exception>
     public RevisionEntry Append(long revision, IReadOnlyList<KeyVersion> versions)
     {
-        if (revision != _head.Revision + 1)
-            throw new InvalidOperationException($"revision {revision} does not follow {_head.Revision}");
-        var keys = _head.Keys.ToBuilder();
+        var entry = After(_head, revision, versions);
+        Append(entry);
+        return entry;
+    }
+
+    /// <summary>Adds a revision that was made <see cref="After"/> the head.</summary>
+    public void Append(RevisionEntry entry)
+    {
+        if (entry.Revision != _head.Revision + 1)
+            throw new InvalidOperationException($"revision {entry.Revision} does not follow {_head.Revision}");
+        Insert(entry);
+    }
+
+    /// <summary>The revision that follows another one, which is in the history or is going to be.</summary>
+    public static RevisionEntry After(RevisionEntry head, long revision, IReadOnlyList<KeyVersion> versions)
+    {
+        var keys = head.Keys.ToBuilder();
         var events = new KeyEvent[versions.Count];
         for (var i = 0; i < events.Length; i++)
             events[i] = Apply(keys, versions[i]);
-        var entry = new RevisionEntry(revision, events, keys.ToImmutable());
-        Insert(entry);
-        return entry;
+        return new RevisionEntry(revision, events, keys.ToImmutable());
     }
 
     private static KeyEvent Apply(ImmutableSortedSet<KeyVersion>.Builder keys, KeyVersion version)

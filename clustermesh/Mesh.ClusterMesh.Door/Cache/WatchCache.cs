@@ -69,16 +69,19 @@ internal sealed class WatchCache
             Volatile.Write(ref _state, state with { Ids = ids });
     }
 
-    /// <summary>Tells all whom it concerns about a revision that was just appended to the published history.</summary>
-    public void Announce(RevisionEntry entry)
+    /// <summary>Tells all whom it concerns about revisions that were just appended to the published history.</summary>
+    public void Announce(params ReadOnlySpan<RevisionEntry> entries)
     {
         lock (_gate)
         {
-            foreach (var change in entry.Events)
-                _index.Tell(change.Version.Key, entry.Revision);
-            Volatile.Write(ref _announced, entry.Revision);
+            foreach (var entry in entries)
+            {
+                foreach (var change in entry.Events)
+                    _index.Tell(change.Version.Key, entry.Revision);
+            }
+            Volatile.Write(ref _announced, entries[^1].Revision);
         }
-        Wake(entry.Revision);
+        Wake(entries[^1].Revision);
     }
 
     /// <summary>Makes every listener look at the clock.</summary>

@@ -27,6 +27,7 @@ internal sealed class MirrorJournal : IDisposable
     private const int KeysPerRecord = 1000;
     private const int RecordMax = 1 << 30;
     private const long RewriteSlack = 64L << 20;
+    private const int WriteMax = 1 << 20;
 
     private enum Kind : byte
     {
@@ -39,6 +40,7 @@ internal sealed class MirrorJournal : IDisposable
     private readonly FileStream _file;
     private readonly string _place;
     private readonly ArrayBufferWriter<byte> _buffer = new(4096);
+    private int _recordAt;
     private long _rewriteAt;
 
     private MirrorJournal(FileStream file, string place, long rewriteAt) => (_file, _place, _rewriteAt) = (file, place, rewriteAt);
@@ -72,11 +74,13 @@ internal sealed class MirrorJournal : IDisposable
             BootId().TryWriteBytes(begin[16..]);
             journal.Finish();
             foreach (var keys in entries[0].Keys.Chunk(KeysPerRecord))
-                journal.Write(Kind.Keys, entries[0].Revision, keys);
+            {
+                journal.Add(Kind.Keys, entries[0].Revision, keys);
+                journal.Flush();
+            }
             journal.Start(Kind.Complete, 0);
             journal.Finish();
-            foreach (var entry in entries.Skip(1))
-                journal.Append(entry.Revision, entry.Versions());
+            journal.Append([.. entries.Skip(1)]);
             journal._rewriteAt = (file.Length * 2) + RewriteSlack;
             if (inPlace)
                 journal.TakePlace();
@@ -91,7 +95,17 @@ internal sealed class MirrorJournal : IDisposable
 
     public void TakePlace() => File.Move(_file.Name, _place, overwrite: true);
 
-    public void Append(long revision, IReadOnlyList<KeyVersion> versions) => Write(Kind.Commit, revision, versions);
+    /// <summary>A record for each revision; few writes for all of them.</summary>
+    public void Append(params ReadOnlySpan<RevisionEntry> entries)
+    {
+        foreach (var entry in entries)
+        {
+            Add(Kind.Commit, entry.Revision, entry.Versions());
+            if (_buffer.WrittenCount > WriteMax)
+                Flush();
+        }
+        Flush();
+    }
 
     /// <summary>Null when there is none. One that makes no sense is set aside.</summary>
     public static LoadedMirror? Load(string directory, MirrorOptions options, Action<string> log)
@@ -134,7 +148,7 @@ internal sealed class MirrorJournal : IDisposable
     private static Guid BootId() =>
         Guid.TryParse(File.ReadAllText("/proc/sys/kernel/random/boot_id"), out var id) ? id : Guid.NewGuid();
 
-    private void Write(Kind kind, long revision, IReadOnlyList<KeyVersion> versions)
+    private void Add(Kind kind, long revision, IReadOnlyList<KeyVersion> versions)
     {
         BinaryPrimitives.WriteInt64LittleEndian(Start(kind, 8), revision);
         foreach (var version in versions)
@@ -150,7 +164,7 @@ internal sealed class MirrorJournal : IDisposable
     /// <summary>Begins a record; returns room for the fixed part of its payload.</summary>
     private Span<byte> Start(Kind kind, int size)
     {
-        _buffer.ResetWrittenCount();
+        _recordAt = _buffer.WrittenCount;
         var into = _buffer.GetSpan(RecordHead + 1 + size);
         into[RecordHead] = (byte)kind;
         _buffer.Advance(RecordHead + 1 + size);
@@ -159,10 +173,15 @@ internal sealed class MirrorJournal : IDisposable
 
     private void Finish()
     {
-        var record = System.Runtime.InteropServices.MemoryMarshal.AsMemory(_buffer.WrittenMemory).Span;
+        var record = System.Runtime.InteropServices.MemoryMarshal.AsMemory(_buffer.WrittenMemory).Span[_recordAt..];
         BinaryPrimitives.WriteInt32LittleEndian(record, record.Length - RecordHead);
         BinaryPrimitives.WriteUInt32LittleEndian(record[4..], Checksum(record[RecordHead..]));
-        _file.Write(record);
+    }
+
+    private void Flush()
+    {
+        _file.Write(_buffer.WrittenSpan);
+        _buffer.ResetWrittenCount();
         if (_buffer.Capacity > 4 << 20)
             _buffer.Clear();
     }

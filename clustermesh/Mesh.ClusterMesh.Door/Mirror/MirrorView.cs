@@ -19,7 +19,11 @@ public readonly record struct MirrorCommit(long Revision, int Changed, int Keys,
 
 /// <summary>What `status` and the metrics print about the cache view.</summary>
 /// <param name="Problem">Why it would not survive a restart, null when it would (or was not meant to).</param>
-public sealed record MirrorStatus(ulong ClusterId, long OldestRevision, long Revision, int Keys, long Bytes, long JournalBytes, string? Problem);
+public sealed record MirrorStatus(ulong ClusterId, long OldestRevision, long Revision, int Keys, long Bytes, long JournalBytes, string? Problem)
+{
+    /// <summary>Times that revisions were made, some of them several at once, since the start.</summary>
+    public long Commits { get; init; }
+}
 
 public sealed record MirrorOptions
 {
@@ -31,6 +35,9 @@ public sealed record MirrorOptions
 
     /// <summary>As <see cref="DoorLimits.HistoryBytes"/>.</summary>
     public long HistoryBytes { get; init; } = 256L << 20;
+
+    /// <summary>How long a commit waits for others when several came just before it. Zero for never.</summary>
+    public TimeSpan Gathering { get; init; } = TimeSpan.FromMilliseconds(1);
 }
 
 /// <summary>
@@ -47,17 +54,28 @@ public sealed class MirrorView : IAsyncDisposable
     private const string Canaries = "cilium/synced/";
     private static readonly TimeSpan JournalRetry = TimeSpan.FromSeconds(10);
 
+    /// <summary>A commit with more is work enough by itself.</summary>
+    private const int FewChanges = 64;
+
+    /// <summary>Changes of commits that are made together: how long readers, and who asked first, may have to wait.</summary>
+    private const int GroupMax = 4096;
+
     /// <summary>FIFO: one who commits without pause lets every other have its turn in between.</summary>
     private readonly SemaphoreSlim _turn = new(1, 1);
     private readonly MirrorOptions _options;
     private readonly TimeProvider _time;
     private readonly Action<string> _log;
     private readonly CancellationTokenSource _stop = new();
+    private readonly Queue<MirrorCommission> _commissions = [];
+    private readonly Gathering _gathering;
+    private readonly List<MirrorCommission> _group = [];
+    private readonly List<RevisionEntry> _entries = [];
     private History _history;
     private HeaderIds _ids;
     private MirrorJournal? _journal;
     private Task _rewriting = Task.CompletedTask;
     private long _bytes;
+    private long _commits;
     private long _journalTried;
     private int _disposed;
     private string? _problem;
@@ -65,6 +83,7 @@ public sealed class MirrorView : IAsyncDisposable
     private MirrorView(MirrorOptions options, History history, ulong clusterId, TimeProvider time, Action<string> log)
     {
         (_options, _history, _time, _log) = (options, history, time, log);
+        _gathering = new Gathering(options.Gathering, time);
         _ids = new HeaderIds(clusterId, NewId(), 1);
         foreach (var key in history.Head.Keys)
             _bytes += Size(key);
@@ -75,6 +94,9 @@ public sealed class MirrorView : IAsyncDisposable
     public MirrorStatus Status => Cache.View is var view
         ? new MirrorStatus(view.Ids.ClusterId, view.History.Oldest, view.History.Head.Revision, view.History.Head.Keys.Count,
             Interlocked.Read(ref _bytes), _journal?.Length ?? 0, _problem)
+        {
+            Commits = Interlocked.Read(ref _commits),
+        }
         : throw new InvalidOperationException();
 
     internal IEnumerable<string> Problems => _problem is { } problem ? [problem] : [];
@@ -96,23 +118,48 @@ public sealed class MirrorView : IAsyncDisposable
             log($"cache: {history.Head.Keys.Count} keys at revision {history.Head.Revision} from {loaded.Journal?.Path ?? options.StateDir}, " +
                 $"as cluster {view._ids.ClusterId:x}{(loaded.Unbroken ? "" : $" anew: {loaded.Break}")}");
             if (!loaded.Unbroken)
-                view.Commit([.. view.KeysBelow(Canaries).Select(key => new MirrorChange(key, null))]);
+                view.Commit([new MirrorCommission([.. view.KeysBelow(Canaries).Select(key => new MirrorChange(key, null))])]);
         }
         return view;
     }
 
     /// <summary>Makes one revision of what really differs; of several changes to a key the last counts. Callers have their turns in
-    /// the order in which they asked.</summary>
+    /// the order in which they asked; those that wait meanwhile, or come a moment after many others, are committed together.</summary>
+    /// <param name="changes">Not changed by the caller until this is done.</param>
     public async ValueTask<MirrorCommit> CommitAsync(IReadOnlyList<MirrorChange> changes, CancellationToken cancellation)
     {
-        await _turn.WaitAsync(cancellation);
+        var mine = new MirrorCommission(changes);
+        lock (_commissions)
+            _commissions.Enqueue(mine);
         try
         {
-            return Commit(changes);
+            await _turn.WaitAsync(cancellation);
+        }
+        catch (OperationCanceledException) when (!mine.TryWithdraw())
+        {
+            // Somebody is committing it with his own.
+            await _turn.WaitAsync(CancellationToken.None);
+        }
+        try
+        {
+            if (!mine.IsDone && changes.Count < FewChanges)
+                await _gathering.PauseAsync(alone: IsAlone);
+            while (!mine.IsDone)
+                CommitWaiting();
+            return mine.Result;
         }
         finally
         {
             _turn.Release();
+        }
+    }
+
+    private bool IsAlone
+    {
+        get
+        {
+            lock (_commissions)
+                return _commissions.Count < 2;
         }
     }
 
@@ -164,20 +211,62 @@ public sealed class MirrorView : IAsyncDisposable
         return status;
     }
 
-    private MirrorCommit Commit(IReadOnlyList<MirrorChange> changes)
+    /// <summary>Commits what waits, up to a bound: each as a revision of its own, with one write of the journal and one word to the readers
+    /// for all of them. For who has the turn.</summary>
+    private void CommitWaiting()
+    {
+        _group.Clear();
+        lock (_commissions)
+        {
+            for (var changes = 0; changes < GroupMax && _commissions.TryDequeue(out var next);)
+            {
+                if (!next.TryTake())
+                    continue;
+                _group.Add(next);
+                changes += next.Changes.Count;
+            }
+        }
+        try
+        {
+            Commit(_group);
+        }
+        catch (Exception e)
+        {
+            _group.ForEach(one => one.Fail(e));
+        }
+    }
+
+    private void Commit(List<MirrorCommission> group)
     {
         var head = _history.Head;
-        var versions = Differences(head, changes);
-        if (versions.Count == 0)
-            return new MirrorCommit(head.Revision, 0, 0, 0);
-        Journal(head.Revision + 1, versions);
-        var entry = _history.Append(head.Revision + 1, versions);
-        var bytes = 0L;
-        foreach (var (version, previous) in entry.Events)
-            bytes += (version.IsDelete ? 0 : Size(version)) - (previous is null ? 0 : Size(previous));
-        Interlocked.Add(ref _bytes, bytes);
-        Cache.Announce(entry);
-        return new MirrorCommit(entry.Revision, versions.Count, entry.Keys.Count - head.Keys.Count, bytes);
+        _entries.Clear();
+        foreach (var one in group)
+        {
+            var versions = Differences(head, one.Changes);
+            if (versions.Count == 0)
+            {
+                one.Complete(new MirrorCommit(head.Revision, 0, 0, 0));
+                continue;
+            }
+            var entry = History.After(head, head.Revision + 1, versions);
+            var bytes = 0L;
+            foreach (var (version, previous) in entry.Events)
+                bytes += (version.IsDelete ? 0 : Size(version)) - (previous is null ? 0 : Size(previous));
+            one.Complete(new MirrorCommit(entry.Revision, versions.Count, entry.Keys.Count - head.Keys.Count, bytes));
+            _entries.Add(entry);
+            head = entry;
+        }
+        if (_entries.Count == 0)
+            return;
+        var entries = System.Runtime.InteropServices.CollectionsMarshal.AsSpan(_entries);
+        Journal(entries);
+        foreach (var entry in entries)
+            _history.Append(entry);
+        Interlocked.Add(ref _bytes, group.Sum(one => one.Result.Bytes));
+        Cache.Announce(entries);
+        _gathering.Committed();
+        Interlocked.Increment(ref _commits);
+        _entries.Clear();
     }
 
     private static List<KeyVersion> Differences(RevisionEntry head, IReadOnlyList<MirrorChange> changes)
@@ -202,8 +291,8 @@ public sealed class MirrorView : IAsyncDisposable
         return versions;
     }
 
-    /// <summary>Writes the revision down before anybody can see it.</summary>
-    private void Journal(long revision, List<KeyVersion> versions)
+    /// <summary>Writes the revisions down before anybody can see them.</summary>
+    private void Journal(ReadOnlySpan<RevisionEntry> entries)
     {
         if (_options.StateDir is null)
             return;
@@ -217,7 +306,7 @@ public sealed class MirrorView : IAsyncDisposable
                 _problem = null;
                 _log($"cache: the journal in {_options.StateDir} is written again");
             }
-            _journal.Append(revision, versions);
+            _journal.Append(entries);
             if (_journal.WantsRewrite && _rewriting.IsCompleted)
                 _rewriting = RewriteAsync(_journal, _history.Entries());
         }
@@ -255,7 +344,7 @@ public sealed class MirrorView : IAsyncDisposable
                 {
                     if (_history.Find(revision) is not { } entry)
                         throw new IOException($"revision {revision} was gone before it was copied");
-                    fresh.Append(revision, entry.Versions());
+                    fresh.Append(entry);
                 }
                 if (!ReferenceEquals(_journal, old))
                     throw new IOException("the journal was lost meanwhile");
