@@ -1,8 +1,10 @@
 using System.Text;
 using Mesh.Cli.Commands.Install;
+using Mesh.Install;
 using Mesh.Install.Applying;
 using Mesh.Install.Releases;
 using Mesh.Install.Text;
+using Mesh.Kubernetes.Api;
 
 namespace Mesh.Cli.Kube;
 
@@ -64,12 +66,40 @@ internal sealed class KubePeering(InstallTarget target, WaitOptions wait, TextWr
             throw new CliException($"{ours.ClusterName} counts up to {ours.MaxConnectedClusters} clusters and {theirs.ClusterName} up to "
                 + $"{theirs.MaxConnectedClusters}: clustermesh.maxConnectedClusters must be the same in the whole mesh");
         }
-        var plans = new List<(KubeCluster Cluster, InstallPlan Plan)>();
-        foreach (var (cluster, peer) in new[] { (source, theirs), (destination, ours) })
-            plans.Add((cluster, await PlanAsync(cluster, clusters => With(clusters, peer), cancel)));
-        foreach (var (cluster, plan) in plans)
-            await CarryOutAsync(cluster, plan, cancel);
+        var ground = await PeerGround.ReadAsync(source, ours.ClusterName, cancel);
+        var faults = ground.FaultsWith(await PeerGround.ReadAsync(destination, theirs.ClusterName, cancel)).ToList();
+        if (faults.Count > 0)
+            throw new CliException($"{ours.ClusterName} and {theirs.ClusterName} cannot be one mesh; nothing was changed:\n  {string.Join("\n  ", faults)}");
+        var former = await PeersAsync(source, cancel);
+        var plan = await PlanAsync(source, clusters => With(clusters, theirs), cancel);
+        var other = await PlanAsync(destination, clusters => With(clusters, ours), cancel);
+        await CarryOutAsync(source, plan, cancel);
+        try
+        {
+            await CarryOutAsync(destination, other, cancel);
+        }
+        catch (Exception e) when (e is InstallException or KubeApiException or OperationCanceledException)
+        {
+            await UndoAsync(source, former, theirs.ClusterName, e);
+            throw;
+        }
         output.WriteLine($"✅ Connected cluster {ours.ClusterName} and {theirs.ClusterName}!");
+    }
+
+    /// <summary>A cluster that reads another one which does not know it is no peer: it is put back as it was. The other has undone its own part.</summary>
+    private async Task UndoAsync(KubeCluster cluster, List<object?> former, string peer, Exception why)
+    {
+        output.WriteLine($"⚠️  {peer} could not be changed ({why.Message.Split('\n')[0]}): {cluster.Name} is put back");
+        try
+        {
+            // Also when a person has interrupted us.
+            await CarryOutAsync(cluster, await PlanAsync(cluster, _ => former, CancellationToken.None), CancellationToken.None);
+        }
+        catch (Exception e) when (e is InstallException or KubeApiException)
+        {
+            throw new CliException($"{why.Message}\nand {cluster.Name} could not be put back: {e.Message}\n"
+                + $"`mesh clustermesh disconnect --context {cluster.Name} {peer}` does it");
+        }
     }
 
     /// <param name="peer">Name of the cluster to leave.</param>
@@ -116,14 +146,18 @@ internal sealed class KubePeering(InstallTarget target, WaitOptions wait, TextWr
 
     private static string Base64(string text) => Convert.ToBase64String(Encoding.UTF8.GetBytes(text));
 
-    private async Task<List<object?>> PeersAsync(KubeCluster cluster, CancellationToken cancel) =>
-        (await new ReleaseStore(cluster.Client, target.Namespace, target.Release).DeployedAsync(cancel))?.Config.At(ClustersPath) switch
+    private async Task<List<object?>> PeersAsync(KubeCluster cluster, CancellationToken cancel)
+    {
+        var release = await new ReleaseStore(cluster.Client, target.Namespace, target.Release).DeployedAsync(cancel)
+            ?? throw new CliException($"{cluster.Name}: nothing is installed as release {target.Release} in namespace {target.Namespace}");
+        return release.Config.At(ClustersPath) switch
         {
             IReadOnlyList<object?> list => [.. list],
             // The other way of writing it.
             Map map => [.. map.Select(member => (object?)((Map?)Tree.Copy(member.Value) ?? new Map()).Set("name", member.Key))],
             _ => [],
         };
+    }
 
     private async Task<InstallPlan> PlanAsync(KubeCluster cluster, Func<List<object?>, List<object?>> change, CancellationToken cancel)
     {

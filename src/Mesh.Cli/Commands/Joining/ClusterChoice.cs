@@ -30,6 +30,8 @@ internal sealed class ClusterChoice
 
     public bool Json(ParseResult parsed) => parsed.GetValue(Output) == "json";
 
+    public bool HasDirectory(ParseResult parsed) => parsed.GetValue(Directory) is not null;
+
     public ChosenCluster Read(ParseResult parsed)
     {
         if (parsed.GetValue(Directory) is { } given)

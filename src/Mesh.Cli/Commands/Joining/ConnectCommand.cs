@@ -50,6 +50,12 @@ internal static class ConnectCommand
                     here, there, parsed.GetValue(kubernetes.SourceEndpoints)!, parsed.GetValue(kubernetes.DestinationEndpoints)!, cancel);
                 return 0;
             }
+            if (!token.IsGiven(parsed) && !parsed.GetValue(rollback) && !choice.HasDirectory(parsed))
+            {
+                using var here = kubernetes.Find(parsed, parsed.GetValue(choice.Context));
+                if (here is not null)
+                    throw new CliException($"name the cluster that {here.Name} is to be connected to: --destination-context CONTEXT");
+            }
             var cluster = choice.Read(parsed);
             var environment = cluster.Environment(line => output.WriteLine($"ℹ️  {line}"));
             if (parsed.GetValue(rollback))

@@ -42,6 +42,15 @@ internal static class DisconnectCommand
                 return 0;
             }
             var name = parsed.GetValue(peer) ?? throw new CliException("name the cluster to leave, or --destination-context on Kubernetes");
+            using (var here = choice.HasDirectory(parsed) ? null : kubernetes.Find(parsed, parsed.GetValue(choice.Context)))
+            {
+                // The other cluster may be gone for ever: its name is enough, and only this side is changed.
+                if (here is not null)
+                {
+                    await kubernetes.Peering(parsed, ConnectCommand.KubePatience, output).DisconnectAsync(here, name, cancel);
+                    return 0;
+                }
+            }
             var cluster = choice.Read(parsed);
             var done = Disconnection.Run(cluster.Description, name, cluster.Environment(line => output.WriteLine(line)));
             // The peer's own agents still list us until its operator leaves us too.

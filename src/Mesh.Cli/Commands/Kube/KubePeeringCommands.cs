@@ -93,6 +93,9 @@ internal sealed class PeeringFlags
         new(new Kubernetes.Api.KubeClient(Kubernetes.Api.KubeConfiguration.Find(parsed.GetValue(_target.Kubeconfig), context)),
             parsed.GetValue(_target.Namespace)!);
 
+    /// <summary>Null when the context is of a lab, or of machines without Kubernetes.</summary>
+    public KubeCluster? Find(ParseResult parsed, string? context) => _target.Find(parsed, context);
+
     public KubePeering Peering(ParseResult parsed, TextWriter output) => Peering(parsed, Patience(parsed.GetValue(_wait)!), output);
 
     public KubePeering Peering(ParseResult parsed, TimeSpan patience, TextWriter output) => new(
