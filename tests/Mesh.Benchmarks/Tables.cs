@@ -101,7 +101,8 @@ internal static class Tables
             clock.Restart();
             using var rules = new KubeProxyRules(kind, services, PerService,
                 (service, backend) => $"{IpAddr.V4(0x0a020000u + (uint)((service * PerService) + backend))}:8080");
-            return string.Create(CultureInfo.InvariantCulture, $"{kind}{(services == Services ? "" : $" with {services:N0}")} {clock.Elapsed.TotalSeconds:0.00} s");
+            return string.Create(CultureInfo.InvariantCulture,
+                $"{kind}{(services == Services ? "" : $" with {services:N0}")} {clock.Elapsed.TotalSeconds:0.00} s");
         });
         report.Add($"cold load: {Services:N0} services × {PerService} backends, table row → kernel",
             string.Create(CultureInfo.InvariantCulture, $"{ours:0.00} s"), string.Join(", ", peers), aim: "≤ 1 s", met: ours <= 1);

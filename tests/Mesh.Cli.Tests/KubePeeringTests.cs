@@ -40,7 +40,8 @@ public sealed class KubePeeringTests : IAsyncLifetime
         {
             ["addresses"] = new JsonArray(new JsonObject { ["type"] = "InternalIP", ["address"] = $"172.30.{id}.1" }),
         });
-        var plan = await world.Planner.InstallAsync(YamlText.ParseMap($"{{cluster: {{name: {name}, id: {id}}}, clustermesh: {{useAPIServer: true}}}}", "values"), Stop);
+        var values = YamlText.ParseMap($"{{cluster: {{name: {name}, id: {id}}}, clustermesh: {{useAPIServer: true}}}}", "values");
+        var plan = await world.Planner.InstallAsync(values, Stop);
         await new Installer(world.Client, world.Narrator, world.Wait, InstallOptions.DefineAsync).RunAsync(plan, Stop);
         Ranges(world, $"10.{id}.0.0/24");
         return world;
@@ -103,7 +104,8 @@ public sealed class KubePeeringTests : IAsyncLifetime
     public async Task Whom_to_connect_to_must_be_said()
     {
         var error = new StringWriter();
-        Assert.Equal(1, await MeshCommand.RunAsync(["clustermesh", "connect", "--kubeconfig", _tokyo.Kubeconfig, "--context", "kind-tokyo"], TextWriter.Null, error));
+        Assert.Equal(1, await MeshCommand.RunAsync(["clustermesh", "connect", "--kubeconfig", _tokyo.Kubeconfig, "--context", "kind-tokyo"],
+            TextWriter.Null, error));
         Assert.Equal("mesh: name the cluster that kind-tokyo is to be connected to: --destination-context CONTEXT\n", error.ToString());
     }
 }
