@@ -158,6 +158,33 @@ public partial class EmbeddedEtcdTests
         Assert.Null(await store.TextAsync("any"));
     }
 
+    /// <summary>As in another container: the path is the same, the directory is not.</summary>
+    [Fact]
+    public async Task An_etcd_that_sees_another_directory_at_the_same_path_is_left_alone()
+    {
+        await using var tokyo = new TestCluster();
+        Directory.CreateDirectory(tokyo.EtcdData);
+        var (clients, peers) = (EtcdServer.FreePort(), EtcdServer.FreePort());
+        using var stranger = ChildThread.Start(new ProcessStartInfo("unshare",
+        [
+            "--mount", "sh", "-c", "mount -t tmpfs none \"$3\" && exec \"$@\"", "sh", "etcd", "--data-dir", tokyo.EtcdData,
+            "--listen-client-urls", $"http://127.0.0.1:{clients}", "--advertise-client-urls", $"http://127.0.0.1:{clients}",
+            "--listen-peer-urls", $"http://127.0.0.1:{peers}", "--logger", "zap", "--log-level", "fatal",
+        ])
+        { RedirectStandardError = true });
+        try
+        {
+            await Deadline.Until(() => Directory.Exists($"/proc/{stranger.Id}/root{tokyo.EtcdData}/member"), "the stranger to have its directory");
+            await tokyo.StartWithOwnEtcdAsync();
+            Assert.False(stranger.HasExited);
+            Assert.DoesNotContain("of a former API server", tokyo.Logged, StringComparison.Ordinal);
+        }
+        finally
+        {
+            stranger.Kill();
+        }
+    }
+
     [Theory]
     [InlineData(SigKill)]
     [InlineData(SigTerm)]
