@@ -177,7 +177,8 @@ public sealed class HealthCheckTests : IAsyncDisposable
         var v6 = backends.Length > 0 && backends[0].Address.Address.IsV6;
         var address = IpAddr.Parse((v6 ? "fd96::" : "10.96.0.") + name.Length + (name == "web" ? 1 : 2));
         return new Frontend(new L3n4Addr(address, 80, L4Protocol.TCP), new ServiceName("default", name), "", ServiceType.ClusterIP, ServiceAffinity.None,
-            new(backends)) { ExternalLocal = true, HealthCheckNodePort = (ushort)port };
+            new(backends))
+        { ExternalLocal = true, HealthCheckNodePort = (ushort)port };
     }
 
     private static Backend Here(string address) => Elsewhere(address, 2) with { IsHere = true };

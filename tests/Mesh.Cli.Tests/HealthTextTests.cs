@@ -25,8 +25,11 @@ public sealed class HealthTextTests
                 },
             },
         };
-        var nodes = new ClusterNodeStatus { NodesAdded = [Node("osaka/osaka-2", "172.30.2.2"), Node("osaka/osaka-1", "172.30.2.1"),
-                Node("tokyo/tokyo-1", "172.30.1.1")] };
+        var nodes = new ClusterNodeStatus
+        {
+            NodesAdded = [Node("osaka/osaka-2", "172.30.2.2"), Node("osaka/osaka-1", "172.30.2.1"),
+                Node("tokyo/tokyo-1", "172.30.1.1")]
+        };
         var health = HealthCommand.Of(status, nodes, DateTimeOffset.UnixEpoch);
         Assert.Equal([("osaka/osaka-1", 250_000L, ""), ("osaka/osaka-2", 0L, "out: no answer for 3s")],
             health.Nodes.Where(node => node.Host.PrimaryAddress.Icmp is not null)
@@ -48,7 +51,8 @@ public sealed class HealthTextTests
 
         static NodeElement Node(string name, string address) => new()
         {
-            Name = name, PrimaryAddress = new NodeAddressing { Ipv4 = new NodeAddressingElement { Ip = address } },
+            Name = name,
+            PrimaryAddress = new NodeAddressing { Ipv4 = new NodeAddressingElement { Ip = address } },
         };
     }
 }

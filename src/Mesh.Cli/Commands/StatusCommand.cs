@@ -28,7 +28,8 @@ internal static class StatusCommand
         var ignoreWarnings = new Option<bool>("--ignore-warnings") { Description = "With --wait: errors alone count" };
         var workers = new Option<int>("--worker-count")
         {
-            Description = "Kubernetes: agents that are asked at once", DefaultValueFactory = _ => InstalledMesh.DefaultWorkers,
+            Description = "Kubernetes: agents that are asked at once",
+            DefaultValueFactory = _ => InstalledMesh.DefaultWorkers,
         };
         var command = new Command("status", "What one agent says of itself and of the other clusters; of a Kubernetes cluster, the whole mesh in it.")
         {

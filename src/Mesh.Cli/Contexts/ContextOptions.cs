@@ -16,7 +16,8 @@ internal sealed class ContextOptions
 
     public Option<string> Output { get; } = new("--output", "-o")
     {
-        Description = $"text, {AnswerFormat.Choices}", DefaultValueFactory = _ => "text",
+        Description = $"text, {AnswerFormat.Choices}",
+        DefaultValueFactory = _ => "text",
     };
 
     /// <param name="words">What people may be told in, beside the forms of <see cref="AnswerFormat"/>.</param>

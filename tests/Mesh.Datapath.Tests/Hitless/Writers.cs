@@ -93,12 +93,24 @@ internal sealed class Writers : IDisposable
     /// <summary>Of each map a checksum of its contents.</summary>
     internal Dictionary<string, string> Snapshot() => new()
     {
-        ["lb4_services"] = Sum(_lb.Services4), ["lb6_services"] = Sum(_lb.Services6), ["lb4_source_ranges"] = Sum(_lb.SourceRanges4),
-        ["lb6_source_ranges"] = Sum(_lb.SourceRanges6), ["lb_services"] = Sum(_lb.Services), ["lb_arena"] = Sum(_lb.Arena),
-        ["lb_backends"] = Sum(_lb.Backends), ["lb_backend_health"] = Sum(_lb.Health), ["cluster_liveness"] = Sum(_lb.Clusters),
-        ["ipcache4"] = Sum(_ipcache.Hosts4), ["ipcache6"] = Sum(_ipcache.Hosts6), ["ipcache4_prefixes"] = Sum(_ipcache.Ranges4),
-        ["ipcache6_prefixes"] = Sum(_ipcache.Ranges6), ["nodes"] = Sum(_nodeMap), ["tunnel_senders"] = Sum(_senders),
-        ["lb_node_addresses"] = Sum(_addressMap), ["policy_endpoints"] = Sum(_policyMaps.Words), ["policy_rows"] = Sum(_policyMaps.Rows),
+        ["lb4_services"] = Sum(_lb.Services4),
+        ["lb6_services"] = Sum(_lb.Services6),
+        ["lb4_source_ranges"] = Sum(_lb.SourceRanges4),
+        ["lb6_source_ranges"] = Sum(_lb.SourceRanges6),
+        ["lb_services"] = Sum(_lb.Services),
+        ["lb_arena"] = Sum(_lb.Arena),
+        ["lb_backends"] = Sum(_lb.Backends),
+        ["lb_backend_health"] = Sum(_lb.Health),
+        ["cluster_liveness"] = Sum(_lb.Clusters),
+        ["ipcache4"] = Sum(_ipcache.Hosts4),
+        ["ipcache6"] = Sum(_ipcache.Hosts6),
+        ["ipcache4_prefixes"] = Sum(_ipcache.Ranges4),
+        ["ipcache6_prefixes"] = Sum(_ipcache.Ranges6),
+        ["nodes"] = Sum(_nodeMap),
+        ["tunnel_senders"] = Sum(_senders),
+        ["lb_node_addresses"] = Sum(_addressMap),
+        ["policy_endpoints"] = Sum(_policyMaps.Words),
+        ["policy_rows"] = Sum(_policyMaps.Rows),
         ["policy_ranges"] = Sum(_policyMaps.Ranges),
     };
 

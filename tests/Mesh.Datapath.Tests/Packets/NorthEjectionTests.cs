@@ -183,7 +183,10 @@ public sealed class NorthEjectionTests(NorthWorlds worlds)
         {
             var question = Frame.Between(names.Client, names.Virtual) with
             {
-                Protocol = protocol, SourcePort = port, SourceMac = NorthWorld.RouterMac, DestinationMac = NorthWorld.UplinkMac,
+                Protocol = protocol,
+                SourcePort = port,
+                SourceMac = NorthWorld.RouterMac,
+                DestinationMac = NorthWorld.UplinkMac,
             };
             var outcome = world.FromOutside(hook, question);
             if (Receiver(world, outcome) != Bad(family))
@@ -192,7 +195,11 @@ public sealed class NorthEjectionTests(NorthWorlds worlds)
                 world.ToNode().HeaderLength + Frame.EthernetHeader + (family == 4 ? 20 : 40)));
             return (world, question, Frame.Between(Bad(family), names.Gateway) with
             {
-                Protocol = protocol, SourcePort = 8080, DestinationPort = taken, SourceMac = NorthWorld.GatewayMac, DestinationMac = NorthWorld.GatewayMac,
+                Protocol = protocol,
+                SourcePort = 8080,
+                DestinationPort = taken,
+                SourceMac = NorthWorld.GatewayMac,
+                DestinationMac = NorthWorld.GatewayMac,
             });
         }
     }

@@ -67,7 +67,8 @@ public sealed class NorthErrorTests(NorthWorlds worlds)
         var sent = FromClient(names, protocol);
         Assert.Equal(PacketWorld.Redirect, world.FromOutside(Hook.Tc, sent).Verdict);
         var error = (sent with { Destination = IpAddr.Parse(names.Pod), DestinationPort = 8080 }).Error(names.Pod, names.Client, type, code, bytes)
-            with { SourceMac = NorthWorld.PodMac, DestinationMac = NorthWorld.PodHostMac };
+            with
+        { SourceMac = NorthWorld.PodMac, DestinationMac = NorthWorld.PodHostMac };
         ToClient(sent, error, world.FromPod(error));
     }
 
@@ -113,7 +114,8 @@ public sealed class NorthErrorTests(NorthWorlds worlds)
 
         // Over the underlay: the node's own business.
         var own = (met with { Source = IpAddr.Parse(names.Node) }).Error(names.OtherNode, names.Node)
-            with { SourceMac = NorthWorld.NodeMac, DestinationMac = NorthWorld.UplinkMac };
+            with
+        { SourceMac = NorthWorld.NodeMac, DestinationMac = NorthWorld.UplinkMac };
         var passed = world.Through(own.Build());
         Assert.Equal((-1, Convert.ToHexString(own.Build())), (passed.Verdict, Convert.ToHexString(passed.Packet)));
     }

@@ -116,7 +116,8 @@ public sealed class KubeClientTests
             {
                 using var fault = cluster.Server.Faults.Add(new Fault(FaultKind.Unauthorized));
                 await cluster.Client.ListAsync(KubeResources.Services, null, Stop);
-            },
+            }
+            ,
         };
         var refusal = await Assert.ThrowsAsync<KubeApiException>(act);
         Assert.Equal(wanted, refusal.Fault);
