@@ -122,13 +122,8 @@ public sealed class PublishingTests : IAsyncLifetime
 
     private async Task When(Func<bool> condition, Func<string> shown)
     {
-        using var patience = new CancellationTokenSource(Patience);
-        while (!condition())
-        {
-            if (patience.IsCancellationRequested)
-                Assert.Fail($"{shown()}\n{string.Join('\n', _agents.Select(agent => agent.Problems))}");
-            await Task.Delay(10, CancellationToken.None);
-        }
+        await RunningAgent.Eventually(() => Task.FromResult(condition()), met => met,
+            () => $"{shown()}\n{string.Join('\n', _agents.Select(agent => agent.Problems))}", Patience);
     }
 
     private long Writes() => _server.RequestCounts.Where(pair => pair.Key.Split(' ')[0] is "create" or "update" or "patch" or "delete").Sum(pair => pair.Value);

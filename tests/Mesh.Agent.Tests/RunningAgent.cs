@@ -70,18 +70,19 @@ internal sealed class RunningAgent : IAsyncDisposable
 
     public static string NewDirectory() => Directory.CreateTempSubdirectory("mesh-agent-").FullName;
 
-    /// <summary>Asks until the answer is as wanted; fails with the last answer after ten seconds.</summary>
-    public static async Task<T> Eventually<T>(Func<Task<T>> ask, Func<T, bool> wanted)
+    /// <summary>Asks until the answer is as wanted; fails with the last answer, or what is shown, after ten seconds or as long as is said.</summary>
+    public static async Task<T> Eventually<T>(Func<Task<T>> ask, Func<T, bool> wanted, Func<string>? shown = null, TimeSpan? patience = null)
     {
-        using var deadline = new CancellationTokenSource(TimeSpan.FromSeconds(10));
+        using var deadline = new CancellationTokenSource(patience ?? TimeSpan.FromSeconds(10));
+        using var look = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
         while (true)
         {
             var answer = await ask();
             if (wanted(answer))
                 return answer;
             if (deadline.IsCancellationRequested)
-                throw new TimeoutException($"still {answer}");
-            await Task.Delay(20, CancellationToken.None);
+                throw new TimeoutException(shown?.Invoke() ?? $"still {answer}");
+            await look.WaitForNextTickAsync(CancellationToken.None);
         }
     }
 

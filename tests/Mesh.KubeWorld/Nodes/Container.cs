@@ -107,8 +107,17 @@ internal sealed class Container : IDisposable
 
     public void Signal(string signal)
     {
-        if (!_process.HasExited)
-            ChildThread.Run("sh", "-c", "kill -\"$1\" \"$2\" 2>/dev/null || true", "sh", signal, First().ToString(CultureInfo.InvariantCulture));
+        // Signalled 0, everybody around us would be meant.
+        if (_process.HasExited || First() is not (> 0 and var first))
+            return;
+        try
+        {
+            ChildThread.Run("sh", "-c", "kill -\"$1\" \"$2\"", "sh", signal, first.ToString(CultureInfo.InvariantCulture));
+        }
+        catch (InvalidOperationException) when (!Directory.Exists($"/proc/{first}"))
+        {
+            // It ended meanwhile.
+        }
     }
 
     public Task EndedAsync(CancellationToken stop) => _process.WaitForExitAsync(stop);

@@ -82,8 +82,8 @@ public sealed class EndpointSyncTests : IAsyncLifetime
         await _world.UntilAsync(() => _world.Endpoints("db") == "");
     }
 
-    [Fact]
-    public async Task The_slices_of_a_cluster_go_with_its_file()
+    /// <summary>Two peers with a backend each, and the Service here.</summary>
+    private async Task TwoPeersAsync()
     {
         await _world.PublishAsync("osaka", 2);
         await _world.PublishAsync("berlin", 3);
@@ -92,6 +92,12 @@ public sealed class EndpointSyncTests : IAsyncLifetime
         Headless();
         _world.Connect("osaka");
         _world.Connect("berlin");
+    }
+
+    [Fact]
+    public async Task The_slices_of_a_cluster_go_with_its_file()
+    {
+        await TwoPeersAsync();
         _world.StartOperator(imports: false);
         await _world.UntilAsync(() => _world.Endpoints("db") == "berlin/10.3.0.9 osaka/10.2.0.9");
         _world.Disconnect("osaka");
@@ -101,13 +107,7 @@ public sealed class EndpointSyncTests : IAsyncLifetime
     [Fact]
     public async Task A_write_that_the_server_refuses_is_told_and_tried_again()
     {
-        await _world.PublishAsync("osaka", 2);
-        await _world.PublishAsync("berlin", 3);
-        await _world.ServiceAsync("osaka", 2, "db", ("10.2.0.9", ""));
-        await _world.ServiceAsync("berlin", 3, "db", ("10.3.0.9", ""));
-        Headless();
-        _world.Connect("osaka");
-        _world.Connect("berlin");
+        await TwoPeersAsync();
         using (_world.Api.Faults.Add(new Fault(FaultKind.InternalError) { Resource = "endpointslices", Verb = "create" }))
         {
             _world.StartOperator(imports: false);
