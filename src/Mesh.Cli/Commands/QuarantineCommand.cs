@@ -39,9 +39,7 @@ internal static class QuarantineCommand
         command.SetAction(async (parsed, cancel) =>
         {
             // Every agent holds for itself.
-            var nodes = parsed.GetValue(options.Socket) is not null
-                ? [options.Node(parsed)]
-                : Context.Find(parsed.GetValue(options.Context)).Nodes;
+            var nodes = options.Nodes(parsed);
             foreach (var node in nodes)
             {
                 using var agent = node.Connect();

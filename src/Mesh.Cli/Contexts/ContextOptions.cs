@@ -40,6 +40,10 @@ internal sealed class ContextOptions
     /// <summary>The document in the form that was asked for.</summary>
     public string Form(ParseResult parsed, byte[] json) => AnswerFormat.Of(parsed.GetValue(Output)!, json);
 
+    /// <summary>All agents of the context, or the one that was named.</summary>
+    public IReadOnlyList<ContextNode> Nodes(ParseResult parsed) =>
+        parsed.GetValue(Socket) is null ? Contexts.Context.Find(parsed.GetValue(Context)).Nodes : [Node(parsed)];
+
     /// <summary>The one agent that a command asks.</summary>
     public ContextNode Node(ParseResult parsed)
     {

@@ -112,8 +112,17 @@ public sealed class ExplainTests : IAsyncLifetime
         Assert.Matches(@"10\.7\.1\.8:8080/TCP +kyoto .* cut: port name differs \(web, not http\)\n", alive);
         Assert.Contains("agent    alive\n", alive, StringComparison.Ordinal);
 
+        // In an agent's pod nothing has to be said: the agent itself tells where its pins and its state are.
+        var socket = Path.Combine(_directory, "agent.sock");
+        var (exit, list) = await RunAsync("bpf", "lb", "list", "-H", socket);
+        Assert.True(exit == 0, list);
+        Assert.Contains("10.96.0.10:80", list, StringComparison.Ordinal);
+        Assert.Equal((exit, list), await RunAsync("bpf", "lb", "list", "--bpf-root", BpfRoot));
+        Assert.Equal(0, (await RunAsync("explain", "default/front", "shop:80", "-H", socket)).Exit);
+        Assert.Matches(@"^1\.17\.0-mesh\.[0-9.]+\n$", (await RunAsync("version", "-o", "jsonpath={$.Daemon.Version}", "-H", socket)).Text);
+
         await KillAsync();
-        var (exit, dead) = await ExplainAsync("default/front", "10.96.0.10:http");
+        (exit, var dead) = await ExplainAsync("default/front", "10.96.0.10:http");
         Assert.True(exit == 0, dead);
         Assert.Contains("map and intention agree", dead, StringComparison.Ordinal);
 
@@ -166,10 +175,13 @@ public sealed class ExplainTests : IAsyncLifetime
         }
     }
 
-    private async Task<(int Exit, string Text)> ExplainAsync(string client, string service, params string[] more)
+    private Task<(int Exit, string Text)> ExplainAsync(string client, string service, params string[] more) =>
+        RunAsync(["explain", client, service, "--bpf-root", BpfRoot, "--state-dir", State, .. more]);
+
+    private static async Task<(int Exit, string Text)> RunAsync(params string[] command)
     {
         using var output = new StringWriter();
-        var exit = await MeshCommand.RunAsync(["explain", client, service, "--bpf-root", BpfRoot, "--state-dir", State, .. more], output, output);
+        var exit = await MeshCommand.RunAsync(command, output, output);
         return (exit, output.ToString());
     }
 

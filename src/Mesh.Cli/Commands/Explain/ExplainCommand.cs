@@ -30,12 +30,12 @@ internal static class ExplainCommand
         var state = new Option<string?>("--state-dir") { Description = "The agent's --state-dir, instead of a context" };
         var command = new Command("explain", "Why a client is given which backends; works with the agent dead.")
         {
-            client, service, options.Context, root, state, options.Output,
+            client, service, options.Context, options.Socket, root, state, options.Output,
         };
         command.SetAction(async (parsed, cancel) =>
         {
             var wanted = ServicePort.Parse(parsed.GetValue(service)!);
-            var places = PlacesOf(parsed.GetValue(root), parsed.GetValue(state), () => Context.Find(parsed.GetValue(options.Context)));
+            var places = PlacesOf(parsed.GetValue(root), parsed.GetValue(state), () => options.Nodes(parsed));
             var asked = Client.Find(parsed.GetValue(client)!, places);
             var explanation = await ReadAsync(asked, wanted, cancel);
             if (explanation is null)
@@ -97,7 +97,7 @@ internal static class ExplainCommand
         };
     }
 
-    private static IReadOnlyList<Place> PlacesOf(string? root, string? state, Func<Context> context)
+    private static IReadOnlyList<Place> PlacesOf(string? root, string? state, Func<IReadOnlyList<ContextNode>> nodes)
     {
         if (root is not null && state is not null)
             return [new Place("this node", root, state)];
@@ -105,7 +105,7 @@ internal static class ExplainCommand
             throw new CliException("--bpf-root and --state-dir are needed together: give the agent's both");
         return
         [
-            .. context().Nodes.Select(node => new Place(node.Name, node.FindBpfRoot(), node.FindStateDirectory())),
+            .. nodes().Select(node => new Place(node.Name, node.FindBpfRoot(), node.FindStateDirectory())),
         ];
     }
 }
