@@ -36,6 +36,18 @@ public partial class ReferenceGraphTests
     [Fact]
     public void The_projects_refer_to_each_other_as_the_README_draws() => Assert.Equal(Text(Drawn()), Text(Built()));
 
+    /// <summary>What a program asks of the runtime does not come with a reference to it.</summary>
+    [Fact]
+    public void The_program_that_is_all_others_asks_of_the_runtime_what_they_ask()
+    {
+        var program = Path.Combine(Repository.Root, "deploy", "program", "Mesh.Program.csproj");
+        static IEnumerable<string> Options(string file) => XDocument.Load(file).Descendants("RuntimeHostConfigurationOption")
+            .Select(option => $"{option.Attribute("Include")!.Value}={option.Attribute("Value")!.Value}");
+        var asked = XDocument.Load(program).Descendants("ProjectReference")
+            .Select(reference => Path.GetFullPath(reference.Attribute("Include")!.Value, Path.GetDirectoryName(program)!)).SelectMany(Options).Distinct();
+        Assert.Equal(string.Join('\n', asked.Order(StringComparer.Ordinal)), string.Join('\n', Options(program).Order(StringComparer.Ordinal)));
+    }
+
     [Fact]
     public void No_reference_points_back()
     {

@@ -1,4 +1,3 @@
-using System.Threading.Channels;
 using Etcdserverpb;
 using Grpc.Core;
 using Mesh.ClusterMesh.Door.Cache;
@@ -33,7 +32,11 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
     private readonly DoorCounters _counters;
     private readonly TimeProvider _time;
     private readonly AsyncSignal _signal = new();
-    private readonly Channel<WatchRequest> _inbox = Channel.CreateBounded<WatchRequest>(InboxMax);
+
+    /// <summary>What the client asked for and has not been looked at. Null most of a stream's life, and thousands of streams are silent.</summary>
+    private Queue<WatchRequest>? _inbox;
+    private AsyncSignal? _room;
+    private readonly Lock _receiving = new();
     private readonly List<KeyEvent> _batch = [];
     private CacheView _view;
     private ReaderWatch[] _watches = [];
@@ -79,7 +82,8 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
                 _cache.Remove(this, watch.Range);
             _cache.Remove(this);
             _connection.Remove(this);
-            _inbox.Writer.TryComplete();
+            _fault ??= new OperationCanceledException();
+            MakeRoom();
             // The request's pipe is completed when the handler returns, and a read under way would then be in error.
             _call.CancelRead();
             await receiving;
@@ -113,17 +117,49 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
         try
         {
             while (await _call.ReadAsync(WatchRequest.Parser) is { } request)
-            {
-                await _connection.AdmitAsync(_counters, _call.Aborted);
-                await _inbox.Writer.WriteAsync(request, _call.Aborted);
-                _signal.Set();
-            }
+                await TakeAsync(request);
         }
-        catch (Exception e) when (e is EtcdFault or IOException or OperationCanceledException or ChannelClosedException
+        catch (Exception e) when (e is EtcdFault or IOException or OperationCanceledException
             or Microsoft.AspNetCore.Connections.ConnectionAbortedException)
         {
             Fail(e);
         }
+    }
+
+    /// <summary>Returns when there is room for the next one.</summary>
+    private async ValueTask TakeAsync(WatchRequest request)
+    {
+        await _connection.AdmitAsync(_counters, _call.Aborted);
+        AsyncSignal? room = null;
+        lock (_receiving)
+        {
+            (_inbox ??= new Queue<WatchRequest>(1)).Enqueue(request);
+            if (_inbox.Count >= InboxMax)
+                room = _room ??= new AsyncSignal();
+        }
+        _signal.Set();
+        if (room is not null && _fault is null)
+            await room.WaitAsync();
+    }
+
+    private void MakeRoom()
+    {
+        lock (_receiving)
+            _room?.Set();
+    }
+
+    private bool TryReceive([System.Diagnostics.CodeAnalysis.NotNullWhen(true)] out WatchRequest? request)
+    {
+        lock (_receiving)
+        {
+            request = _inbox?.Dequeue();
+            if (_inbox?.Count == 0)
+            {
+                _inbox = null;
+                _room?.Set();
+            }
+        }
+        return request is not null;
     }
 
     private async Task SendAsync()
@@ -136,7 +172,7 @@ internal sealed class WatchStream : IRevisionListener, IGrantListener
             if (_fault is { } fault)
                 throw fault;
             await FollowCacheAsync();
-            while (_inbox.Reader.TryRead(out var request))
+            while (TryReceive(out var request))
                 Handle(request);
             var head = _view.History.Head.Revision;
             var behind = false;
