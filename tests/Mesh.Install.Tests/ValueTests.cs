@@ -45,6 +45,10 @@ public class ValueTests
         "clustermesh.config.clusters[0].prot is no value of this chart: did you mean clustermesh.config.clusters[0].port?")]
     [InlineData("clustermesh: {config: {clusters: [{ips: [192.0.2.1]}]}}", "clustermesh.config.clusters[0] has no name: it must")]
     [InlineData("clustermesh: {config: {clusters: [{name: osaka}, {name: osaka}]}}", "clustermesh.config.clusters names osaka twice: remove one")]
+    [InlineData("cluster: [1]", "cluster is a list: must be a map")]
+    [InlineData("cluster: {id: 99999999999999999999}", "cluster.id is 1E+20, a number: must be a whole number")]
+    [InlineData("cluster: {id: 1.5}", "cluster.id is 1.5, a number: must be a whole number")]
+    [InlineData("cluster: {id: 1e3}", "cluster.id is 1000: must be 1 to 511")]
     [InlineData("clustermesh: {cacheTTL: 5x}", "clustermesh.cacheTTL is '5x': must be a duration such as 15m, up to 1000h, or 0s")]
     [InlineData("clustermesh: {cacheTTL: 300}", "clustermesh.cacheTTL is 300, a whole number: must be text (in quotes where it looks like a number)")]
     [InlineData("externalWorkloads: {enabled: true}", "externalWorkloads.enabled is true: must be false (a bare host joins as a cluster of its own)")]
@@ -76,6 +80,20 @@ public class ValueTests
     [InlineData("{clustermesh: {useAPIServer: true, config: {enabled: true, clusters: {c2: {ips: [172.18.0.3], port: 2379}, c3: {enabled: false}}}}}")]
     public void What_the_cilium_CLI_writes_is_understood(string values) =>
         Assert.Empty(ValueCheck.Faults(Ours, YamlText.ParseMap(values, "values")));
+
+    /// <summary>An empty line in a file of values, at any depth.</summary>
+    [Theory]
+    [InlineData("cluster: {id: null}")]
+    [InlineData("clustermesh: {maxConnectedClusters: null, apiserver: {service: null}}")]
+    [InlineData("{tls: {ca: null}, ipam: {operator: null}, clustermesh: null}")]
+    public void A_name_without_a_value_is_not_set(string values)
+    {
+        var bare = ChartRenderer.Render(Ours, [], new("cilium", "kube-system"), ChartEnvironment.Nowhere);
+        var given = YamlText.ParseMap(values, "values");
+        Assert.Empty(ValueCheck.Faults(Ours, given));
+        var rendering = ChartRenderer.Render(Ours, given, new("cilium", "kube-system"), ChartEnvironment.Nowhere);
+        Assert.Equal(bare.Manifest("cilium"), rendering.Manifest("cilium"));
+    }
 
     [Fact]
     public void Every_value_has_a_schema_and_every_schema_a_value()

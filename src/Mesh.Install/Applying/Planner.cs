@@ -28,8 +28,8 @@ public sealed class Planner(KubeClient client, InstallTarget target, TimeProvide
         var cluster = await ClusterAsync(cancellation);
         if (cluster.Nodes.Count == 0)
             throw new InstallException("the cluster has no nodes: there is nothing to install on");
-        var picked = Choice.Pick(cluster, given, client.Configuration.Context);
-        var config = given.Copy();
+        var picked = Choice.Pick(cluster, given.Plain(), client.Configuration.Context);
+        var config = given.Plain();
         foreach (var pick in picked)
             config.Set(pick.Name, pick.Value);
         var rendering = await RenderAsync(config, revision: 1, cancellation);
@@ -52,7 +52,7 @@ public sealed class Planner(KubeClient client, InstallTarget target, TimeProvide
             throw new InstallException(AlreadyThere(former));
         var cluster = await ClusterAsync(cancellation);
         // Name, number and ranges of a running cluster are never picked anew.
-        var config = reuse ? former.Config.With(changes) : Kept(former.Config).With(changes);
+        var config = (reuse ? former.Config.With(changes) : Kept(former.Config).With(changes)).Plain();
         var rendering = await RenderAsync(config, newest.Revision + 1, cancellation);
         return new InstallPlan(target, cluster, former, newest.Revision + 1, config, [], rendering, await FindOthersAsync(rendering, cancellation));
     }

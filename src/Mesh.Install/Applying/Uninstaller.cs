@@ -118,7 +118,7 @@ public sealed class Uninstaller(KubeClient client, InstallTarget target, Narrato
     private async Task<IReadOnlyList<string>> CleanNodesAsync(ReleaseRecord record, CancellationToken cancellation)
     {
         narrator.Say("🧹 Nodes");
-        var values = Chart.OfThisProgram.Values.With(record.Config);
+        var values = Chart.OfThisProgram.Values.With(record.Config.Plain());
         var all = await client.ListAsync(KubeResources.Nodes.Raw, null, cancellation);
         var nodes = ClusterPreflight.Nodes(all, values);
         var volumes = new Dictionary<string, string>

@@ -17,7 +17,7 @@ public static class ChartRenderer
     public static Rendering Render(Chart chart, Map given, ReleaseIdentity release, IChartEnvironment environment)
     {
         ValueCheck.ThrowIfWrong(chart, given);
-        return RenderUnchecked(chart, given, release, environment);
+        return RenderUnchecked(chart, given.Plain(), release, environment);
     }
 
     internal static Rendering RenderUnchecked(Chart chart, Map given, ReleaseIdentity release, IChartEnvironment environment)

@@ -87,6 +87,9 @@ public static class Tree
 /// <summary>Names and what they stand for, in the order of the names (by bytes).</summary>
 public sealed class Map : SortedDictionary<string, object?>
 {
+    /// <summary>Below it every whole number is a double of its own.</summary>
+    private const double LargestExact = 1L << 53;
+
     public Map()
         : base(StringComparer.Ordinal)
     {
@@ -114,6 +117,18 @@ public sealed class Map : SortedDictionary<string, object?>
         }
         return merged;
     }
+
+    /// <summary>As it is meant: a name without a value is not set, 1e3 is 1000. Below the first level Helm would take such a name out of the
+    /// chart's own values too, and the chart would break over it.</summary>
+    public Map Plain() => new(this.Where(member => member.Value is not null).Select(member => KeyValuePair.Create(member.Key, Plain(member.Value))));
+
+    private static object? Plain(object? value) => value switch
+    {
+        Map map => map.Plain(),
+        IReadOnlyList<object?> items => items.Select(Plain).ToList(),
+        double number when number == Math.Floor(number) && Math.Abs(number) < LargestExact => (long)number,
+        _ => value,
+    };
 
     /// <summary>What is at a path such as "clustermesh.config.enabled"; null when there is nothing.</summary>
     public object? At(string path)

@@ -22,6 +22,7 @@ public static class ValueCheck
     public static IReadOnlyList<string> Faults(Chart chart, Map given)
     {
         var faults = new List<string>();
+        given = given.Plain();
         Check("", chart.Values.With(given), given, chart.Schema, chart.Schema, faults);
         if (faults.Count == 0)
             faults.AddRange(ValueSense.Faults(chart.Values.With(given)));
@@ -61,7 +62,7 @@ public static class ValueCheck
         }
         if (!IsKind((string?)schema.GetValueOrDefault("type"), value))
         {
-            faults.Add($"{path} is {Shown(value)}, {Tree.KindOf(value)}: must be {KindName((string)schema["type"]!)}");
+            faults.Add($"{path} is {Described(value)}: must be {KindName((string)schema["type"]!)}");
             return;
         }
         switch (value)
@@ -144,7 +145,7 @@ public static class ValueCheck
         "array" => value is IReadOnlyList<object?>,
         "string" => value is string,
         "boolean" => value is bool,
-        "integer" => value is long || value is double number && number == Math.Floor(number),
+        "integer" => value is long,
         "number" => value is long or double,
         _ => throw new InvalidOperationException($"the schema's type {type} is not known here"),
     };
@@ -163,6 +164,9 @@ public static class ValueCheck
         var shown = words.Select(word => word is string text ? text : Tree.Print(word)).Distinct().ToList();
         return shown.Count == 1 ? shown[0] : $"{string.Join(", ", shown.SkipLast(1))} or {shown[^1]}";
     }
+
+    private static string Described(object? value) =>
+        value is null or Map or IReadOnlyList<object?> ? Shown(value) : $"{Shown(value)}, {Tree.KindOf(value)}";
 
     private static string Shown(object? value) => value switch
     {

@@ -26,7 +26,7 @@ internal static class PreflightCommand
         command.SetAction(async (parsed, cancel) =>
         {
             using var client = options.Connect(parsed);
-            var given = options.Values(parsed);
+            var given = options.Values(parsed).Plain();
             ValueCheck.ThrowIfWrong(Chart.OfThisProgram, given);
             var cluster = await ClusterFacts.ReadAsync(client, cancel);
             foreach (var pick in Choice.Pick(cluster, given, client.Configuration.Context))
