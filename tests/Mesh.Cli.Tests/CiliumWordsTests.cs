@@ -11,6 +11,7 @@ public sealed class CiliumWordsTests
         ["debuginfo"] = """{"cilium-version":"1.17.0-mesh.0.1.0 mesh-agent"}""",
         ["policy"] = """{"policy":"[]","revision":7}""",
         ["endpoint"] = """[{"id":3,"status":{"state":"ready","policy":{"realized":{"policy-revision":7}}}}]""",
+        ["service"] = "[]",
         ["healthz"] = """{"cilium":{"state":"Ok","msg":"well"}}""",
         ["config"] = """{"status":{"daemonConfigurationMap":{"BPFRoot":"/sys/fs/bpf/mesh","StateDir":"/var/run/cilium/state"}}}""",
     };
@@ -30,6 +31,8 @@ public sealed class CiliumWordsTests
     [InlineData("ready\n", "endpoint", "list", "-o", "jsonpath={[*].status.state}")]
     [InlineData("Ok\n", "status", "-o", "jsonpath={.cilium.state}")]
     [InlineData("cilium:\n  msg: well\n  state: Ok\n", "status", "-o", "yaml")]
+    [InlineData("OK\n", "status", "--brief", "--all-health", "--timeout", "5s")]
+    [InlineData("ID   Frontend   Service Type   Backend   \n", "service", "list", "--clustermesh-affinity")]
     [InlineData("mesh 0.1.0\nagent 1.17.0-mesh.0.1.0\n", "version")]
     public async Task The_agents_pod_answers(string expected, params string[] arguments) =>
         Assert.Equal((0, expected, ""), await RunAsync(arguments));

@@ -7,8 +7,14 @@ namespace Mesh.Cli.Commands;
 /// <summary>`mesh service list`.</summary>
 internal static class ServiceListCommand
 {
-    public static Command Build(TextWriter output) => ListCommand.Build(output, "Frontends and their backends.", "service",
-        async (agent, cancel) => Table(await agent.GetServicesAsync(cancel)));
+    public static Command Build(TextWriter output)
+    {
+        var command = ListCommand.Build(output, "Frontends and their backends.", "service",
+            async (agent, cancel) => Table(await agent.GetServicesAsync(cancel)));
+        // Cilium's; which backends are preferred is told anyhow.
+        command.Options.Add(new Option<bool>("--clustermesh-affinity") { Hidden = true });
+        return command;
+    }
 
     public static string Table(IEnumerable<Service> services)
     {

@@ -16,6 +16,9 @@ internal static class StatusCommand
     private static readonly TimeSpan Pause = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan TellEvery = TimeSpan.FromSeconds(10);
 
+    /// <summary>What these add is told anyhow, or is not there to be told.</summary>
+    private static readonly string[] OfCilium = ["--all-addresses", "--all-controllers", "--all-health", "--all-nodes", "--all-redirects"];
+
     public static Command Build(TextWriter output, TextWriter error)
     {
         var options = new ContextOptions("text", "summary");
@@ -31,10 +34,13 @@ internal static class StatusCommand
             Description = "Kubernetes: agents that are asked at once",
             DefaultValueFactory = _ => InstalledMesh.DefaultWorkers,
         };
+        var timeout = new Option<string>("--timeout") { Description = "How long an agent may take to answer", DefaultValueFactory = _ => "30s" };
         var command = new Command("status", "What one agent says of itself and of the other clusters; of a Kubernetes cluster, the whole mesh in it.")
         {
-            all, verbose, brief, wait, waitDuration, ignoreWarnings, workers,
+            all, verbose, brief, wait, waitDuration, ignoreWarnings, workers, timeout,
         };
+        foreach (var word in OfCilium)
+            command.Options.Add(new Option<bool>(word) { Hidden = true });
         options.AddTo(command);
         kubernetes.AddTo(command);
         command.SetAction(async (parsed, cancel) =>
@@ -42,7 +48,9 @@ internal static class StatusCommand
             using var cluster = parsed.GetValue(options.Socket) is null && !parsed.GetValue(brief)
                 ? kubernetes.Find(parsed, parsed.GetValue(options.Context)) : null;
             if (cluster is null)
-                return await AgentAsync(options, parsed, parsed.GetValue(all) || parsed.GetValue(verbose), parsed.GetValue(brief), output, cancel);
+                return await AgentAsync(options, parsed, parsed.GetValue(all) || parsed.GetValue(verbose), parsed.GetValue(brief),
+                    GoText.ParseDuration(parsed.GetValue(timeout)!) is { } patience && patience > TimeSpan.Zero ? patience
+                        : throw new CliException($"--timeout {parsed.GetValue(timeout)}: must be a duration such as 30s"), output, cancel);
             var limit = GoText.ParseDuration(parsed.GetValue(waitDuration)!)
                 ?? throw new CliException($"--wait-duration {parsed.GetValue(waitDuration)}: must be a duration such as 30s or 2m");
             var asked = parsed.GetValue(workers) is >= 1 and <= 100 and var number ? number
@@ -72,10 +80,10 @@ internal static class StatusCommand
         return command;
     }
 
-    private static async Task<int> AgentAsync(ContextOptions options, ParseResult parsed, bool allClusters, bool brief, TextWriter output,
+    private static async Task<int> AgentAsync(ContextOptions options, ParseResult parsed, bool allClusters, bool brief, TimeSpan patience, TextWriter output,
         CancellationToken cancel)
     {
-        using var agent = options.Node(parsed).Connect();
+        using var agent = options.Node(parsed).Connect(patience);
         var body = await agent.GetBytesAsync("healthz", cancel);
         var status = JsonSerializer.Deserialize(body, AgentApiJson.Wire.StatusResponse)
             ?? throw new CliException("the agent answered null: is it another program?");

@@ -142,6 +142,8 @@ public sealed class KubeConfiguration
             throw new KubeConfigurationException($"{shown}: no current context: choose one of {Listed(loaded)}");
         var chosen = (loaded.Contexts ?? []).FirstOrDefault(one => one.Name == context)
             ?? throw new KubeConfigurationException($"{shown}: has no context '{context}': choose one of {Listed(loaded)}");
+        if (FaultOf(loaded, chosen.ContextDetails) is { } fault)
+            throw new KubeConfigurationException($"{shown}, context {context}: {fault}");
         try
         {
             // Names are looked up without regard to case there: only the chosen one is left to be found.
@@ -167,8 +169,40 @@ public sealed class KubeConfiguration
         }
         catch (Exception e)
         {
-            throw new KubeConfigurationException($"{shown}: is no kubeconfig: {OneLine(e.Message)}", e);
+            // The library speaks of its own types where the file holds a list, a text or nothing.
+            throw new KubeConfigurationException($"{shown}: is no kubeconfig: "
+                + (e is InvalidCastException or NullReferenceException || e.Message.Contains(nameof(K8SConfiguration), StringComparison.Ordinal)
+                    ? "it must be a map with clusters, users and contexts" : OneLine(e.Message)), e);
         }
+    }
+
+    /// <summary>What a context points at and is not there; null when all is.</summary>
+    private static string? FaultOf(K8SConfiguration loaded, ContextDetails? context)
+    {
+        var cluster = (loaded.Clusters ?? []).FirstOrDefault(one => one.Name == context?.Cluster)?.ClusterEndpoint;
+        if (cluster is null)
+            return $"its cluster '{context?.Cluster}' is not in the file: choose one of {string.Join(", ", (loaded.Clusters ?? []).Select(one => one.Name))}";
+        var user = (loaded.Users ?? []).FirstOrDefault(one => one.Name == context!.User)?.UserCredentials;
+        if (user is null && !string.IsNullOrEmpty(context!.User))
+            return $"its user '{context.User}' is not in the file: choose one of {string.Join(", ", (loaded.Users ?? []).Select(one => one.Name))}";
+        foreach (var (name, file) in new[]
+        {
+            ("certificate-authority", cluster.CertificateAuthority), ("client-certificate", user?.ClientCertificate), ("client-key", user?.ClientKey),
+        })
+        {
+            if (!string.IsNullOrEmpty(file) && !File.Exists(file))
+                return $"{name} {file}: there is no such file";
+        }
+        foreach (var (name, data) in new[]
+        {
+            ("certificate-authority-data", cluster.CertificateAuthorityData), ("client-certificate-data", user?.ClientCertificateData),
+            ("client-key-data", user?.ClientKeyData),
+        })
+        {
+            if (!string.IsNullOrEmpty(data) && !System.Buffers.Text.Base64.IsValid(data))
+                return $"{name} is no base64";
+        }
+        return null;
     }
 
     /// <summary>The first file's word counts, as kubectl has it.</summary>

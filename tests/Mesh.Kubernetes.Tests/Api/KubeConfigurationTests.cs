@@ -35,6 +35,14 @@ public sealed class KubeConfigurationTests : IDisposable
           context: { cluster: c, user: u }
         """;
 
+    private const string Odd = """
+        clusters: [{name: c, cluster: {server: "https://192.0.2.1", certificate-authority-data: "!"}},
+          {name: f, cluster: {server: "https://192.0.2.1", certificate-authority: /nowhere/ca.crt}}]
+        users: [{name: u, user: {token: t}}]
+        current-context: a
+        contexts: [{name: a, context:
+        """;
+
     [Fact]
     public void A_kubeconfig_is_read()
     {
@@ -58,6 +66,22 @@ public sealed class KubeConfigurationTests : IDisposable
         Assert.Contains(wanted, fault.Message, StringComparison.Ordinal);
         Assert.Contains(path, fault.Message, StringComparison.Ordinal);
         Assert.DoesNotContain('\n', fault.Message);
+    }
+
+    [Theory]
+    [InlineData("[1]", "is no kubeconfig: it must be a map with clusters, users and contexts")]
+    [InlineData("text", "is no kubeconfig: it must be a map with clusters, users and contexts")]
+    [InlineData("", "is no kubeconfig: it must be a map with clusters, users and contexts")]
+    [InlineData(Odd + " {cluster: d, user: u}}]", "context a: its cluster 'd' is not in the file: choose one of c, f")]
+    [InlineData(Odd + " {cluster: f, user: v}}]", "context a: its user 'v' is not in the file: choose one of u")]
+    [InlineData(Odd + " {cluster: c}}]", "context a: certificate-authority-data is no base64")]
+    [InlineData(Odd + " {cluster: f}}]", "context a: certificate-authority /nowhere/ca.crt: there is no such file")]
+    public void What_a_kubeconfig_points_at_and_is_not_there_is_named(string text, string wanted)
+    {
+        var path = Write(text);
+        var fault = Assert.Throws<KubeConfigurationException>(() => KubeConfiguration.FromFile(path));
+        Assert.EndsWith(wanted, fault.Message, StringComparison.Ordinal);
+        Assert.StartsWith(path, fault.Message, StringComparison.Ordinal);
     }
 
     [Fact]
