@@ -108,6 +108,9 @@ internal sealed class EjectionStage(BackendHealth backends, SocketCloser sockets
             var followed = _followed[ejection.Slot];
             if (!followed.Said)
                 log($"liveness: backend {ejection.Address} is ejected: a connection to it failed");
+            // The programs' first deadline is as long as a trial: one that is not answered would come to its end behind it.
+            if (ejection.Left < 2 * Patience)
+                backends.Keep(ejection, 2 * Patience);
             _followed[ejection.Slot] = followed with { Said = true, Trial = answers(ejection, cancellation) };
         }
         _ejected = [.. _followed.Keys.Select(backends.Find).OfType<Ejection>()];

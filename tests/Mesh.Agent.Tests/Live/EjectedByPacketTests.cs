@@ -1,3 +1,4 @@
+using System.Diagnostics;
 using System.Net.Sockets;
 using Xunit;
 
@@ -25,6 +26,26 @@ public sealed class EjectedByPacketTests(WatchedNode node) : IClassFixture<Watch
             await UntilAsync(() => node.Connects(Connections) && (accepted |= socket.Poll(0, SelectMode.SelectRead)), "it is given a connection");
             await UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
         }
+    }
+
+    /// <summary>The trial's patience is as long as the programs' first ejection: it must not end before the trial has.</summary>
+    [Fact]
+    public async Task A_backend_that_leaves_the_agents_trial_without_an_answer_is_not_let_in_meanwhile()
+    {
+        // Failures in a row make an ejection longer: this one is to be the first.
+        using (node.Listen(ProtocolType.Tcp, 8081))
+            await UntilAsync(() => node.Connects(Connections) && node.HealthOf(WatchedNode.Back, 8081) is { Failures: 0, EjectedUntilMs: 0 }, "all is well");
+        using (node.SilentToOthers(8081))
+        {
+            await UntilAsync(() => !node.Connects(Connections), "one is refused");
+            for (var clock = Stopwatch.StartNew(); clock.Elapsed < TimeSpan.FromSeconds(2.5);)
+            {
+                var now = (uint)(Stopwatch.GetTimestamp() / (Stopwatch.Frequency / 1000));
+                Assert.True(node.HealthOf(WatchedNode.Back, 8081).IsEjected(now), $"let in {clock.ElapsedMilliseconds} ms after it was ejected");
+            }
+        }
+        using var socket = node.Listen(ProtocolType.Tcp, 8081);
+        await UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
     }
 
     [Fact]

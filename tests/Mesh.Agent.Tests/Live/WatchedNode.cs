@@ -199,6 +199,27 @@ public sealed class WatchedNode : IAsyncLifetime
         return socket;
     });
 
+    /// <summary>Pod back lets nobody but front know that nobody listens at this port, until the result is disposed.</summary>
+    public IDisposable SilentToOthers(int port)
+    {
+        _back.Shell("nft", $"add table ip silent; add chain ip silent in {{ type filter hook input priority 0; }}; "
+            + $"add rule ip silent in ip saddr != {Front} tcp dport {port} drop");
+        return new Undo(() => _back.Shell("nft", "delete", "table", "ip", "silent"));
+    }
+
+    /// <summary>What connections have found out about a backend.</summary>
+    public LbBackendHealth HealthOf(string address, int port)
+    {
+        string Pin(string map) => Path.Combine(BpfRoot, "current", "maps", map);
+        using var backends = BpfMaps.OpenPinnedArray<LbBackend>(Pin("lb_backends"), readOnly: true);
+        using var health = BpfMaps.OpenPinnedArray<LbBackendHealth>(Pin("lb_backend_health"), readOnly: true);
+        var wanted = (MeshAddress.From(Mesh.Model.IpAddr.Parse(address)), BigEndianUInt16.FromHost((ushort)port));
+        for (var slot = 1u; slot < backends.Info.MaxEntries; slot++)
+            if ((backends[slot].Address, backends[slot].Port).Equals(wanted))
+                return health[slot];
+        throw new InvalidOperationException($"no backend {address}:{port} in the map");
+    }
+
     /// <summary>Pod front sends a datagram from a port of its own, and says whether it is refused within a tenth of a second.</summary>
     public bool RefusesDatagram(string service) => _front.Run(() =>
     {
