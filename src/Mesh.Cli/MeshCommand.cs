@@ -33,9 +33,7 @@ public static class MeshCommand
 {
     public static async Task<int> RunAsync(string[] arguments, TextWriter output, TextWriter error)
     {
-        // Everything behind -- belongs to the command that is run inside the lab, flags and all.
-        var parsed = Build(output, error).Parse(arguments,
-            new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
+        var parsed = Parse(arguments, output, error);
         if (parsed.Errors.Count > 0)
         {
             await error.WriteLineAsync($"mesh: {Explain(parsed)}");
@@ -65,6 +63,10 @@ public static class MeshCommand
             return 130;
         }
     }
+
+    /// <summary>Everything behind -- belongs to the command that is run inside the lab, flags and all.</summary>
+    internal static ParseResult Parse(IReadOnlyList<string> arguments, TextWriter output, TextWriter error) =>
+        Build(output, error).Parse(arguments, new ParserConfiguration { EnablePosixBundling = false, ResponseFileTokenReplacer = null });
 
     private static RootCommand Build(TextWriter output, TextWriter error)
     {

@@ -1,4 +1,7 @@
 using Mesh.Cli.Text;
+using Mesh.Install.Charts;
+using Mesh.Install.Preflight;
+using Mesh.Install.Text;
 using Xunit;
 
 namespace Mesh.Cli.Tests;
@@ -35,6 +38,18 @@ public sealed class CommandLineTests
         Assert.Equal(expected + "\n", error);
         Assert.Equal("", output);
         Assert.Equal(1, code);
+    }
+
+    /// <summary>The program in the image is asked by the one in a person's hand.</summary>
+    [Theory]
+    [InlineData("{}")]
+    [InlineData("cni: {chainingMode: portmap}")]
+    [InlineData("cni: {install: false}")]
+    public void What_the_preflight_asks_of_a_node_is_understood_there(string values)
+    {
+        var words = ClusterPreflight.Command(Chart.OfThisProgram.Values.With(YamlText.ParseMap(values, "values")));
+        Assert.Equal("/usr/bin/mesh", words[0]);
+        Assert.Empty(MeshCommand.Parse([.. words.Skip(1)], TextWriter.Null, TextWriter.Null).Errors.Select(error => error.Message));
     }
 
     [Fact]

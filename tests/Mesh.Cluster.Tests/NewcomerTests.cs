@@ -68,6 +68,9 @@ public sealed class NewcomerTests
             Assert.Contains("Operator:           OK", Done(clusters[name], person.Mesh("status", "--context", name, "--wait", "--wait-duration", "90s")),
                 StringComparison.Ordinal);
             Tell($"status of {name} is OK");
+            // What the cilium CLI begins its own test with, and a look at the kernel's maps that needs no flag.
+            Assert.StartsWith("1.17.0-mesh.", InAgent(clusters[name], person, name, "version", "-o", "jsonpath={$.Daemon.Version}"), StringComparison.Ordinal);
+            Assert.Contains($"10.{number}.0.", InAgent(clusters[name], person, name, "bpf", "ipcache", "list"), StringComparison.Ordinal);
             clusters[name].Api.Apply(Workload.Replace("CLUSTER", name, StringComparison.Ordinal));
             await clusters[name].UntilAsync(api => api.List("pods", "default").Count(pod => pod["status"]?["phase"]?.ToString() == "Running") == 3,
                 TimeSpan.FromSeconds(60));
@@ -116,6 +119,13 @@ public sealed class NewcomerTests
     /// <summary>Both clusters at once.</summary>
     /// <param name="story">Gets the cluster's name and ID.</param>
     private static Task BothAsync(Func<string, int, Task> story) => Task.WhenAll(Names.Select((name, i) => Task.Run(() => story(name, i + 1))));
+
+    /// <summary>`cilium …` in the pod of an agent.</summary>
+    private static string InAgent(KubeCluster cluster, Person person, string context, params string[] words)
+    {
+        var agent = cluster.Api.List("pods", "kube-system").First(pod => $"{pod["metadata"]!["labels"]?["k8s-app"]}" == "cilium")["metadata"]!["name"]!;
+        return person.Kubectl(context, ["-n", "kube-system", "exec", $"{agent}", "-c", "cilium-agent", "--", "cilium", .. words]);
+    }
 
     /// <summary>The command succeeded.</summary>
     private static string Done(KubeCluster cluster, (int ExitCode, string Said) command)

@@ -121,7 +121,7 @@ public sealed class NodeProbeTests : IDisposable
         Assert.Equal(CheckResult.Ok, Look(questions, "CNI").Result);
         Assert.Contains("--cni-chained-plugin=/opt/cni/bin/portmap", ClusterPreflight.Command(Chart.OfThisProgram.Values.With(
             YamlText.ParseMap("cni: {chainingMode: portmap}", "values"))));
-        Assert.Contains("--cni-chained-plugin=", ClusterPreflight.Command(Chart.OfThisProgram.Values));
+        Assert.Contains("--cni-chained-plugin=none", ClusterPreflight.Command(Chart.OfThisProgram.Values));
     }
 
     [Fact]

@@ -26,16 +26,17 @@ public static class ClusterPreflight
         return [.. results.Select(Verdict)];
     }
 
-    internal static IReadOnlyList<string> Command(Map values)
+    /// <summary>What the pod of a node runs.</summary>
+    public static IReadOnlyList<string> Command(Map values)
     {
         var port = (long)values.At("tunnelPort")! is var given && given == 0 ? 8472 : given;
         return
         [
             "/usr/bin/mesh", "preflight", "node", "-o", "json", "--host-root=/host", $"--tunnel-port={port}", $"--bpf-root={values.At("bpf.root")}",
             $"--mounts-bpf={Tree.Print(values.At("bpf.autoMount.enabled"))}", $"--cgroup-root={values.At("cgroup.hostRoot")}",
-            $"--cni-conf-path={(values.At("cni.install") is true ? values.At("cni.confPath") : "")}",
+            $"--cni-conf-path={(values.At("cni.install") is true ? values.At("cni.confPath") : NodeQuestions.None)}",
             $"--cni-exclusive={Tree.Print(values.At("cni.exclusive"))}",
-            $"--cni-chained-plugin={(values.At("cni.chainingMode") is "portmap" ? $"{values.At("cni.binPath")}/portmap" : "")}",
+            $"--cni-chained-plugin={(values.At("cni.chainingMode") is "portmap" ? $"{values.At("cni.binPath")}/portmap" : NodeQuestions.None)}",
             $"--replaces-kube-proxy={Tree.Print(values.At("kubeProxyReplacement"))}",
         ];
     }

@@ -3,6 +3,9 @@ namespace Mesh.Install.Preflight;
 /// <summary>What an installation will want of a node.</summary>
 public sealed record NodeQuestions
 {
+    /// <summary>As a flag says that there is no such path: a flag without a value is none.</summary>
+    public const string None = "none";
+
     /// <summary>Where the node's own files are; "/" on the node itself.</summary>
     public string HostRoot { get; init; } = "/";
 

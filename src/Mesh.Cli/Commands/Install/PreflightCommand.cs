@@ -57,9 +57,9 @@ internal static class PreflightCommand
         var bpf = Text("--bpf-root", "Where the BPF file system is to be", defaults.BpfRoot);
         var mounts = Switch("--mounts-bpf", "Whether it will be mounted where it is not", defaults.MountsBpf);
         var cgroup = Text("--cgroup-root", "Where cgroup v2 is to be", defaults.CgroupRoot);
-        var cni = Text("--cni-conf-path", "Directory of CNI configurations; empty when none will be written", defaults.CniConfPath!);
+        var cni = Text("--cni-conf-path", $"Directory of CNI configurations; {NodeQuestions.None} when none will be written", defaults.CniConfPath!);
         var exclusive = Switch("--cni-exclusive", "Whether other configurations will be renamed", defaults.CniExclusive);
-        var chained = Text("--cni-chained-plugin", "Path of the plugin that is called after ours; empty for none", "");
+        var chained = Text("--cni-chained-plugin", "Path of the plugin that is called after ours, or " + NodeQuestions.None, NodeQuestions.None);
         var replaces = Switch("--replaces-kube-proxy", "Whether kube-proxy is expected not to run", defaults.ReplacesKubeProxy);
         var command = new Command("node", "Look at the node that this runs on.")
         {
@@ -74,9 +74,9 @@ internal static class PreflightCommand
                 BpfRoot = parsed.GetValue(bpf)!,
                 MountsBpf = parsed.GetValue(mounts),
                 CgroupRoot = parsed.GetValue(cgroup)!,
-                CniConfPath = parsed.GetValue(cni) is { Length: > 0 } path ? path : null,
+                CniConfPath = parsed.GetValue(cni) is { } path and not NodeQuestions.None ? path : null,
                 CniExclusive = parsed.GetValue(exclusive),
-                ChainedPlugin = parsed.GetValue(chained) is { Length: > 0 } plugin ? plugin : null,
+                ChainedPlugin = parsed.GetValue(chained) is { } plugin and not NodeQuestions.None ? plugin : null,
                 ReplacesKubeProxy = parsed.GetValue(replaces),
             };
             var report = new NodeProbe(questions, NodeDatapath.TryLoad, NodeDatapath.TryMasquerade).Run();
