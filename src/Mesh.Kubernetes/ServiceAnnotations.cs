@@ -6,7 +6,8 @@ namespace Mesh.Kubernetes;
 /// <summary>
 /// What a Service's annotations say about the mesh. The producer reads Global and Shared, the consumer Global and Affinity; both
 /// from here, so that they never disagree. The canonical name (service.cilium.io/…) wins over its alias (io.cilium/…) whenever it
-/// is present. Values compare without regard to case; anything but "true" is false.
+/// is present. Values compare without regard to case; anything but "true" is false, and of a Service any word but these two has been
+/// refused by the object's rules, so that a typing error takes nothing out of the mesh.
 /// </summary>
 /// <param name="Global">The service exists in several clusters: needed to export it and to import it.</param>
 /// <param name="Shared">Our backends are published. True for a global service unless denied; false when it is not global.</param>

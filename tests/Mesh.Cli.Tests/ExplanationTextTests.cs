@@ -6,6 +6,23 @@ namespace Mesh.Cli.Tests;
 
 public class ExplanationTextTests
 {
+    [Theory]
+    [InlineData("web:0")]
+    [InlineData("web:65536")]
+    [InlineData("web:99999999999999999999")]
+    [InlineData("web:")]
+    [InlineData("web")]
+    [InlineData("fd00::1")]
+    public void A_port_that_cannot_be_is_no_service_that_nobody_has(string text) =>
+        Assert.StartsWith($"'{text}' names no port", Assert.Throws<CliException>(() => ServicePort.Parse(text)).Message, StringComparison.Ordinal);
+
+    [Theory]
+    [InlineData("shop/web:65535", "65535")]
+    [InlineData("[fd00::1]:80", "80")]
+    [InlineData("web:http", "http")]
+    [InlineData("web:8080-tcp", "8080-tcp")]
+    public void A_port_is_a_number_or_a_name(string text, string port) => Assert.Equal(port, ServicePort.Parse(text).Port);
+
     [Fact]
     public void What_could_not_be_behind_the_frontend_at_all_is_counted_and_JSON_names_it()
     {

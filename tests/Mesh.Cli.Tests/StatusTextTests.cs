@@ -70,6 +70,15 @@ public sealed class StatusTextTests
     }
 
     [Fact]
+    public void Of_a_problem_whose_time_nobody_knows_none_is_told()
+    {
+        var text = Print("""
+            {"mesh":{"tables":[],"source-problems":[{"where":"services","message":"two have one address"}]}}
+            """, all: false);
+        Assert.Contains("   └  services: two have one address\n", text, StringComparison.Ordinal);
+    }
+
+    [Fact]
     public void Rows_that_the_kernel_refused_are_told_with_their_reason()
     {
         var text = Print("""

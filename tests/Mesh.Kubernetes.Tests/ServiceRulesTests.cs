@@ -59,6 +59,11 @@ public class ServiceRulesTests
     [Theory]
     [InlineData(ServiceAnnotations.ForwardingName, "hybrid", "must be one of snat, dsr")]
     [InlineData(ServiceAnnotations.AlgorithmName, "round-robin", "must be one of maglev, random")]
+    // Or a typing error would take a service out of the mesh.
+    [InlineData(ServiceAnnotations.GlobalName, "ture", "must be one of true, false")]
+    [InlineData(ServiceAnnotations.GlobalAlias, "yes", "must be one of true, false")]
+    [InlineData(ServiceAnnotations.SharedName, "1", "must be one of true, false")]
+    [InlineData(ServiceAnnotations.SharedAlias, "none", "must be one of true, false")]
     public void An_unknown_word_in_an_annotation_is_a_fault(string name, string value, string allowed) =>
         Assert.Equal($"metadata.annotations '{name}' '{value}' {allowed}", ObjectRules.Check(Web(new ServiceSpec(), (name, value))));
 

@@ -154,7 +154,8 @@ internal static class PolicyBody
             "ICMPV6" => PortSpec.IcmpV6,
             _ => 0,
         };
-        if (protocol == 0 || parts.Length > 2 || !ushort.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var port))
+        if (protocol == 0 || parts.Length > 2 || !ushort.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var port)
+            || (port == 0 && protocol is (6 or 17 or 132)))
             throw new FormatException($"'{text}' is no port: write 80/TCP, 53/UDP, 80/SCTP, or a type of ICMP messages as 8/ICMP or 128/ICMPv6");
         return (protocol, port);
     }

@@ -144,7 +144,7 @@ internal static class StatusText
             return;
         table.Line(title);
         foreach (var problem in problems)
-            table.Line($"   └  {problem.Where}: {problem.Message} (since {GoText.Ago(problem.Since, now)})");
+            table.Line($"   └  {problem.Where}: {problem.Message}{(problem.Since.Year > 1 ? $" (since {GoText.Ago(problem.Since, now)})" : "")}");
     }
 
     private static string Go(bool value) => value ? "true" : "false";

@@ -22,6 +22,10 @@ internal static class ServiceRules
             ?? CheckAddresses("spec.externalIPs", spec.ExternalIPs)
             ?? CheckAddresses("status.loadBalancer.ingress", service.Status?.LoadBalancer?.Ingress?.Select(ingress => ingress?.Ip ?? ""))
             ?? CheckRanges(spec.LoadBalancerSourceRanges)
+            ?? Annotation(service, ServiceAnnotations.GlobalName, "true", "false")
+            ?? Annotation(service, ServiceAnnotations.GlobalAlias, "true", "false")
+            ?? Annotation(service, ServiceAnnotations.SharedName, "true", "false")
+            ?? Annotation(service, ServiceAnnotations.SharedAlias, "true", "false")
             ?? Annotation(service, ServiceAnnotations.ForwardingName, "snat", "dsr")
             ?? Annotation(service, ServiceAnnotations.AlgorithmName, "maglev", "random");
     }

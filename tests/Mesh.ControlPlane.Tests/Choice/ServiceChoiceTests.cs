@@ -43,6 +43,7 @@ public sealed class ServiceChoiceTests
     [InlineData(ServiceChoice.PreferZoneName, "yes", "true, false or none")]
     [InlineData(ServiceChoice.SlowStartName, "10", "0s to 60m")]
     [InlineData(ServiceChoice.SlowStartName, "2h", "0s to 60m")]
+    [InlineData("mesh.cilium.io/cluster", "tokyo > *", "there is no such annotation, only mesh.cilium.io/clusters, ")]
     public void A_word_that_nobody_knows_is_refused_by_name(string name, string value, string allowed)
     {
         Assert.False(ServiceChoice.TryRead(Metadata((name, value)), out _, out var problem));

@@ -12,7 +12,9 @@ internal sealed record ServicePort(string Service, IpAddr? Address, string Port)
     public static ServicePort Parse(string text)
     {
         var colon = text.LastIndexOf(':');
-        if (colon <= 0 || colon == text.Length - 1 || (IpAddr.TryParse(text, out var bare) && bare.IsV6))
+        var isNumber = colon >= 0 && colon < text.Length - 1 && text.AsSpan(colon + 1).IndexOfAnyExceptInRange('0', '9') < 0;
+        if (colon <= 0 || colon == text.Length - 1 || (IpAddr.TryParse(text, out var bare) && bare.IsV6)
+            || (isNumber && !(ushort.TryParse(text.AsSpan(colon + 1), NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0)))
             throw new CliException($"'{text}' names no port: write NAMESPACE/NAME:PORT, NAME:PORT, 10.96.0.10:PORT or [fd00::1]:PORT");
         var service = text[..colon].TrimStart('[').TrimEnd(']');
         return new ServicePort(service, IpAddr.TryParse(service, out var address) ? address : null, text[(colon + 1)..]);

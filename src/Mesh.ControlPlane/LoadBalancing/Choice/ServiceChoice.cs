@@ -24,6 +24,11 @@ public sealed record ServiceChoice(
     public const string PreferZoneName = "mesh.cilium.io/prefer-zone";
     public const string SlowStartName = "mesh.cilium.io/slow-start";
 
+    private const string Ours = "mesh.cilium.io/";
+
+    /// <summary>The last is the operator's own note on Services that it derives.</summary>
+    private static readonly string[] s_known = [ClustersName, MinHealthyName, PreferZoneName, SlowStartName, Ours + "applied"];
+
     private static readonly TimeSpan DefaultSlowStart = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan SlowStartMax = TimeSpan.FromHours(1);
 
@@ -41,6 +46,11 @@ public sealed record ServiceChoice(
         var name = AffinityName;
         try
         {
+            if (metadata.Annotations?.Keys.Where(key => key.StartsWith(Ours, StringComparison.Ordinal) && !s_known.Contains(key)).Min() is { } unknown)
+            {
+                name = unknown;
+                throw new FormatException($"there is no such annotation, only {string.Join(", ", s_known[..^1])}");
+            }
             // The canonical name wins whenever it is present, even with "none".
             if (metadata.Annotations?.ContainsKey(AffinityName) != true)
                 name = AffinityAlias;
