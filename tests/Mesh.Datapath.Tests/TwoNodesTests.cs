@@ -119,12 +119,13 @@ internal sealed class LiveNode : IDisposable
     private ChangeFeed<PolicyKey, PolicyRow>? _policyChanges;
 
     /// <summary>Taken up by a second process: what is there was made, and is removed, by the first.</summary>
-    internal LiveNode(uint cluster, string space, string pod, string bpfRoot)
+    internal LiveNode(uint cluster, string space, string pod, string bpfRoot, bool policy = false)
     {
         _cluster = cluster;
         Space = NetworkNamespace.Existing(space);
         Pod = NetworkNamespace.Existing(pod);
         BpfRoot = bpfRoot;
+        Policies = policy ? Writer() : null;
     }
 
     /// <param name="policy">Packets of the pod are judged.</param>
@@ -135,10 +136,11 @@ internal sealed class LiveNode : IDisposable
         Pod = new();
         _files = new BpfFileSystem();
         BpfRoot = _files.Path;
-        if (policy)
-            Policies = new PolicyWriter(Desired, new IPCacheWriter(Desired.IPCache), new ClusterIdentity($"cluster{cluster}", cluster),
-                new PolicyEngineOptions { Cluster = $"cluster{cluster}" }, [], TimeProvider.System, _ => { });
+        Policies = policy ? Writer() : null;
     }
+
+    private PolicyWriter Writer() => new(Desired, new IPCacheWriter(Desired.IPCache), new ClusterIdentity($"cluster{_cluster}", _cluster),
+        new PolicyEngineOptions { Cluster = $"cluster{_cluster}" }, [], TimeProvider.System, _ => { });
 
     /// <summary>Null when nothing is judged.</summary>
     internal PolicyWriter? Policies { get; }

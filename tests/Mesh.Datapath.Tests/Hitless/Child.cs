@@ -74,7 +74,7 @@ internal sealed class Child : IDisposable
                 RunClients(space, cgroup, IPEndPoint.Parse(service), Number(longOnes), Number(perSecond));
                 return 0;
             case ["agent", var space, var pod, var root, var cgroup, var otherSpace, var otherPod, var otherRoot, var objects]:
-                RunAgent(new LiveNode(1, space, pod, root)
+                RunAgent(new LiveNode(1, space, pod, root, policy: true)
                 {
                     Cgroup = cgroup,
                     Uplink = HitlessLoadTests.Uplink,
@@ -111,6 +111,7 @@ internal sealed class Child : IDisposable
         node.Restart();
         node.Want(node, other);
         HitlessLoadTests.Want(node, turn: 0);
+        HitlessLoadTests.Judge(node);
         Console.WriteLine(Started);
         node.Settle();
         Console.WriteLine(Settled);

@@ -17,7 +17,7 @@ internal sealed class Echo : IDisposable
         Socket? listener = null;
         server(() =>
         {
-            listener = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp);
+            listener = new Socket(backend.AddressFamily, SocketType.Stream, ProtocolType.Tcp);
             listener.Bind(backend);
             listener.Listen(512);
         });

@@ -1,10 +1,15 @@
 using System.Globalization;
 using System.Net;
+using System.Text.Json;
 using Mesh.Bpf;
 using Mesh.ControlPlane.LoadBalancing;
+using Mesh.ControlPlane.RemoteClusters;
 using Mesh.Datapath.Loader;
 using Mesh.Datapath.Tests.Kernel;
 using Mesh.Datapath.Uplinks;
+using Mesh.Kubernetes;
+using Mesh.Kubernetes.Objects;
+using Mesh.Model;
 using static Mesh.Datapath.Tests.LoadBalancing.Rows;
 
 namespace Mesh.Datapath.Tests.Hitless;
@@ -12,14 +17,26 @@ namespace Mesh.Datapath.Tests.Hitless;
 /// <summary>
 /// Two nodes of two clusters, and a client outside. The agent of one node is exchanged for one with other maps and back, and killed at any
 /// time, while a thousand connections a second are opened and two hundred go on: by the sockets of the node's cgroup, by packets of a pod
-/// whose sockets no hook has seen, and by the uplink, at XDP and at tc, to a backend here and to one behind the tunnel. Nothing is refused,
-/// reset, late, or asked twice.
+/// whose sockets no hook has seen, and by the uplink, at XDP and at tc, to a backend here and to one behind the tunnel, over both families.
+/// A policy of the pod lets just that pass. Nothing is refused, reset, late, or asked twice, and nothing that is denied passes.
 /// </summary>
 [Collection("sockets")]
 public sealed class HitlessLoadTests : IDisposable, IClassFixture<NextBuild>
 {
     private const string ToTunnel = "203.0.113.10";
     private const string ToHere = "203.0.113.11";
+    private const string ToTunnel6 = "2001:db8:99::10";
+    private const string ToHere6 = "2001:db8:99::11";
+    private const string ToTunnelFromPod6 = "fd00:96::10";
+    private const int Denied = 81;
+
+    /// <summary>Of the first node's pod: what the clients below do, and no more.</summary>
+    private const string Policy = """
+        {"endpointSelector": {"matchLabels": {"app": "pod"}},
+         "ingress": [{"fromEntities": ["world"], "toPorts": [{"ports": [{"port": "8080", "protocol": "TCP"}]}]}],
+         "egress": [{"toEndpoints": [{"matchLabels": {"app": "pod", "io.cilium.k8s.policy.cluster": "cluster2"}}],
+                     "toPorts": [{"ports": [{"port": "8080", "protocol": "TCP"}]}]}]}
+        """;
 
     /// <summary>While it loads programs and shares maps; while it fills maps and exchanges programs; while it serves and writes. With a
     /// number of new connections that go by until it dies.</summary>
@@ -28,12 +45,13 @@ public sealed class HitlessLoadTests : IDisposable, IClassFixture<NextBuild>
     private readonly LayoutVariant _next;
     private readonly NetworkNamespace _switch = new();
     private readonly NetworkNamespace _client = new();
-    private readonly LiveNode _tokyo = new(cluster: 1);
+    private readonly LiveNode _tokyo = new(cluster: 1, policy: true);
     private readonly LiveNode _osaka = new(cluster: 2);
     private readonly DirectoryInfo _cgroup;
     private readonly List<Echo> _backends = [];
     private readonly List<(string Path, Traffic Traffic)> _traffic = [];
     private Child? _sockets;
+    private Forbidden? _forbidden;
 
     internal static UplinkOptions Uplink => new() { Acceleration = Acceleration.Native };
 
@@ -52,13 +70,16 @@ public sealed class HitlessLoadTests : IDisposable, IClassFixture<NextBuild>
             _switch.Run(() => Ethtool.TakeFrames(port));
         }
         _client.Shell("sh", "-c", "ip link set lo up; ip addr add 172.30.0.100/24 dev eth0; ip link set eth0 up; "
-            + $"ip route add {ToTunnel} via 172.30.0.1; ip route add {ToHere} via 172.30.0.1");
+            + $"ip route add {ToTunnel} via 172.30.0.1; ip route add {ToHere} via 172.30.0.1; ip addr add fd00:30::100/64 dev eth0 nodad; "
+            + $"ip route add {ToTunnel6} via fd00:30::1; ip route add {ToHere6} via fd00:30::1");
+        _tokyo.Space.Shell("ip", "addr", "add", "fd00:30::1/64", "dev", "eth0", "nodad");
         _tokyo.Cgroup = _cgroup.FullName;
         _tokyo.Uplink = Uplink;
         _osaka.Uplink = Uplink;
         _osaka.Start(_tokyo, _osaka);
         _tokyo.Start(_tokyo, _osaka);
         Want(_tokyo, turn: 0);
+        Judge(_tokyo);
         _osaka.Settle();
         _tokyo.Settle();
         foreach (var node in new[] { _tokyo, _osaka })
@@ -70,6 +91,7 @@ public sealed class HitlessLoadTests : IDisposable, IClassFixture<NextBuild>
         foreach (var (_, traffic) in _traffic)
             traffic.Dispose();
         _sockets?.Dispose();
+        _forbidden?.Dispose();
         foreach (var backend in _backends)
             backend.Dispose();
         _tokyo.Dispose();
@@ -86,11 +108,30 @@ public sealed class HitlessLoadTests : IDisposable, IClassFixture<NextBuild>
         [
             Frontend($"{ToTunnel}:80/TCP", Backend("10.2.0.1:8080/TCP", 2)) with { Type = ServiceType.LoadBalancer },
             Frontend($"{ToHere}:80/TCP", Backend("10.1.0.1:8080/TCP")) with { Type = ServiceType.LoadBalancer },
+            Frontend($"{ToHere}:{Denied}/TCP", Backend("10.1.0.1:8081/TCP")) with { Type = ServiceType.LoadBalancer },
+            Frontend($"[{ToTunnel6}]:80/TCP", Backend("[fd00:2::1]:8080/TCP", 2)) with { Type = ServiceType.LoadBalancer },
+            Frontend($"[{ToHere6}]:80/TCP", Backend("[fd00:1::1]:8080/TCP")) with { Type = ServiceType.LoadBalancer },
+            Frontend($"[{ToTunnelFromPod6}]:80/TCP", Backend("[fd00:2::1]:8080/TCP", 2)),
             Frontend("10.96.0.77:80/TCP", [.. Enumerable.Range(1, 1 + turn % 5).Select(i => Backend($"10.1.0.{i + 100}:80/TCP"))]),
         ];
         foreach (var row in rows)
             table.Upsert(row.Address, row);
     });
+
+    /// <summary>The policy of the first node's pod.</summary>
+    internal static void Judge(LiveNode node)
+    {
+        foreach (var cluster in (uint[])[1, 2])
+            node.Desired.Identities.Write(table => table.Upsert(cluster << 16 | 1, new IdentityRow(cluster << 16 | 1, new EquatableArray<string>(
+                ["k8s:app=pod", $"k8s:io.cilium.k8s.policy.cluster=cluster{cluster}", "k8s:io.kubernetes.pod.namespace=default"]), $"cluster{cluster}")));
+        using var document = JsonDocument.Parse(Policy);
+        node.Policies!.ApplyLocal([new ObjectEvent(ObjectEventType.Upsert, new CiliumNetworkPolicy
+        {
+            Metadata = new ObjectMeta { Name = "policy", Namespace = "default" },
+            Spec = document.RootElement.Clone(),
+        })]);
+        node.Policies.Complete();
+    }
 
     [Fact]
     public void Builds_with_other_maps_follow_each_other_under_load_and_nothing_is_lost()
@@ -162,13 +203,19 @@ public sealed class HitlessLoadTests : IDisposable, IClassFixture<NextBuild>
 
     private void StartTraffic()
     {
-        _backends.Add(new Echo(IPEndPoint.Parse("10.2.0.1:8080"), _osaka.Pod.Run));
-        _backends.Add(new Echo(IPEndPoint.Parse("10.1.0.1:8080"), _tokyo.Pod.Run));
+        foreach (var (backend, place) in new[] { ("10.2.0.1:8080", _osaka), ("[fd00:2::1]:8080", _osaka), ("10.1.0.1:8080", _tokyo),
+            ("[fd00:1::1]:8080", _tokyo), ("10.1.0.1:8081", _tokyo) })
+            _backends.Add(new Echo(IPEndPoint.Parse(backend), place.Pod.Run));
         _sockets = Child.Clients(_tokyo.Space.Name, _cgroup.FullName, "10.96.0.10:80", longOnes: 50, perSecond: 250);
         _sockets.WaitUntilReady();
-        _traffic.Add(("packets of a pod", new Traffic(IPEndPoint.Parse("10.96.0.10:80"), _tokyo.Pod.Run, 50, 250)));
-        _traffic.Add(("uplink and tunnel", new Traffic(IPEndPoint.Parse($"{ToTunnel}:80"), _client.Run, 50, 250)));
-        _traffic.Add(("uplink to a pod here", new Traffic(IPEndPoint.Parse($"{ToHere}:80"), _client.Run, 50, 250)));
+        foreach (var (path, service, where) in new[]
+        {
+            ("packets of a pod", "10.96.0.10", _tokyo.Pod), ("packets of a pod, IPv6", ToTunnelFromPod6, _tokyo.Pod),
+            ("uplink and tunnel", ToTunnel, _client), ("uplink and tunnel, IPv6", ToTunnel6, _client),
+            ("uplink to a pod here", ToHere, _client), ("uplink to a pod here, IPv6", ToHere6, _client),
+        })
+            _traffic.Add((path, new Traffic(new IPEndPoint(IPAddress.Parse(service), 80), where.Run, longOnes: 25, perSecond: 125)));
+        _forbidden = new Forbidden(new IPEndPoint(IPAddress.Parse(ToHere), Denied), _client.Run);
     }
 
     private uint IdOf(string map)
@@ -190,6 +237,8 @@ public sealed class HitlessLoadTests : IDisposable, IClassFixture<NextBuild>
             + string.Join("; ", _traffic.Select(one => string.Create(CultureInfo.InvariantCulture,
                 $"{one.Path} {one.Traffic.Connections} new, {one.Traffic.Exchanges} exchanges, slowest {one.Traffic.Slowest.TotalMilliseconds:F0} ms"))));
         Assert.Empty(sockets[1..]);
+        Assert.True(_forbidden!.Attempts > 10);
+        Assert.Equal(0, _forbidden.LetIn);
         Assert.All(_traffic, one => Assert.True(one.Traffic.Faults.IsEmpty, $"{one.Path}: {string.Join(", ", one.Traffic.Faults.Take(20))}"));
         Assert.All(_traffic, one => Assert.True(one.Traffic.Connections > 100 && one.Traffic.Exchanges > 100, one.Path));
         Assert.True(numbers[0] > 100 && numbers[1] > 100);

@@ -12,6 +12,7 @@ public sealed class NextBuild : IDisposable
         ("include/mesh/lb.h", "#define LB_SERVICES_MAX\t\t65536", "#define LB_SERVICES_MAX\t\t131072"),
         ("include/mesh/conntrack.h", "#define CONNTRACK_MAX\t131072", "#define CONNTRACK_MAX\t65536"),
         ("lib/ipcache.h", "__type(value, struct ipcache_value)", "__type(value, struct ipcache_value[1])"),
+        ("lib/policy.h", "__type(value, struct policy_row)", "__type(value, struct policy_row[1])"),
         ("lib/endpoint.h", "__type(value, struct endpoint)", "__type(value, struct endpoint[1])"),
     ];
 

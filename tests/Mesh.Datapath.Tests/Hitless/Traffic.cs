@@ -87,7 +87,7 @@ internal sealed class Traffic : IDisposable
 
     private Socket Connect()
     {
-        var socket = new Socket(AddressFamily.InterNetwork, SocketType.Stream, ProtocolType.Tcp)
+        var socket = new Socket(_service.AddressFamily, SocketType.Stream, ProtocolType.Tcp)
         { ReceiveTimeout = 5000, SendTimeout = 5000, NoDelay = true };
         // No ports wait in TIME_WAIT.
         socket.LingerState = new LingerOption(true, 0);
