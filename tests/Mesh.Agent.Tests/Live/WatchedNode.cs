@@ -154,14 +154,7 @@ public sealed class WatchedNode : IAsyncLifetime
         Write("peers", "kyoto", $"endpoints:\n- {_control.Endpoint}\n");
         Pod(1, "front", _front, Front);
         Pod(2, "back", _back, Back);
-        _agent = ChildThread.Start("/bin/sh",
-        [
-            "-c", "log=$1; shift; exec \"$@\" >>\"$log\" 2>&1", "sh", Path.Combine(_directory, "log"),
-            "nsenter", $"--net=/run/netns/{_osaka.Name}", Path.Combine(AppContext.BaseDirectory, "mesh-agent"),
-            "--cluster-name", "osaka", "--cluster-id", "2", "--node-name", "osaka-1", "--source", $"manifests:{_directory}/objects",
-            "--bpf-root", Directory.CreateDirectory(BpfRoot).FullName, "--socket-path", SocketPath,
-            "--state-dir", Path.Combine(_directory, "state"), "--clustermesh-config", Path.Combine(_directory, "peers"),
-        ]);
+        StartAgent();
         _server = Listen(ProtocolType.Tcp, 8080);
         _serving = ServeAsync(_server);
         var ready = Watch.Deadline();
@@ -174,11 +167,7 @@ public sealed class WatchedNode : IAsyncLifetime
         _server?.Dispose();
         await _serving;
         if (_agent is not null)
-        {
-            _agent.Kill();
-            await _agent.WaitForExitAsync();
-            _agent.Dispose();
-        }
+            await KillAgentAsync();
         if (_control is not null)
             await _control.DisposeAsync();
         if (_etcd is not null)
@@ -188,6 +177,35 @@ public sealed class WatchedNode : IAsyncLifetime
             space.Dispose();
         Directory.Delete(_directory, recursive: true);
     }
+
+    public void StartAgent() =>
+        _agent = ChildThread.Start("/bin/sh",
+        [
+            "-c", "log=$1; shift; exec \"$@\" >>\"$log\" 2>&1", "sh", Path.Combine(_directory, "log"),
+            "nsenter", $"--net=/run/netns/{_osaka.Name}", Path.Combine(AppContext.BaseDirectory, "mesh-agent"),
+            "--cluster-name", "osaka", "--cluster-id", "2", "--node-name", "osaka-1", "--source", $"manifests:{_directory}/objects",
+            "--bpf-root", Directory.CreateDirectory(BpfRoot).FullName, "--socket-path", SocketPath,
+            "--state-dir", Path.Combine(_directory, "state"), "--clustermesh-config", Path.Combine(_directory, "peers"),
+        ]);
+
+    public async Task KillAgentAsync()
+    {
+        _agent.Kill();
+        await _agent.WaitForExitAsync();
+        _agent.Dispose();
+    }
+
+    /// <summary>Between the agent and kyoto's etcd.</summary>
+    public TcpProxy Control => _control;
+
+    /// <summary>Something that is done in pod front.</summary>
+    public void InFront(Action work) => _front.Run(work);
+
+    /// <summary>Something that is done on the wire before the node.</summary>
+    public T OnWire<T>(Func<T> work) => _wire.Run(work);
+
+    /// <summary>Objects of Kubernetes, in a file of their own.</summary>
+    public void Declare(string name, string text) => Write("objects", name, text);
 
     /// <summary>A socket in pod back, bound to this port; TCP listens.</summary>
     public Socket Listen(ProtocolType protocol, int port) => _back.Run(() =>
