@@ -19,11 +19,12 @@ public sealed class SucceedingAgentTests(WatchedNode node) : IClassFixture<Watch
     public async Task A_load_balancer_is_told_whether_the_node_has_backends_and_an_agent()
     {
         const int port = 31999;
-        node.Declare("steered.yaml", Service("steered", "10.96.0.14", 8080, $"type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: {port}, ", "osaka-1"));
+        var steered = $"type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: {port}, ";
+        node.Declare("steered.yaml", Service("steered", "10.96.0.14", 8080, steered, "osaka-1"));
         await UntilAsync(() => Ask(port).StartsWith("HTTP/1.1 200 OK", StringComparison.Ordinal), "it has a backend");
         Assert.Contains("""{"service":{"namespace":"default","name":"steered"},"localEndpoints":1,"serviceProxyHealthy":true}""", Ask(port));
 
-        node.Declare("steered.yaml", Service("steered", "10.96.0.14", 8080, $"type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: {port}, ", "osaka-2"));
+        node.Declare("steered.yaml", Service("steered", "10.96.0.14", 8080, steered, "osaka-2"));
         await UntilAsync(() => Ask(port).StartsWith("HTTP/1.1 503 ", StringComparison.Ordinal), "it has none");
 
         node.Declare("steered.yaml", Service("steered", "10.96.0.14", 8080, "", "osaka-1"));
