@@ -98,6 +98,9 @@ public readonly record struct WatchBatch(WatchBatchKind Kind, IReadOnlyList<KeyV
     /// <summary>Of ListEnd: the list comes from another history than what was read before, whatever the revisions say: the store was
     /// wiped, put back or exchanged.</summary>
     public bool OtherHistory { get; init; }
+
+    /// <summary>Of the first keys of a long list: how many it will have, by the word of the store. 0 when that is not known.</summary>
+    public long Expected { get; init; }
 }
 
 /// <param name="Connected">The last call or stream succeeded.</param>

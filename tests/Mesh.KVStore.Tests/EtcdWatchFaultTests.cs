@@ -250,4 +250,25 @@ public sealed class EtcdWatchFaultTests : IAsyncLifetime
     private static WriteOperation Put(string key, string value) => new(key, Encoding.UTF8.GetBytes(value));
 
     private static string Text(KeyValue item) => Encoding.UTF8.GetString(item.Value.Span);
+
+    /// <summary>So that who keeps what comes makes room once.</summary>
+    [Theory]
+    [InlineData(700, 700)]
+    [InlineData(40, 0)]
+    public async Task The_first_keys_of_a_long_list_tell_how_many_it_will_have(int keys, long told)
+    {
+        await using var store = _server.NewStore();
+        foreach (var part in Enumerable.Range(0, keys).Chunk(100))
+            await store.WriteAsync([.. part.Select(i => new WriteOperation($"long/{i:d4}", new byte[] { 1 }))], Cancellation);
+        var batches = new List<WatchBatch>();
+        await foreach (var batch in store.ListWatchAsync("long/", Cancellation))
+        {
+            batches.Add(batch);
+            if (batch.Kind == WatchBatchKind.ListEnd)
+                break;
+        }
+        var pages = batches.Where(batch => batch.Kind == WatchBatchKind.Put).ToList();
+        Assert.Equal((told, keys), (pages[0].Expected, pages.Sum(page => page.Events.Count)));
+        Assert.All(pages.Skip(1), page => Assert.Equal(0, page.Expected));
+    }
 }

@@ -24,6 +24,9 @@ internal sealed class KnownKeys<TKey>
 
     public void BeginList() => _list++;
 
+    /// <summary>Makes room at once: a table that grows leaves as much behind as it has.</summary>
+    public void Expect(int count) => _marks.EnsureCapacity(count);
+
     public bool Contains(TKey key) => _marks.ContainsKey(key);
 
     /// <summary>Bytes the record took so far; 0 when it is not known.</summary>

@@ -22,6 +22,9 @@ internal sealed partial class RemoteRecords
     private const int MostAwaiting = 10_000;
     private const int LargestAwaiting = 4_096;
 
+    /// <summary>What is made room for on the word of a store.</summary>
+    private const int MostExpected = 1 << 18;
+
     private readonly TimeProvider _time;
     private readonly ResourceRecords<string, NodeRecord> _nodes;
     private readonly ResourceRecords<ServiceName, ClusterService> _services;
@@ -88,6 +91,8 @@ internal sealed partial class RemoteRecords
                 BeginList(resource);
                 return;
             case WatchBatchKind.Put:
+                if (batch.Expected > 0)
+                    Of(resource).Expect((int)Math.Min(batch.Expected, Math.Min(session.Policy.Quotas.Keys, MostExpected)));
                 foreach (var item in batch.Events)
                     Put(resource, item, session, changes);
                 break;

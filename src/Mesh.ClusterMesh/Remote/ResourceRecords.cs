@@ -58,6 +58,9 @@ internal abstract class ResourceRecords(RemoteResource resource, TimeProvider ti
     /// <summary>The store has these after all.</summary>
     public abstract void Keep(IReadOnlySet<string> present);
 
+    /// <summary>A list of so many keys begins.</summary>
+    public abstract void Expect(int count);
+
     /// <summary>Believes everything held.</summary>
     public abstract void LetGo(RemoteChanges changes);
 
@@ -290,6 +293,8 @@ internal sealed class ResourceRecords<TKey, TRecord>(
             Remove(key, changes);
         EndEmptyHold();
     }
+
+    public override void Expect(int count) => Known.Expect(count);
 
     public override void Keep(IReadOnlySet<string> present)
     {
