@@ -197,7 +197,7 @@ public sealed class HitlessLoadTests : IDisposable, IClassFixture<NextBuild>
         _tokyo.Variant = _next with { Hasty = true };
         _tokyo.Restart();
 
-        Assert.True(SpinWait.SpinUntil(() => _traffic.TrueForAll(one => !one.Traffic.Faults.IsEmpty), TimeSpan.FromSeconds(20)),
+        Assert.True(SpinWait.SpinUntil(() => _traffic.TrueForAll(one => !one.Traffic.Faults.IsEmpty), TimeSpan.FromSeconds(60)),
             string.Join(", ", _traffic.Where(one => one.Traffic.Faults.IsEmpty).Select(one => one.Path)) + ": no fault");
     }
 
