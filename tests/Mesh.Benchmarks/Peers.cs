@@ -1,7 +1,6 @@
 using System.Diagnostics;
 using System.Globalization;
 using Mesh.Benchmarks.Surroundings;
-using Mesh.ClusterMesh.Wire;
 using Mesh.Datapath;
 using Mesh.KVStore;
 using Mesh.Model;
@@ -37,8 +36,8 @@ internal static class Peers
     private static readonly TimeSpan Settling = TimeSpan.FromSeconds(4);
 
     /// <summary>Processor time for each event, idle time included, and the share of one processor while nothing happens.</summary>
-    /// <param name="Together">Events to a revision of the relay: on a busy machine events of one peer wait for each other, and are then taken at
-    /// once, which those of many peers are not. Zero without a relay.</param>
+    /// <param name="Together">Events to a write of the relay's journal: events that come close to each other are committed together. Zero
+    /// without a relay.</param>
     private sealed record Cost(TimeSpan PerEvent, double Idle, double EventsPerSecond, double Together)
     {
         public TimeSpan WithoutIdle => PerEvent - TimeSpan.FromSeconds(Idle / EventsPerSecond);
@@ -179,7 +178,7 @@ internal static class Peers
         report.Add("    of a processor while nothing happens", Share(all), $"{Share(one)}; large: {Share(large)}");
         if (all.Together > 0)
         {
-            report.Add("    events to a commit of the relay", string.Create(culture, $"{all.Together:0.00}"),
+            report.Add("    events to a write of the relay's journal", string.Create(culture, $"{all.Together:0.00}"),
                 string.Create(culture, $"{one.Together:0.00}; large: {large.Together:0.00}"));
         }
         foreach (var (crowd, runs) in results)
@@ -203,7 +202,7 @@ internal static class Peers
     }
 
     private static Task<Result> DirectAsync(Setting setting, Crowd crowd, CancellationToken cancellation) =>
-        AgentAsync(setting, crowd, setting.Files(crowd), null, () => Task.FromResult(0L), cancellation);
+        AgentAsync(setting, crowd, setting.Files(crowd), null, cancellation);
 
     private static async Task<Result> RelayedAsync(Setting setting, Crowd crowd, int turn, CancellationToken cancellation)
     {
@@ -223,14 +222,11 @@ internal static class Peers
         var sync = new Sync(time, rss, relay.Memory("VmRSS"), relay.Memory("VmHWM"), cpu);
         var file = ClientFile.Of(relay.Options);
         var files = setting.Files(crowd).Select(pair => KeyValuePair.Create(pair.Key, file)).ToArray();
-        return await AgentAsync(setting, crowd, files, relay, RevisionAsync, cancellation) with { Relay = sync };
-
-        async Task<long> RevisionAsync() => (await store.ListAsync(Keys.Heartbeat, cancellation)).Revision;
+        return await AgentAsync(setting, crowd, files, relay, cancellation) with { Relay = sync };
     }
 
     private static async Task<Result> AgentAsync(
-        Setting setting, Crowd crowd, KeyValuePair<string, string>[] files, RelayProcess? relay, Func<Task<long>> revision,
-        CancellationToken cancellation)
+        Setting setting, Crowd crowd, KeyValuePair<string, string>[] files, RelayProcess? relay, CancellationToken cancellation)
     {
         using var node = new Node();
         var clock = Stopwatch.StartNew();
@@ -244,11 +240,11 @@ internal static class Peers
         await EventsAsync(setting, crowd, agent, setting.Rate, cancellation);
         var idle = await MeasureAsync(agent, relay, () => Task.Delay(TimeSpan.FromSeconds(setting.Seconds), cancellation));
         var events = setting.Rate * setting.Seconds;
-        var before = await revision();
+        var before = relay?.Writes ?? 0;
         var busy = await MeasureAsync(agent, relay, () => EventsAsync(setting, crowd, agent, events, cancellation));
         var rate = events / busy.Time.TotalSeconds;
         return new Result(sync, new Cost(busy.Agent / events, idle.Agent / idle.Time, rate, 0), null,
-            relay is null ? null : new Cost(busy.Relay / events, idle.Relay / idle.Time, rate, (double)events / (await revision() - before)));
+            relay is null ? null : new Cost(busy.Relay / events, idle.Relay / idle.Time, rate, (double)events / Math.Max(1, relay.Writes - before)));
     }
 
     private static async Task<(TimeSpan Agent, TimeSpan Relay, TimeSpan Time)> MeasureAsync(AgentProcess agent, RelayProcess? relay, Func<Task> work)

@@ -26,6 +26,9 @@ internal sealed class RelayProcess : IAsyncDisposable
 
     public TimeSpan Cpu => ProcessFacts.Cpu(_process.Id);
 
+    /// <summary>Nearly all of them into its journal.</summary>
+    public long Writes => ProcessFacts.Writes(_process.Id);
+
     public long Memory(string field) => ProcessFacts.Memory(_process.Id, field);
 
     public string LogTail => string.Join('\n', File.ReadLines(Path.Combine(_directory, "log")).TakeLast(20));
