@@ -150,7 +150,8 @@ static __always_inline int from_outside(struct __sk_buff *skb, struct packet *pa
 		fragment_recall(packet);
 	north->what = NORTH_PASS;
 	if (is_icmp(packet)) {
-		int verdict = is_own_address(&packet->flow, false) ? error_to_client(skb, packet, COUNTER_INGRESS) : TC_ACT_UNSPEC;
+		int verdict =
+			is_own_address(&packet->flow, false) ? error_to_client(skb, packet, COUNTER_INGRESS) : TC_ACT_UNSPEC;
 
 		if (verdict != TC_ACT_UNSPEC)
 			return verdict;
