@@ -132,7 +132,9 @@ public sealed class PublishingTests : IAsyncLifetime
     public async Task A_node_is_published_with_the_ranges_that_the_operator_gives()
     {
         var agent = Start("osaka-1", rangesFromNode: false);
-        await When(() => agent.Publishing.Waiting?.Contains("spec.ipam.podCIDRs", StringComparison.Ordinal) == true, () => "no wait for the operator");
+        // The wait is told before the object is first written: an operator can only answer when both are there.
+        await When(() => agent.Publishing.Waiting?.Contains("spec.ipam.podCIDRs", StringComparison.Ordinal) == true
+            && _server.Find("ciliumnodes.cilium.io", "", "osaka-1") is not null, () => "no wait for the operator");
         using var client = new KubeClient(KubeConfiguration.FromFile(Kubeconfig));
         await client.PatchAsync(KubeResources.CiliumNodes.Raw, null, "osaka-1", KubePatch.Merge(JsonNode.Parse(
             """{"spec":{"ipam":{"podCIDRs":["10.2.1.0/24"]}}}""")!), Stop);
