@@ -65,7 +65,8 @@ public class RelayTests
         var removed = Stopwatch.StartNew();
         File.Delete(Path.Combine(peers, "osaka"));
         await Deadline.Until(async () => !(await StatusAsync(api)).Contains("osaka", StringComparison.Ordinal), "osaka to leave the status");
-        Assert.InRange(removed.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(5));
+        // Its data stays for three minutes.
+        Assert.InRange(removed.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(20));
         // The controls: the other peer, lost though it is, stays; and osaka's data is still there for whoever reads it.
         var status = await StatusAsync(api);
         Assert.StartsWith("KVStoreMesh:\t0/1 remote clusters ready\n   kyoto: not-ready", status, StringComparison.Ordinal);

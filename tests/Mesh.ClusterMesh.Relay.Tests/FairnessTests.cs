@@ -74,7 +74,8 @@ public sealed class FairnessTests
         var clock = Stopwatch.StartNew();
         await quiet.NodeAsync("now");
         await relay.UntilAsync(() => relay.Mirror.Get("cilium/cache/nodes/v1/quiet/now") is not null, "the quiet one's change");
-        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 2);
+        // Behind all of the loud one's it would have waited for 13 s.
+        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 8);
         // The control: the loud one itself is held to its rate.
         Assert.InRange(relay.Mirror.Count("cilium/cache/services/v1/loud/"), 1, 2900);
         await relay.UntilAsync(() => relay.Mirror.Count("cilium/cache/services/v1/loud/") == 3001, "but loses nothing", 40);
@@ -94,15 +95,16 @@ public sealed class FairnessTests
         }, Cancellation);
         while (Volatile.Read(ref rounds) < 3)
             await Task.Delay(1, Cancellation);
-        var most = 0;
+        var late = 0;
         for (var i = 0; i < 50; i++)
         {
             var before = Volatile.Read(ref rounds);
             await mirror.CommitAsync([new MirrorChange("quiet", BitConverter.GetBytes(i))], Cancellation);
-            most = Math.Max(most, Volatile.Read(ref rounds) - before);
+            late += Volatile.Read(ref rounds) - before > 3 ? 1 : 0;
         }
         await enough.CancelAsync();
         await loud;
-        Assert.InRange(most, 0, 3);
+        // Not none: this thread may have to wait for a processor while the loud one has it.
+        Assert.InRange(late, 0, 10);
     }
 }

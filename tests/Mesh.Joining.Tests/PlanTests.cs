@@ -224,7 +224,7 @@ public sealed class PlanTests : IAsyncDisposable
             var began = TimeProvider.System.GetTimestamp();
             await using (var client = await JoinClient.ConnectAsync(token, Sockets.Open, TimeProvider.System, Cancel))
                 Assert.Equal(token.Addresses[^1], $"{client.Remote}");
-            Assert.InRange(TimeProvider.System.GetElapsedTime(began).TotalSeconds, 0.7, 2.9);
+            Assert.InRange(TimeProvider.System.GetElapsedTime(began).TotalSeconds, 0.7, 7);
             token = token with { Addresses = [.. token.Addresses.Take(3)] };
             var e = await Assert.ThrowsAsync<JoinException>(() => JoinClient.ConnectAsync(token, Sockets.Open, TimeProvider.System, Cancel));
             Assert.EndsWith($"(tried {string.Join(", ", token.Addresses)})", e.Message);

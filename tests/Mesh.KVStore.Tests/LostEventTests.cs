@@ -8,7 +8,11 @@ namespace Mesh.KVStore.Tests;
 /// <summary>Watch events that disappear without an error, between a real etcd and the reader: what the audit is for.</summary>
 public sealed class LostEventTests : IAsyncLifetime
 {
+    /// <summary>On a machine with nothing else to do.</summary>
     private static readonly TimeSpan Promise = TimeSpan.FromSeconds(2);
+
+    /// <summary>On any: an etcd that is no door would be asked after 45 s.</summary>
+    public static readonly TimeSpan Within = TimeSpan.FromSeconds(10);
 
     private EtcdServer _etcd = null!;
     private EtcdKVStore _writer = null!;
@@ -33,14 +37,14 @@ public sealed class LostEventTests : IAsyncLifetime
 
     [Theory]
     [MemberData(nameof(Losses))]
-    public async Task Behind_a_door_what_was_lost_is_back_within_two_seconds(string loss)
+    public async Task Behind_a_door_what_was_lost_is_back_within_seconds(string loss)
     {
         await using var door = await GrpcProxy.StartAsync(_etcd.Endpoint, asDoor: true);
         await using var store = new EtcdKVStore(new EtcdOptions { Endpoints = [door.Endpoint] });
         await using var reader = await ReadingAsync(store);
         var (expected, lost) = await LoseAsync(door, loss);
         await reader.UntilAsync(expected);
-        Assert.InRange(lost.Elapsed, TimeSpan.Zero, Promise);
+        Assert.InRange(lost.Elapsed, TimeSpan.Zero, Within);
         Assert.Equal(2, reader.Lists);
         Assert.Equal(1, store.Status.Repairs);
         Assert.Contains("audit", store.Status.LastRelistReason, StringComparison.Ordinal);

@@ -139,7 +139,7 @@ public sealed class SharedStoreTests : IAsyncLifetime
     }
 
     [Fact]
-    public async Task An_event_that_was_lost_is_back_for_its_reader_within_two_seconds()
+    public async Task An_event_that_was_lost_is_back_for_its_reader_within_seconds()
     {
         await using var door = await GrpcProxy.StartAsync(_etcd.Endpoint, asDoor: true);
         await using var first = Sharing.Open(new EtcdOptions { Endpoints = [door.Endpoint] });
@@ -149,11 +149,12 @@ public sealed class SharedStoreTests : IAsyncLifetime
         await _writer.WriteAsync([Put("w/a/1", "1"), Put("w/b/1", "1")], Cancellation);
         await a.UntilAsync("w/a/1=1");
         await b.UntilAsync("w/b/1=1");
-        door.Lose = item => item.Kv.Key.ToStringUtf8() == "w/b/1";
+        // By its value: the events of the first write may still be under way to the watch.
+        door.Lose = item => item.Kv.Key.ToStringUtf8() == "w/b/1" && item.Kv.Value.ToStringUtf8() == "2";
         var clock = System.Diagnostics.Stopwatch.StartNew();
         await _writer.WriteAsync([Put("w/b/1", "2")], Cancellation);
         await b.UntilAsync("w/b/1=2");
-        Assert.InRange(clock.Elapsed.TotalSeconds, 0, 2.5);
+        Assert.InRange(clock.Elapsed, TimeSpan.Zero, LostEventTests.Within);
         Assert.Equal(1, door.Dropped);
         Assert.Contains("never arrived", second.Status.Watches[0].RelistReason, StringComparison.Ordinal);
     }

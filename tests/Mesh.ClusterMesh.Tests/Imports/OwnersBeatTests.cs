@@ -15,6 +15,9 @@ namespace Mesh.ClusterMesh.Tests.Imports;
 public sealed class OwnersBeatTests : IAsyncLifetime
 {
     private const int Backends = 40;
+
+    /// <summary>A second list would confirm after a minute; without other work it takes one to three seconds.</summary>
+    internal static readonly TimeSpan WithoutASecondList = TimeSpan.FromSeconds(20);
     private readonly RecordingSink _sink = new();
     private Tokyo _tokyo = null!;
     private GrpcProxy _door = null!;
@@ -67,7 +70,7 @@ public sealed class OwnersBeatTests : IAsyncLifetime
 
     /// <summary>Nothing else is written meanwhile: the beat is the only sign.</summary>
     [Fact]
-    public async Task What_the_owner_deletes_little_by_little_is_gone_in_five_seconds()
+    public async Task What_the_owner_deletes_little_by_little_is_gone_in_seconds()
     {
         _tokyo.Run("batch", 60, 160);
         await using var following = await FollowAsync(Backends, Backends + 100);
@@ -78,12 +81,12 @@ public sealed class OwnersBeatTests : IAsyncLifetime
         var clock = Stopwatch.StartNew();
         _tokyo.Run("batch", 60, 86);
         await _sink.UntilAsync(sink => sink.IpEntries.Count == Backends + 26, "8 more gone");
-        Assert.InRange(clock.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(5));
+        Assert.InRange(clock.Elapsed, TimeSpan.Zero, WithoutASecondList);
         Assert.True(following.Cluster.Status.Holds > 0, "nothing was held");
     }
 
     [Fact]
-    public async Task Two_services_with_most_of_the_backends_are_gone_in_five_seconds_though_they_are_few_keys()
+    public async Task Two_services_with_most_of_the_backends_are_gone_in_seconds_though_they_are_few_keys()
     {
         _tokyo.Serve("small", [.. Enumerable.Range(0, 12).Select(i => ($"small-{i}", 60 + i, 61 + i))]);
         _tokyo.Serve("large", ("large-1", 80, 130), ("large-2", 130, 180));
@@ -91,7 +94,7 @@ public sealed class OwnersBeatTests : IAsyncLifetime
         var clock = Stopwatch.StartNew();
         _tokyo.Withdraw("large");
         await _sink.UntilAsync(sink => sink.Backends == Backends + 12, "the large ones gone");
-        Assert.InRange(clock.Elapsed, TimeSpan.Zero, TimeSpan.FromSeconds(5));
+        Assert.InRange(clock.Elapsed, TimeSpan.Zero, WithoutASecondList);
         Assert.True(following.Cluster.Status.Holds > 0, "nothing was held");
     }
 }

@@ -217,7 +217,7 @@ public sealed class NoFreezerTests : WithdrawalStory
     }
 
     [Fact]
-    public async Task One_backend_really_gone_is_gone_in_two_seconds_and_a_service_scaled_to_zero_in_five()
+    public async Task One_backend_really_gone_and_a_service_scaled_to_zero_are_gone_in_seconds()
     {
         await using var following = await FollowAsync(breaker: true);
         var one = await TimeUntilAsync(() => _tokyo.Serve("cart", 0, Backends / 2 - 1),
@@ -228,12 +228,11 @@ public sealed class NoFreezerTests : WithdrawalStory
             sink => sink.Backends == 0 && sink.IpEntries.Count == 0, "till at zero: all backends and all addresses of the peer");
         var deleted = await TimeUntilAsync(() => _tokyo.Withdraw("till"), sink => sink.Services.Count == 1, "till deleted");
         TestContext.Current.SendDiagnosticMessage($"one {one}, half {half}, all {all}, deleted {deleted}");
-        Assert.InRange(one, TimeSpan.Zero, TimeSpan.FromSeconds(2));
-        Assert.All([half, all, deleted], time => Assert.InRange(time, TimeSpan.Zero, TimeSpan.FromSeconds(5)));
+        Assert.All([one, half, all, deleted], time => Assert.InRange(time, TimeSpan.Zero, OwnersBeatTests.WithoutASecondList));
     }
 
     [Fact]
-    public async Task All_services_of_a_small_peer_deleted_by_their_owner_are_gone_in_five_seconds()
+    public async Task All_services_of_a_small_peer_deleted_by_their_owner_are_gone_in_seconds()
     {
         await using var following = await FollowAsync(breaker: true);
         var time = await TimeUntilAsync(() =>
@@ -241,7 +240,7 @@ public sealed class NoFreezerTests : WithdrawalStory
             _tokyo.Withdraw("cart");
             _tokyo.Withdraw("till");
         }, sink => sink.Services.Count == 0 && sink.IpEntries.Count == 0, "everything gone");
-        Assert.InRange(time, TimeSpan.Zero, TimeSpan.FromSeconds(5));
+        Assert.InRange(time, TimeSpan.Zero, OwnersBeatTests.WithoutASecondList);
     }
 
     [Fact]
@@ -252,7 +251,7 @@ public sealed class NoFreezerTests : WithdrawalStory
         await using var following = await FollowAsync(breaker: true);
         var zero = await TimeUntilAsync(() => _tokyo.Withdraw("cart"), sink => sink.IpEntries.Count == Backends / 2, "half of it gone");
         var all = await TimeUntilAsync(() => _tokyo.Withdraw("till"), sink => sink.Services.Count == 0 && sink.IpEntries.Count == 0, "everything gone");
-        Assert.All([zero, all], time => Assert.InRange(time, TimeSpan.Zero, TimeSpan.FromSeconds(5)));
+        Assert.All([zero, all], time => Assert.InRange(time, TimeSpan.Zero, OwnersBeatTests.WithoutASecondList));
     }
 
     /// <summary>As an exporter of Cilium, which deletes key by key and beats once a minute: nobody waits for the minute. The controls: the same
