@@ -32,7 +32,8 @@ for suite in "${suites[@]}"; do
     # The scenarios' agent makes devices and routes where it runs: a namespace of its own, with an underlay address to be found.
     [ "$suite" != Mesh.Scenarios.Tests ] || run=(unshare --net sh -c 'ip link set lo up && ip link add underlay type veth peer name wire &&
         ip addr add 172.30.2.1/16 dev underlay && ip link set underlay up && ip link set wire up && exec "$@"' sh)
-    timeout --kill-after=30 900 "${run[@]}" "tests/$suite/bin/$config/net10.0/$suite" -noColor 2>&1 | tee "$log" | grep -vE '^ *$|^  (Discover|Start|Finish)|^=== TEST EXEC'
+    timeout --kill-after=30 900 "${run[@]}" "tests/$suite/bin/$config/net10.0/$suite" -noColor 2>&1 |
+        tee "$log" | grep -vE '^ *$|^  (Discover|Start|Finish)|^=== TEST EXEC'
     status=${PIPESTATUS[0]}
     # The runner's own last line: Total: 3, Errors: 0, Failed: 0, Skipped: 0, ...
     counts=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+' | tr '\n' ' ')
