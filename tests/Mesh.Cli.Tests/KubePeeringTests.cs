@@ -88,6 +88,78 @@ public sealed class KubePeeringTests : IAsyncLifetime
         Assert.Equal(("", ""), (await PeersAsync(_tokyo), await PeersAsync(_osaka)));
     }
 
+    /// <summary>Written by whoever; an agent or a relay has read the rest.</summary>
+    private static void AlreadyConnected(World world, string peer, int id, bool relay)
+    {
+        world.Server.Apply($"---\n{{apiVersion: v1, kind: Secret, metadata: {{name: {(relay ? "cilium-kvstoremesh" : "cilium-clustermesh")}, "
+            + $"namespace: kube-system}}, stringData: {{{peer}: \"endpoints:\\n- https://172.30.99.1:2379\"}} }}");
+        var row = new JsonObject { ["name"] = peer, ["connected"] = true, ["config"] = new JsonObject { ["cluster-id"] = id } };
+        var answer = relay ? new JsonArray(row).ToJsonString()
+            : new JsonObject { ["cluster-mesh"] = new JsonObject { ["clusters"] = new JsonArray(row) } }.ToJsonString();
+        world.Answer = exec => exec.Container == "kvstoremesh" == relay ? answer : null;
+    }
+
+    [Theory]
+    [InlineData(true, "kyoto", 2, true, "kyoto (a peer of tokyo) and osaka have the same ID 2: IDs must differ in the whole mesh; "
+        + "install one of them anew with --set cluster.id=N, such as 3")]
+    [InlineData(true, "kyoto", 2, false, "kyoto (a peer of tokyo) and osaka have the same ID 2: ")]
+    [InlineData(false, "kyoto", 1, true, "tokyo and kyoto (a peer of osaka) have the same ID 1: ")]
+    [InlineData(true, "osaka", 7, false, "osaka (a peer of tokyo) and osaka have the same name and different IDs, 7 and 2: ")]
+    public async Task An_ID_or_a_name_that_a_peer_of_either_side_has_is_refused(bool ofTokyo, string peer, int id, bool relay, string expected)
+    {
+        AlreadyConnected(ofTokyo ? _tokyo : _osaka, peer, id, relay);
+        var (tokyo, osaka) = (_tokyo.Snapshot(), _osaka.Snapshot());
+        var e = await Assert.ThrowsAsync<CliException>(ConnectAsync);
+        Assert.StartsWith($"tokyo and osaka cannot be one mesh; nothing was changed:\n  {expected}", e.Message, StringComparison.Ordinal);
+        Assert.Equal(tokyo, _tokyo.Snapshot());
+        Assert.Equal(osaka, _osaka.Snapshot());
+    }
+
+    [Fact]
+    public async Task Two_peers_of_either_side_that_clash_are_no_mesh()
+    {
+        AlreadyConnected(_tokyo, "kyoto", 7, relay: true);
+        AlreadyConnected(_osaka, "oslo", 7, relay: false);
+        var e = await Assert.ThrowsAsync<CliException>(ConnectAsync);
+        Assert.Contains("kyoto (a peer of tokyo) and oslo (a peer of osaka) have the same ID 7: ", e.Message, StringComparison.Ordinal);
+    }
+
+    /// <summary>A peer that nobody has reached yet is no reason to refuse, and is told; nor is a second connection of the same two.</summary>
+    [Fact]
+    public async Task A_peer_whose_ID_is_not_known_is_told()
+    {
+        var kyoto = YamlText.ParseMap("{clustermesh: {config: {enabled: true, clusters: [{name: kyoto, ips: [172.30.99.1], port: 2379}]}}}", "values");
+        await new Installer(_tokyo.Client, _tokyo.Narrator, _tokyo.Wait, InstallOptions.DefineAsync)
+            .RunAsync(await _tokyo.Planner.UpgradeAsync(kyoto, reuse: true, Stop), Stop);
+        await ConnectAsync();
+        Assert.Contains("⚠️  the IDs of kyoto are not known, the others differ: no agent that was asked", _output.ToString(), StringComparison.Ordinal);
+        Assert.Equal(("kyoto osaka", "tokyo"), (await PeersAsync(_tokyo), await PeersAsync(_osaka)));
+        _tokyo.Answer = exec => exec.Container == "kvstoremesh"
+            ? """[{"name":"kyoto","config":{"cluster-id":3}},{"name":"osaka","config":{"cluster-id":2}}]""" : null;
+        _output.GetStringBuilder().Clear();
+        await ConnectAsync();
+        Assert.DoesNotContain("⚠️", _output.ToString(), StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("cluster-name: tokyo, cluster-id: '2'", "tokyo and tokyo have the same name and different IDs, 1 and 2: names must differ")]
+    [InlineData("cluster-name: osaka, cluster-id: '1'", "tokyo and osaka have the same ID 1: IDs must differ in the whole mesh")]
+    public async Task Two_of_one_name_or_ID_are_no_mesh(string config, string expected)
+    {
+        var found = _osaka.Find("configmaps", "cilium-config")!;
+        foreach (var (name, value) in YamlText.ParseMap($"{{{config}}}", "config"))
+            found["data"]![name] = (string)value!;
+        _osaka.Server.Apply("---\n" + new JsonObject
+        {
+            ["apiVersion"] = "v1",
+            ["kind"] = "ConfigMap",
+            ["metadata"] = new JsonObject { ["name"] = "cilium-config", ["namespace"] = World.Namespace },
+            ["data"] = found["data"]!.DeepClone(),
+        }.ToJsonString());
+        var e = await Assert.ThrowsAsync<CliException>(ConnectAsync);
+        Assert.Contains($"cannot be one mesh; nothing was changed:\n  {expected}", e.Message, StringComparison.Ordinal);
+    }
+
     /// <summary>The one that could be changed is put back: it would read a cluster that does not know it.</summary>
     [Fact]
     public async Task When_the_second_cannot_be_changed_the_first_is_as_before()

@@ -37,6 +37,9 @@ internal sealed class World : IAsyncDisposable, IPodRuntime
     /// <summary>What the preflight of a node writes; null: its container fails.</summary>
     public Func<string, string?> Report { get; set; } = _ => new NodeReport("6.1.0-18-amd64", "x64", [new("kernel", CheckResult.Ok, "6.1.0")]).ToJson();
 
+    /// <summary>What a command in a pod writes; null: it fails.</summary>
+    public Func<PodExec, string?> Answer { get; set; } = _ => null;
+
     /// <summary>A log by "pod/container".</summary>
     public void Log(string container, string text) => _logs[container] = text;
 
@@ -157,7 +160,12 @@ internal sealed class World : IAsyncDisposable, IPodRuntime
         await output.WriteAsync(Encoding.UTF8.GetBytes(text), stop);
     }
 
-    Task<int> IPodRuntime.ExecAsync(PodExec exec, PodStreams streams, CancellationToken stop) => throw new NotSupportedException();
+    async Task<int> IPodRuntime.ExecAsync(PodExec exec, PodStreams streams, CancellationToken stop)
+    {
+        var answer = Answer(exec);
+        await (answer is null ? streams.Error! : streams.Output!).WriteAsync(Encoding.UTF8.GetBytes(answer ?? "it does not answer"), stop);
+        return answer is null ? 1 : 0;
+    }
 
     Task IPodRuntime.AttachAsync(PodExec attach, PodStreams streams, CancellationToken stop) => throw new NotSupportedException();
 

@@ -81,7 +81,8 @@ internal static class KubeClusterMesh
             : Decode(pod, () => JsonSerializer.Deserialize(text, AgentApiJson.Wire.StatusResponse));
     }
 
-    private static async Task<NodeAnswer> RelayAsync(KubeCluster cluster, string pod, CancellationToken cancel)
+    /// <summary>What a relay says of its peers, asked in its pod.</summary>
+    internal static async Task<NodeAnswer> RelayAsync(KubeCluster cluster, string pod, CancellationToken cancel)
     {
         var (text, failure) = await ExecAsync(cluster, pod, "kvstoremesh",
             ["/usr/bin/clustermesh-apiserver", "kvstoremesh-dbg", "status", "-o", "json"], cancel);
@@ -121,7 +122,7 @@ internal static class KubeClusterMesh
     }
 
     /// <summary>Peers that are configured: entries of a Secret that hold endpoints.</summary>
-    private static async Task<IReadOnlyList<string>> ExpectedAsync(KubeCluster cluster, string secret, string own, CancellationToken cancel)
+    internal static async Task<IReadOnlyList<string>> ExpectedAsync(KubeCluster cluster, string secret, string own, CancellationToken cancel)
     {
         var found = await cluster.Client.FindAsync(KubeResources.Secrets.Raw, cluster.Namespace, secret, cancel);
         return [.. (found.At("data") as JsonObject ?? []).Select(entry => entry.Key)

@@ -51,32 +51,31 @@ internal sealed class KubePeering(InstallTarget target, WaitOptions wait, TextWr
         {
             if (access.ClusterName == "default" || access.ClusterId == "0")
             {
-                throw new CliException($"{cluster.Name} has no name and ID of its own: upgrade with --set cluster.name=NAME "
+                throw new CliException($"{cluster.Name} has no name and ID of its own: install it anew with --set cluster.name=NAME "
                     + $"--set cluster.id=1..{access.MaxConnectedClusters}");
             }
             if (access.Authority is null || access.Certificate is null || access.Key is null)
                 throw new CliException($"{cluster.Name}: secret clustermesh-apiserver-remote-cert lacks ca.crt, tls.crt or tls.key");
         }
-        if (ours.ClusterName == theirs.ClusterName)
-            throw new CliException($"both clusters are called {ours.ClusterName}: names must differ in the whole mesh");
-        if (ours.ClusterId == theirs.ClusterId)
-            throw new CliException($"{ours.ClusterName} and {theirs.ClusterName} both have the ID {ours.ClusterId}: IDs must differ in the whole mesh");
         if (ours.MaxConnectedClusters != theirs.MaxConnectedClusters)
         {
             throw new CliException($"{ours.ClusterName} counts up to {ours.MaxConnectedClusters} clusters and {theirs.ClusterName} up to "
                 + $"{theirs.MaxConnectedClusters}: clustermesh.maxConnectedClusters must be the same in the whole mesh");
         }
         var ground = await PeerGround.ReadAsync(source, ours.ClusterName, cancel);
-        var faults = ground.FaultsWith(await PeerGround.ReadAsync(destination, theirs.ClusterName, cancel)).ToList();
+        var (one, other) = (await KnownPeers.ReadAsync(source, ours, cancel), await KnownPeers.ReadAsync(destination, theirs, cancel));
+        var faults = KnownPeers.Faults(one, other).Concat(ground.FaultsWith(await PeerGround.ReadAsync(destination, theirs.ClusterName, cancel))).ToList();
         if (faults.Count > 0)
             throw new CliException($"{ours.ClusterName} and {theirs.ClusterName} cannot be one mesh; nothing was changed:\n  {string.Join("\n  ", faults)}");
+        foreach (var doubt in KnownPeers.Doubts(one, other))
+            output.WriteLine($"⚠️  {doubt}");
         var former = await PeersAsync(source, cancel);
         var plan = await PlanAsync(source, clusters => With(clusters, theirs), cancel);
-        var other = await PlanAsync(destination, clusters => With(clusters, ours), cancel);
+        var change = await PlanAsync(destination, clusters => With(clusters, ours), cancel);
         await CarryOutAsync(source, plan, cancel);
         try
         {
-            await CarryOutAsync(destination, other, cancel);
+            await CarryOutAsync(destination, change, cancel);
         }
         catch (Exception e) when (e is InstallException or KubeApiException or OperationCanceledException)
         {

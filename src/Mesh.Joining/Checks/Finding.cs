@@ -42,7 +42,8 @@ public sealed record Finding(string Check, Severity Severity, string Text, strin
 
     public static Finding Fault(string check, string text, string mend) => new(check, Severity.Fault, text, mend);
 
-    internal static class Names
+    /// <summary>The words for what is looked at.</summary>
+    public static class Names
     {
         public const string Token = "token";
         public const string JoinTls = "join-listener";

@@ -17,8 +17,7 @@ public static class MeshChecks
     /// <param name="one">The side that is told as "this one".</param>
     public static IReadOnlyList<Finding> Compare(ClusterFacts one, ClusterFacts other)
     {
-        var findings = new List<Finding>();
-        NamesAndIds(findings, one, other);
+        var findings = new List<Finding>(NamesAndIds(Members(one), Members(other)));
         findings.Add(one.MaxConnectedClusters == other.MaxConnectedClusters
             ? Finding.Ok(Finding.Names.MaxClusters, $"both number identities for {one.MaxConnectedClusters} clusters")
             : Finding.Fault(Finding.Names.MaxClusters,
@@ -49,34 +48,40 @@ public static class MeshChecks
         };
     }
 
-    private static void NamesAndIds(List<Finding> findings, ClusterFacts one, ClusterFacts other)
+    /// <summary>Whether every name and every ID among two clusters and the peers of both is one cluster's alone.</summary>
+    /// <returns>One finding for each that is not, else one for names and one for IDs; a warning where the ID of a peer is not known.</returns>
+    public static IReadOnlyList<Finding> NamesAndIds(Membership one, Membership other)
     {
-        var before = findings.Count;
+        var findings = new List<Finding>();
         foreach (var (a, b) in Pairs(one, other))
         {
-            if (a.Name == b.Name && (a.Id != b.Id && a.Id != 0 && b.Id != 0 || IsItself(a, one) && IsItself(b, other)))
-                findings.Add(Finding.Fault(Finding.Names.Name, $"{Whose(a, one)} and {Whose(b, other)} have the same name"
+            if (a.Name == b.Name && (a.Id != b.Id && a.Id != 0 && b.Id != 0 || one.IsItself(a) && other.IsItself(b)))
+                findings.Add(Finding.Fault(Finding.Names.Name, $"{one.Whose(a)} and {other.Whose(b)} have the same name"
                     + (a.Id != b.Id ? $" and different IDs, {a.Id} and {b.Id}" : ""), "rename one: names are unique in a mesh"));
-            if (a.Id == b.Id && a.Id != 0 && (a.Name != b.Name || IsItself(a, one) && IsItself(b, other)))
-                findings.Add(Finding.Fault(Finding.Names.Id, $"{Whose(a, one)} and {Whose(b, other)} have the same ID {a.Id}",
+            if (a.Id == b.Id && a.Id != 0 && (a.Name != b.Name || one.IsItself(a) && other.IsItself(b)))
+                findings.Add(Finding.Fault(Finding.Names.Id, $"{one.Whose(a)} and {other.Whose(b)} have the same ID {a.Id}",
                     "give one another --cluster-id: IDs are unique in a mesh"));
         }
-        var names = findings.Skip(before).Select(finding => finding.Check).ToHashSet();
+        var names = findings.Select(finding => finding.Check).ToHashSet();
         if (!names.Contains(Finding.Names.Name))
             findings.Add(Finding.Ok(Finding.Names.Name, $"no two of {Count(one, other)} clusters share a name"));
         if (names.Contains(Finding.Names.Id))
-            return;
-        var unknown = one.Peers.Concat(other.Peers).Where(peer => peer.Id == 0).Select(peer => peer.Name).Distinct().Order().ToList();
+            return findings;
+        // What one side does not know, the other may: itself, or by a peer of its own.
+        var unknown = one.All.Concat(other.All).GroupBy(member => member.Name).Where(group => group.All(member => member.Id == 0))
+            .Select(group => group.Key).Order(StringComparer.Ordinal).ToList();
         findings.Add(unknown.Count == 0
             ? Finding.Ok(Finding.Names.Id, $"no two of {Count(one, other)} clusters share an ID")
             : Finding.Warning(Finding.Names.Id, $"the IDs of {string.Join(", ", unknown)} are not known, the others differ",
                 "those peers were not connected by a join: compare their IDs by hand, or connect them again by a token"));
+        return findings;
     }
 
     private static void Ranges(List<Finding> findings, ClusterFacts one, ClusterFacts other)
     {
         var before = findings.Count;
-        foreach (var (a, b) in Pairs(one, other).Where(pair => pair.A.Name != pair.B.Name || IsItself(pair.A, one) && IsItself(pair.B, other)))
+        var (ours, theirs) = (Members(one), Members(other));
+        foreach (var (a, b) in Pairs(ours, theirs).Where(pair => pair.A.Name != pair.B.Name || ours.IsItself(pair.A) && theirs.IsItself(pair.B)))
         {
             foreach (var (check, left, right, what) in new[]
             {
@@ -84,12 +89,12 @@ public static class MeshChecks
             })
             {
                 if (Overlap(left, right) is var (x, y))
-                    findings.Add(Finding.Fault(check, $"{what} {Whose(a, one)} ({x}) and {what} {Whose(b, other)} ({y}) share addresses",
+                    findings.Add(Finding.Fault(check, $"{what} {ours.Whose(a)} ({x}) and {what} {theirs.Whose(b)} ({y}) share addresses",
                         "give one another range, or describe the ranges as narrow as they are"));
             }
             foreach (var (pods, nodes, podSide, nodeSide) in new[]
             {
-                (a.PodCIDRs, b.NodeCIDRs, Whose(a, one), Whose(b, other)), (b.PodCIDRs, a.NodeCIDRs, Whose(b, other), Whose(a, one)),
+                (a.PodCIDRs, b.NodeCIDRs, ours.Whose(a), theirs.Whose(b)), (b.PodCIDRs, a.NodeCIDRs, theirs.Whose(b), ours.Whose(a)),
             })
             {
                 if (Overlap(pods, nodes) is var (x, y))
@@ -143,22 +148,11 @@ public static class MeshChecks
         return null;
     }
 
-    /// <summary>Everyone of one side with everyone of the other, without the pairs that both have in common.</summary>
-    private static IEnumerable<(PeerFacts A, PeerFacts B)> Pairs(ClusterFacts one, ClusterFacts other)
-    {
-        foreach (var a in Members(one))
-            foreach (var b in Members(other))
-                yield return (a, b);
-    }
+    /// <summary>Everyone of one side with everyone of the other.</summary>
+    private static IEnumerable<(PeerFacts A, PeerFacts B)> Pairs(Membership one, Membership other) =>
+        from a in one.All from b in other.All select (a, b);
 
-    private static IEnumerable<PeerFacts> Members(ClusterFacts facts) =>
-        facts.Peers.Prepend(new PeerFacts(facts.Name, facts.Id, facts.PodCIDRs, facts.NodeCIDRs));
+    private static Membership Members(ClusterFacts facts) => new(new PeerFacts(facts.Name, facts.Id, facts.PodCIDRs, facts.NodeCIDRs), facts.Peers);
 
-    private static bool IsItself(PeerFacts member, ClusterFacts facts) => member.Name == facts.Name;
-
-    private static string Whose(PeerFacts member, ClusterFacts facts) =>
-        IsItself(member, facts) ? member.Name : $"{member.Name} (a peer of {facts.Name})";
-
-    private static int Count(ClusterFacts one, ClusterFacts other) =>
-        Members(one).Concat(Members(other)).Select(member => member.Name).Distinct().Count();
+    private static int Count(Membership one, Membership other) => one.All.Concat(other.All).Select(member => member.Name).Distinct().Count();
 }
