@@ -19,6 +19,7 @@ public sealed partial class EtcdServer : IAsyncDisposable
     private const int SigCont = 18;
     private const int SigStop = 19;
     private static readonly TimeSpan StartPatience = TimeSpan.FromSeconds(20);
+    private static readonly ConcurrentDictionary<int, bool> Given = new();
 
     private readonly string _directory = Directory.CreateTempSubdirectory("mesh-etcd-").FullName;
     private readonly CertificateAuthority? _authority;
@@ -59,9 +60,20 @@ public sealed partial class EtcdServer : IAsyncDisposable
     /// <param name="arguments">More etcd arguments.</param>
     public static async Task<EtcdServer> StartAsync(bool tls = false, params string[] arguments)
     {
-        var server = new EtcdServer(tls, arguments);
-        await server.RestartAsync();
-        return server;
+        for (var attempt = 1; ; attempt++)
+        {
+            var server = new EtcdServer(tls, arguments);
+            try
+            {
+                await server.RestartAsync();
+                return server;
+            }
+            catch (InvalidOperationException e) when (attempt < 3 && e.Message.Contains("address already in use", StringComparison.Ordinal))
+            {
+                // Somebody was quicker at one of its ports: it gets others.
+                await server.DisposeAsync();
+            }
+        }
     }
 
     /// <summary>Options with a client certificate of this common name, issued at the first call.</summary>
@@ -205,11 +217,15 @@ public sealed partial class EtcdServer : IAsyncDisposable
         const int first = 15_000, end = 32_000, attempts = 100;
         for (var attempt = 1; ; attempt++)
         {
-            using var probe = new TcpListener(IPAddress.Loopback, Random.Shared.Next(first, end));
+            var port = Random.Shared.Next(first, end);
+            // Not one that somebody in this process was given and may be about to take.
+            if (!Given.TryAdd(port, true) && attempt < attempts)
+                continue;
+            using var probe = new TcpListener(IPAddress.Loopback, port);
             try
             {
                 probe.Start();
-                return ((IPEndPoint)probe.LocalEndpoint).Port;
+                return port;
             }
             catch (SocketException) when (attempt < attempts)
             {
