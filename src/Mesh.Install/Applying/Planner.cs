@@ -54,6 +54,7 @@ public sealed class Planner(KubeClient client, InstallTarget target, TimeProvide
         // Name, number and ranges of a running cluster are never picked anew.
         var config = (reuse ? former.Config.With(changes) : Kept(former.Config).With(changes)).Plain();
         var rendering = await RenderAsync(config, newest.Revision + 1, cancellation);
+        await new Foundation(client, target).ThrowIfMovedAsync(Ours.Values.With(former.Config.Plain()), Ours.Values.With(config), cancellation);
         return new InstallPlan(target, cluster, former, newest.Revision + 1, config, [], rendering, await FindOthersAsync(rendering, cancellation));
     }
 

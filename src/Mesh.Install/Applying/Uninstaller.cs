@@ -27,7 +27,7 @@ public sealed class Uninstaller(KubeClient client, InstallTarget target, Narrato
     private static readonly KubeResource[] Made = [KubeResources.CiliumEndpoints, KubeResources.CiliumNodes, KubeResources.CiliumIdentities];
 
     /// <summary>Secrets that hold the peers, whoever wrote them.</summary>
-    private static readonly string[] PeerSecrets = ["cilium-clustermesh", "cilium-kvstoremesh"];
+    internal static readonly string[] PeerSecrets = ["cilium-clustermesh", "cilium-kvstoremesh"];
 
     /// <param name="definitions">Names of the definitions that are ours.</param>
     /// <exception cref="InstallException">Nothing is installed, or something stays.</exception>
