@@ -19,9 +19,16 @@ public class ValueTests
     [InlineData("ipv4NativeRoutingCIDR: 'fd00::/8'", "ipv4NativeRoutingCIDR has 'fd00::/8': it is of the other family")]
     [InlineData("ipv6NativeRoutingCIDR: 'fd00::1/8'", "ipv6NativeRoutingCIDR has 'fd00::1/8': bits behind the mask must be 0, and the mask 0 to 128")]
     [InlineData("ipMasqAgent: {enabled: true}",
-        "ipMasqAgent is no value of this chart: ipv4NativeRoutingCIDR and ipv6NativeRoutingCIDR say what is not masqueraded")]
-    [InlineData("encryption: {enabled: true}", "encryption is no value of this chart: Mesh encrypts nothing")]
-    [InlineData("policyEnforcementMode: always", "policyEnforcementMode is no value of this chart: policies are enforced as `default` does")]
+        "ipMasqAgent.enabled is true: must be false: ipv4NativeRoutingCIDR and ipv6NativeRoutingCIDR say what is not masqueraded")]
+    [InlineData("encryption: {enabled: true}", "encryption.enabled is true: must be false: Mesh encrypts nothing")]
+    [InlineData("encryption: {enabeld: true}", "encryption.enabeld is no value of this chart: did you mean encryption.enabled?")]
+    [InlineData("hubble: {relay: {enabled: true}}", "hubble.relay.enabled is true: must be false: Mesh has no Hubble; `mesh observe` shows flows")]
+    [InlineData("l7Proxy: true", "l7Proxy is true: must be false: Mesh has no proxy and no L7 rules")]
+    [InlineData("envoy: true", "envoy is true, true or false: must be a map")]
+    [InlineData("cgroup: {autoMount: {enabled: true}}", "cgroup.autoMount.enabled is true: must be false: the node's own system mounts it")]
+    [InlineData("identityAllocationMode: kvstore", "identityAllocationMode is 'kvstore': must be crd: identities are Kubernetes objects")]
+    [InlineData("operator: {replicas: 0}", "operator.replicas is 0: must be 1 or more")]
+    [InlineData("policyEnforcementMode: always", "policyEnforcementMode is 'always': must be default: policies are enforced as `default` does")]
     [InlineData("cluster: {id: 0}", "cluster.id is 0: must be 1 to 511")]
     [InlineData("cluster: {id: 300}", "cluster.id is 300: must be 1 to 255, as clustermesh.maxConnectedClusters says")]
     [InlineData("cluster: {id: one}", "cluster.id is 'one', text: must be a whole number")]
@@ -80,6 +87,52 @@ public class ValueTests
     [InlineData("{clustermesh: {useAPIServer: true, config: {enabled: true, clusters: {c2: {ips: [172.18.0.3], port: 2379}, c3: {enabled: false}}}}}")]
     public void What_the_cilium_CLI_writes_is_understood(string values) =>
         Assert.Empty(ValueCheck.Faults(Ours, YamlText.ParseMap(values, "values")));
+
+    /// <summary>Everything that Cilium has and Mesh has not, turned off, as files of values for Cilium have it: the objects are the same.</summary>
+    [Theory]
+    [InlineData("{envoy: {enabled: false}, hubble: {enabled: false}, encryption: {enabled: false}, l7Proxy: false, operator: {replicas: 1}}")]
+    [InlineData("{hubble: {enabled: false, relay: {enabled: false, replicas: 2}, ui: {enabled: false}, metrics: {enabled: [dns]}}, "
+        + "encryption: {enabled: false, type: wireguard, nodeEncryption: false}, envoy: {image: {tag: v1}}}")]
+    [InlineData("{image: {useDigest: false, digest: ''}, operator: {image: {useDigest: false}, rollOutPods: false}, rollOutCiliumPods: false, "
+        + "cgroup: {autoMount: {enabled: false}, hostRoot: /sys/fs/cgroup}, bpf: {masquerade: false}, ipMasqAgent: {enabled: false, config: {}}}")]
+    [InlineData("{policyEnforcementMode: default, identityAllocationMode: crd, loadBalancer: {l7: {backend: disabled}}, hubble: {enabled: null}, "
+        + "prometheus: {serviceMonitor: {enabled: false, interval: 10s}}, k8s: {requireIPv4PodCIDR: false}, debug: {enabled: false, verbose: flow}}")]
+    public void What_asks_for_nothing_is_taken_and_changes_nothing(string values)
+    {
+        var bare = ChartRenderer.Render(Ours, [], new("cilium", "kube-system"), ChartEnvironment.Nowhere);
+        var given = YamlText.ParseMap(values, "values");
+        Assert.Empty(ValueCheck.Faults(Ours, given));
+        Assert.Equal(bare.Manifest("cilium"), ChartRenderer.Render(Ours, given, new("cilium", "kube-system"), ChartEnvironment.Nowhere).Manifest("cilium"));
+    }
+
+    /// <summary>Whatever has one value that it may have is refused with any other, and no template reads it.</summary>
+    [Fact]
+    public void Of_what_asks_for_nothing_the_opposite_is_refused_by_its_name()
+    {
+        // These two have one value, and are said to people who look.
+        var quiet = Quiet("", Ours.Schema).Where(one => one.Path is not ("routingMode" or "tunnelProtocol")).ToList();
+        Assert.InRange(quiet.Count, 60, 120);
+        foreach (var (path, value) in quiet)
+        {
+            var given = new Map();
+            given.Set(path, value is false ? true : "other");
+            var shown = value is false ? "true" : "'other'";
+            Assert.StartsWith($"{path} is {shown}: must be ", Assert.Single(ValueCheck.Faults(Ours, given)), StringComparison.Ordinal);
+            Assert.Equal(value, Ours.Values.At(path));
+            Assert.DoesNotContain(Ours.Templates, file => Ours.Files[file].Contains($".Values.{path}", StringComparison.Ordinal));
+        }
+    }
+
+    private static IEnumerable<(string Path, object? Value)> Quiet(string path, Map schema)
+    {
+        if (schema.TryGetValue("enum", out var words) && words is IReadOnlyList<object?> { Count: 1 } one)
+            yield return (path, one[0]);
+        foreach (var (name, inner) in schema.GetValueOrDefault("properties") as Map ?? [])
+        {
+            foreach (var found in Quiet(path.Length == 0 ? name : $"{path}.{name}", (Map)inner!))
+                yield return found;
+        }
+    }
 
     /// <summary>An empty line in a file of values, at any depth.</summary>
     [Theory]

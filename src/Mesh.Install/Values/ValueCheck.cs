@@ -101,7 +101,8 @@ public static class ValueCheck
                 Check(at, value, given?.GetValueOrDefault(name), (Map)inner!, root, faults);
             else if (others is Map any)
                 Check(at, value, value, any, root, faults);
-            else if (others is false)
+            // An open map may hold anything, but hardly what is one letter from a name that it has.
+            else if (others is false || others is null && NearestWord.Of(name, known.Keys) is not null)
                 faults.Add(Unknown(at, name, known, root));
         }
         if (schema.GetValueOrDefault("required") is IReadOnlyList<object?> required)
@@ -126,11 +127,11 @@ public static class ValueCheck
 
     private static string Unknown(string path, string name, Map siblings, Map root)
     {
-        if (Unsupported.Reason(path, null) is { Length: > 0 } reason)
-            return $"{path} is no value of this chart{reason}";
-        var all = Names(root).Where(known => known.Length > 0).ToList();
         var parent = path[..^name.Length];
         var near = NearestWord.Of(name, siblings.Keys) is { } sibling ? parent + sibling : null;
+        if (near is null && Unsupported.Reason(path, null) is { Length: > 0 } reason)
+            return $"{path} is no value of this chart{reason}";
+        var all = Names(root).Where(known => known.Length > 0).ToList();
         near ??= all.FirstOrDefault(known => known.EndsWith($".{name}", StringComparison.Ordinal)) ?? NearestWord.Of(path, all);
         var mend = near is not null ? $"did you mean {near}?"
             : siblings.Count is > 0 and <= 12 ? $"{(parent.Length > 0 ? parent.TrimEnd('.') : "it")} has {string.Join(", ", siblings.Keys)}"
