@@ -37,6 +37,8 @@ internal sealed class KubePeering(InstallTarget target, WaitOptions wait, TextWr
         changes.Set("clustermesh.config.enabled", false);
         changes.Set(ClustersPath, new List<object?>());
         await UpgradeAsync(cluster, changes, cancel);
+        if (await cluster.Client.FindAsync(KubeResources.Secrets.Raw, cluster.Namespace, "cilium-ca", cancel) is not null)
+            output.WriteLine("ℹ️  Secret cilium-ca stays: clusters that share it, and whoever enables again, go on with it");
         output.WriteLine("✅ ClusterMesh disabled.");
     }
 

@@ -37,7 +37,7 @@ public sealed record InstallTarget(string Namespace = "kube-system", string Rele
 /// <param name="Former">What is deployed now; null before the first installation.</param>
 /// <param name="Revision">Of the release that this will become.</param>
 /// <param name="Config">Values that differ from the chart's own: given, picked, and kept from before.</param>
-/// <param name="Left">Objects found in the cluster that are used as they are, and not ours to change.</param>
+/// <param name="Left">Objects found in the cluster that are used as they are, and not ours to change; not among those of the rendering.</param>
 public sealed record InstallPlan(
     InstallTarget Target, ClusterFacts Cluster, ReleaseRecord? Former, int Revision, Map Config, IReadOnlyList<Picked> Picked, Rendering Rendering,
     IReadOnlyList<KubeObject> Left)

@@ -86,13 +86,13 @@ public sealed class Installer(
 
     private static async Task ApplyAsync(InstallPlan plan, ObjectJournal journal, CancellationToken cancellation)
     {
-        var left = plan.Left.Select(one => one.ToString()).ToHashSet(StringComparer.Ordinal);
         var wanted = plan.Rendering.Objects.Select(rendered => rendered.Object).ToList();
-        foreach (var one in wanted.Where(one => !left.Contains(one.ToString())))
+        foreach (var one in wanted)
             await journal.ApplyAsync(one, cancellation);
         if (plan.Former is null)
             return;
         var names = wanted.Select(one => one.ToString()).ToHashSet(StringComparer.Ordinal);
+        names.UnionWith(plan.Left.Select(one => one.ToString()));
         foreach (var former in Enumerable.Reverse(ManifestObjects.Of(plan.Former.Manifest)).Where(former => !names.Contains(former.ToString())))
             await journal.DeleteAsync(former, cancellation);
     }

@@ -1,4 +1,3 @@
-using System.Text.Json.Nodes;
 using Mesh.Install.Charts;
 using Mesh.Install.Detecting;
 using Mesh.Install.Objects;
@@ -12,7 +11,8 @@ namespace Mesh.Install.Applying;
 /// <summary>Finds out what an installation or an upgrade would do. It only reads.</summary>
 public sealed class Planner(KubeClient client, InstallTarget target, TimeProvider time)
 {
-    private const string Authority = "cilium-ca";
+    /// <summary>Secret with the authority that signs for this cluster.</summary>
+    internal const string Authority = "cilium-ca";
 
     private static readonly Chart Ours = Chart.OfThisProgram;
 
@@ -32,8 +32,7 @@ public sealed class Planner(KubeClient client, InstallTarget target, TimeProvide
         var config = given.Plain();
         foreach (var pick in picked)
             config.Set(pick.Name, pick.Value);
-        var rendering = await RenderAsync(config, revision: 1, cancellation);
-        var left = await FindOthersAsync(rendering, cancellation);
+        var (rendering, left) = await RenderAsync(config, revision: 1, null, cancellation);
         return new InstallPlan(target, cluster, null, 1, config, picked, rendering, left);
     }
 
@@ -53,9 +52,9 @@ public sealed class Planner(KubeClient client, InstallTarget target, TimeProvide
         var cluster = await ClusterAsync(cancellation);
         // Name, number and ranges of a running cluster are never picked anew.
         var config = (reuse ? former.Config.With(changes) : Kept(former.Config).With(changes)).Plain();
-        var rendering = await RenderAsync(config, newest.Revision + 1, cancellation);
+        var (rendering, left) = await RenderAsync(config, newest.Revision + 1, former, cancellation);
         await new Foundation(client, target).ThrowIfMovedAsync(Ours.Values.With(former.Config.Plain()), Ours.Values.With(config), cancellation);
-        return new InstallPlan(target, cluster, former, newest.Revision + 1, config, [], rendering, await FindOthersAsync(rendering, cancellation));
+        return new InstallPlan(target, cluster, former, newest.Revision + 1, config, [], rendering, left);
     }
 
     /// <exception cref="InstallException">Its Kubernetes is too old.</exception>
@@ -83,35 +82,44 @@ public sealed class Planner(KubeClient client, InstallTarget target, TimeProvide
         return kept;
     }
 
-    private async Task<Rendering> RenderAsync(Map config, int revision, CancellationToken cancellation)
+    /// <returns>What is to be applied, and what is there already and is used as it is.</returns>
+    /// <exception cref="InstallException">A value is wrong, or something is there that is nobody's to change.</exception>
+    private async Task<(Rendering Rendering, IReadOnlyList<KubeObject> Left)> RenderAsync(
+        Map config, int revision, ReleaseRecord? former, CancellationToken cancellation)
     {
-        var found = new Dictionary<(string, string, string, string), Map>();
         // The one object that the chart looks up.
-        if (await client.FindAsync(KubeResources.Secrets.Raw, target.Namespace, Authority, cancellation) is { } authority)
+        var authority = await client.FindAsync(KubeResources.Secrets.Raw, target.Namespace, Authority, cancellation);
+        var found = new Dictionary<(string, string, string, string), Map>();
+        if (authority is not null)
             found[("v1", "Secret", target.Namespace, Authority)] = (Map)Tree.FromJson(authority)!;
-        return ChartRenderer.Render(Ours, config, new ReleaseIdentity(target.Release, target.Namespace, revision), new ChartEnvironment(found, time));
+        var rendering = ChartRenderer.Render(Ours, config, new ReleaseIdentity(target.Release, target.Namespace, revision),
+            new ChartEnvironment(found, time));
+        // The marks of a release prove nothing: whoever shares an authority between clusters copies them too. Ours is what we made.
+        if (authority is null || former is not null && ManifestObjects.Of(former.Manifest).Any(IsAuthority))
+        {
+            await ThrowIfOthersAsync(rendering, cancellation);
+            return (rendering, []);
+        }
+        rendering = new Rendering([.. rendering.Objects.Where(rendered => !IsAuthority(rendered.Object))]);
+        await ThrowIfOthersAsync(rendering, cancellation);
+        return (rendering, [KubeObject.From(authority, Authority)]);
     }
 
-    /// <returns>Of what is there and not of this release, that which may be used as it is.</returns>
-    /// <exception cref="InstallException">The rest.</exception>
-    private async Task<IReadOnlyList<KubeObject>> FindOthersAsync(Rendering rendering, CancellationToken cancellation)
+    private static bool IsAuthority(KubeObject one) => one is { Kind: "Secret", Name: Authority };
+
+    /// <exception cref="InstallException">What is wanted is there and belongs to somebody else.</exception>
+    private async Task ThrowIfOthersAsync(Rendering rendering, CancellationToken cancellation)
     {
         var journal = new ObjectJournal(client, target.Release, target.Namespace, _ => { });
-        var (left, clashes) = (new List<KubeObject>(), new List<string>());
+        var clashes = new List<string>();
         foreach (var wanted in rendering.Objects.Select(rendered => rendered.Object))
         {
-            JsonObject? found = await client.FindAsync(wanted.Resource.Raw, wanted.Namespace, wanted.Name, cancellation);
-            if (found is null || journal.IsOurs(found))
-                continue;
-            if (wanted is { Kind: "Secret", Name: Authority })
-                left.Add(wanted);
-            else
+            if (await client.FindAsync(wanted.Resource.Raw, wanted.Namespace, wanted.Name, cancellation) is { } found && !journal.IsOurs(found))
                 clashes.Add(wanted.ToString());
         }
         if (clashes.Count > 0)
             throw new InstallException($"these are in the cluster already and belong to no release {target.Release}, so they are not touched: "
                 + $"{string.Join(", ", clashes)}. Remove them first (kubectl delete), or install into another namespace (-n)");
-        return left;
     }
 
     private static string AlreadyThere(ReleaseRecord there)

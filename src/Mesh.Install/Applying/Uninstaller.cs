@@ -63,6 +63,8 @@ public sealed class Uninstaller(KubeClient client, InstallTarget target, Narrato
             narrator.Did($"deleted {slices} EndpointSlices of other clusters' pods");
         foreach (var one in objects.Where(one => !workloads.Contains(one)).OrderByDescending(one => InstallOrder.Of(one.Kind)))
             await journal.DeleteAsync(one, cancellation);
+        if (await client.FindAsync(KubeResources.Secrets.Raw, target.Namespace, Planner.Authority, cancellation) is not null)
+            narrator.Did($"left Secret {target.Namespace}/{Planner.Authority}: this release did not make it");
         foreach (var secret in PeerSecrets)
         {
             if (await client.DeleteAsync(KubeResources.Secrets, target.Namespace, secret, cancellation))

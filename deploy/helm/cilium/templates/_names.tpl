@@ -168,3 +168,25 @@ cert-file: /var/lib/cilium/clustermesh/{{ .prefix }}etcd-client.crt
       - key: tls.crt
         path: {{ .prefix }}etcd-client.crt
 {{- end -}}
+
+{{- /* Secret cilium-ca, unless somebody else has made it: then it is used as it is, and never ours to change or to remove. */ -}}
+{{- define "clustermesh.authority" -}}
+{{- $marks := dict }}
+{{- if .found }}
+{{- $marks = default (dict) (get .found.metadata "annotations") }}
+{{- end }}
+{{- if or (not .found) (eq (get $marks "meta.helm.sh/release-name") .root.Release.Name) }}
+# Signs this cluster's certificates. Clusters that share it may be connected without more.
+apiVersion: v1
+kind: Secret
+metadata:
+  name: cilium-ca
+  namespace: {{ .root.Release.Namespace }}
+  labels:
+    app.kubernetes.io/part-of: cilium
+type: Opaque
+data:
+  ca.crt: {{ .cert | b64enc }}
+  ca.key: {{ .key | b64enc }}
+{{- end }}
+{{- end -}}
