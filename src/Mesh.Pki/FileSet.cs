@@ -93,17 +93,26 @@ public sealed partial class FileSet(string directory, string name)
             foreach (var file in content.Keys)
                 PointThrough(file);
             Swap(content, isSecret);
-            foreach (var file in known.Where(file => !content.ContainsKey(file) && IsOurs(file)))
-            {
-                Step($"remove {file}");
-                File.Delete(Path.Combine(directory, file));
-            }
-            Sweep();
+            Finish(known);
         }
         catch (Exception e) when (e is IOException or UnauthorizedAccessException)
         {
             throw new PkiException($"{directory} cannot be written, its files are as they were: {e.Message}", e);
         }
+    }
+
+    /// <summary>Does what a writer that was killed behind its change had left to do: files that the present content lacks, and earlier
+    /// contents, in which there may be keys of an authority that is to be no more. Hold the <see cref="Lock"/>.</summary>
+    /// <param name="known">Every file name that ever belongs to the set.</param>
+    public void Finish(IEnumerable<string> known)
+    {
+        var present = Path.Combine(directory, Target() ?? "");
+        foreach (var file in known.Where(file => IsOurs(file) && !File.Exists(Path.Combine(present, file))))
+        {
+            Step($"remove {file}");
+            File.Delete(Path.Combine(directory, file));
+        }
+        Sweep();
     }
 
     /// <summary>Removes the whole set. Hold the <see cref="Lock"/>.</summary>

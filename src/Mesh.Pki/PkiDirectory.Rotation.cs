@@ -38,6 +38,14 @@ public sealed partial class PkiDirectory
         return next;
     }
 
+    /// <summary>Removes what a command that was killed behind its step left, such as the previous authority's key; else changes nothing.</summary>
+    /// <exception cref="PkiException">Somebody else works there for longer than ten seconds.</exception>
+    public void Finish()
+    {
+        using var hold = _files.Lock();
+        _files.Finish(KnownFiles);
+    }
+
     /// <summary>Takes the announcement of a next authority back. After the reissue only going on leads out.</summary>
     public void CancelRotation()
     {

@@ -24,7 +24,8 @@ internal static class CaRotateCommand
         command.SetAction(parsed =>
         {
             var pki = options.Open(parsed);
-            // A run that was killed after its step may have left old copies.
+            // A run that was killed after its step may have left old copies, here and where they were copied to.
+            pki.Finish();
             options.Copy(parsed, pki, output);
             if (parsed.GetValue(cancel))
             {
