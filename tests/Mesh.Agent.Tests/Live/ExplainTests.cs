@@ -1,6 +1,7 @@
 using System.Diagnostics;
 using System.Text;
 using System.Text.Json.Nodes;
+using System.Text.RegularExpressions;
 using Mesh.Bpf;
 using Mesh.Cli;
 using Mesh.ControlPlane.LoadBalancing;
@@ -32,7 +33,7 @@ public sealed class ExplainTests : IAsyncLifetime
           name: shop
           namespace: default
           annotations: {service.cilium.io/global: "true", service.cilium.io/affinity: local, mesh.cilium.io/slow-start: "0"}
-        spec: {clusterIP: 10.96.0.10, ports: [{name: http, port: 80}]}
+        spec: {clusterIP: 10.96.0.10, externalIPs: [198.51.100.7], ports: [{name: http, port: 80}]}
         ---
         apiVersion: discovery.k8s.io/v1
         kind: EndpointSlice
@@ -43,6 +44,23 @@ public sealed class ExplainTests : IAsyncLifetime
         - {addresses: [10.2.1.21], conditions: {ready: true}}
         - {addresses: [10.2.1.22], conditions: {ready: true}}
         - {addresses: [10.2.1.23], conditions: {ready: false}}
+        ---
+        apiVersion: cilium.io/v2
+        kind: CiliumIdentity
+        metadata: {name: "131073"}
+        security-labels: {"k8s:app": front, "k8s:io.kubernetes.pod.namespace": default, "k8s:io.cilium.k8s.policy.cluster": osaka}
+        ---
+        apiVersion: cilium.io/v2
+        kind: CiliumEndpoint
+        metadata: {name: front, namespace: default}
+        status: {identity: {id: 131073}, networking: {node: 172.30.0.1, addressing: [{ipv4: 10.2.1.10}]}, state: ready}
+        ---
+        apiVersion: cilium.io/v2
+        kind: CiliumNetworkPolicy
+        metadata: {name: speaks-of-a-range, namespace: default}
+        spec:
+          endpointSelector: {matchLabels: {app: front}}
+          egress: [{toCIDR: ["203.0.113.0/24"]}]
         """;
 
     private const string Pod = """
@@ -120,6 +138,17 @@ public sealed class ExplainTests : IAsyncLifetime
         Assert.Equal((exit, list), await RunAsync("bpf", "lb", "list", "--bpf-root", BpfRoot));
         Assert.Equal(0, (await RunAsync("explain", "default/front", "shop:80", "-H", socket)).Exit);
         Assert.Matches(@"^1\.17\.0-mesh\.[0-9.]+\n$", (await RunAsync("version", "-o", "jsonpath={$.Daemon.Version}", "-H", socket)).Text);
+
+        // A client outside is not served at a ClusterIP, and is at the other address of the same Service. That a policy speaks of a
+        // range, which has an identity thereby, does not take the range in.
+        var outside = await UntilAsync("203.0.113.9", "default/shop:80", text => text.Contains("203.0.113.9, identity 16", StringComparison.Ordinal));
+        Assert.Contains(", outside the cluster", outside, StringComparison.Ordinal);
+        Assert.Matches(@"10\.96\.0\.10:80/TCP \(http\) ClusterIP: .*\nnot served: a ClusterIP is not served to clients outside the cluster", outside);
+        Assert.Matches(@"10\.2\.1\.21:8080/TCP .* 0\.0% +cut: ClusterIP, the client is outside\n", outside);
+        Assert.Single(Regex.Matches(outside, "not served: "));
+        Assert.Matches(@"198\.51\.100\.7:80/TCP \(http\) ExternalIPs: .*\n.*\n10\.2\.1\.21:8080/TCP .* 50\.[0-9]% +kept\n", outside);
+        (_, var inside) = await ExplainAsync("default/front", "10.96.0.10:80");
+        Assert.DoesNotContain("not served: ", inside, StringComparison.Ordinal);
 
         await KillAsync();
         (exit, var dead) = await ExplainAsync("default/front", "10.96.0.10:http");

@@ -10,6 +10,9 @@ internal sealed record Client(string Text, Place Place, string Namespace, IReadO
 {
     private const string DefaultNamespace = "default";
 
+    /// <summary>Bits of an identity that has its number from this node only: that of an address range in a policy.</summary>
+    private const uint ScopedIdentity = 0xff00_0000;
+
     /// <exception cref="CliException">No node has such a pod.</exception>
     public static Client Find(string text, IReadOnlyList<Place> places)
     {
@@ -24,9 +27,11 @@ internal sealed record Client(string Text, Place Place, string Namespace, IReadO
             + "name a pod of these nodes (mesh endpoint list), or give an address");
     }
 
-    /// <summary>Neither a pod nor a host of any cluster that is known here.</summary>
+    /// <summary>Neither a pod nor a host of any cluster that is known here. As in the kernel, an address range of which only a policy
+    /// speaks is outside too.</summary>
     public bool IsExternal(PinnedMaps maps) =>
-        Addresses.All(address => maps.Find(address) is null && maps.Endpoints().All(endpoint => endpoint.Address != address));
+        Addresses.All(address => maps.Find(address) is not { } entry || (entry.Identity & ScopedIdentity) != 0)
+        && maps.Endpoints().All(endpoint => !Addresses.Contains(endpoint.Address));
 
     public uint? IdentityIn(PinnedMaps maps)
     {

@@ -41,7 +41,7 @@ internal sealed record ExplainedFrontend
 
     public string Type { get; init; } = "";
 
-    /// <summary>Why it is not served; null when it is.</summary>
+    /// <summary>Why it is not served, or not to this client; null when it is.</summary>
     public string? Withheld { get; init; }
 
     /// <summary>Index into lb_services; null when the map has no such frontend.</summary>

@@ -11,6 +11,10 @@ namespace Mesh.Cli.Commands.Explain;
 /// </summary>
 internal sealed class Join
 {
+    private const string NotForOutside = "a ClusterIP is not served to clients outside the cluster: their packets to it are passed on as they are; "
+        + "give the Service a NodePort, LoadBalancer or external address";
+    private const string CutForOutside = "cut: ClusterIP, the client is outside";
+
     private readonly PinnedMaps _maps;
     private readonly Dictionary<uint, PinnedCluster> _clusters;
     private readonly DateTimeOffset _now;
@@ -53,16 +57,18 @@ internal sealed class Join
             differences = ["the map has no such frontend"];
         else if (served)
             differences.AddRange(Properties(intended, actual!, external));
+        var type = intended?.Type ?? actual?.Type ?? ServiceType.ClusterIP;
+        var reached = !external || type != ServiceType.ClusterIP;
         return new ExplainedFrontend
         {
             Address = address,
             PortName = intended?.PortName ?? "",
-            Type = (intended?.Type ?? actual?.Type ?? ServiceType.ClusterIP).ToString(),
-            Withheld = intended?.Withheld,
+            Type = type.ToString(),
+            Withheld = intended?.Withheld ?? (reached ? null : NotForOutside),
             ServiceId = actual?.ServiceId,
             Generation = actual?.Generation ?? 0,
             Segments = actual?.Segments.Count ?? 0,
-            Backends = backends,
+            Backends = reached ? backends : [.. backends.Select(NotReached)],
             Differences = intended is { LeftOut: > 0 } ? [] : differences,
             LeftOut = intended?.LeftOut ?? 0,
         };
@@ -133,6 +139,10 @@ internal sealed class Join
         Map = place.Entry,
         Chance = chance,
     };
+
+    /// <summary>What stands behind it in the map is still compared with the intention; it is only not for this client.</summary>
+    private static ExplainedBackend NotReached(ExplainedBackend backend) =>
+        backend with { Kept = false, Chance = 0, Rule = backend.Kept ? CutForOutside : backend.Rule };
 
     private static string Words(BackendRule rule, string? detail)
     {
