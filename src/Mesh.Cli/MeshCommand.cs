@@ -92,8 +92,8 @@ public static class MeshCommand
             new Command("metrics", "What an agent counts.") { MetricsListCommand.Build(output) },
             ConnectivityCommand.Build(output),
             ExplainCommand.Build(output),
-            ObserveCommand.Build(output),
-            ObserveCommand.BuildMonitor(output),
+            ObserveCommand.Build(output, error),
+            ObserveCommand.BuildMonitor(output, error),
             new Command("service", "Services as the agent sees them.") { ServiceListCommand.Build(output) },
             new Command("node", "Nodes of all clusters; what is done on one.")
             {

@@ -84,6 +84,25 @@ public sealed class ObserveTests(WatchedNode node) : IClassFixture<WatchedNode>
     }
 
     [Fact]
+    public async Task A_name_that_no_pod_has_is_said_at_once_with_those_that_are_near()
+    {
+        const string unknown = "mesh: --from fornt: no pod of that name is known on this node now; near are default/front";
+        using (var bounded = node.Begin("observe", "--from", "fornt"))
+            Assert.Equal((1, $"{unknown}\n"), await bounded.EndAsync());
+        // Its pod may come: whoever follows goes on, and hears of it.
+        using (var following = node.Begin("observe", "-f", "--from", "fornt"))
+        {
+            Assert.Equal($"{unknown}; watching on, it may come", await following.FirstErrorAsync());
+            Assert.Equal((0, ""), await following.InterruptAsync());
+        }
+        // The controls: a pod that there is, and an address that nobody has.
+        using (var known = node.Begin("observe", "--for", "1", "--from", "default/front", "--to", "back"))
+            Assert.Equal((0, ""), await known.EndAsync());
+        using var address = node.Begin("observe", "--for", "1", "--to", "192.0.2.9");
+        Assert.Equal((0, ""), await address.EndAsync());
+    }
+
+    [Fact]
     public async Task A_second_watcher_is_refused_by_name_and_the_first_goes_on()
     {
         using var first = node.Begin("observe", "-f");

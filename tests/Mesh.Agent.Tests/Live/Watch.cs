@@ -11,7 +11,7 @@ public sealed class Watch : IDisposable
     private readonly Process _process;
     private readonly List<string> _lines = [];
     private readonly Task _reading;
-    private readonly Task<string> _errors;
+    private Task<string>? _errors;
 
     public Watch(IReadOnlyList<string> arguments)
     {
@@ -20,7 +20,6 @@ public sealed class Watch : IDisposable
             RedirectStandardOutput = true,
             RedirectStandardError = true,
         });
-        _errors = _process.StandardError.ReadToEndAsync();
         _reading = Task.Run(async () =>
         {
             while (await _process.StandardOutput.ReadLineAsync() is { } line)
@@ -58,6 +57,9 @@ public sealed class Watch : IDisposable
         }
     }
 
+    /// <summary>The first line on stderr, while it goes on; what <see cref="EndAsync"/> gives is what comes behind it.</summary>
+    public async Task<string?> FirstErrorAsync() => await _process.StandardError.ReadLineAsync(Deadline());
+
     /// <summary>Ends it as Ctrl-C does.</summary>
     public Task<(int Exit, string Error)> InterruptAsync()
     {
@@ -68,6 +70,7 @@ public sealed class Watch : IDisposable
     /// <summary>Its end, of itself.</summary>
     public async Task<(int Exit, string Error)> EndAsync()
     {
+        _errors ??= _process.StandardError.ReadToEndAsync();
         await _process.WaitForExitAsync(Deadline());
         await _reading;
         return (_process.ExitCode, await _errors);

@@ -17,6 +17,17 @@ internal sealed record FlowFilter
 
     public Verdict? Verdict { get; init; }
 
+    /// <summary>What must be the name of a pod because it is neither address nor range, and the flag that it was given to.</summary>
+    public IEnumerable<(string Flag, string Name)> Names
+    {
+        get
+        {
+            foreach (var (flag, wanted) in new[] { ("--from", From), ("--to", To) })
+                if (wanted is not null && !IpAddr.TryParse(wanted, out _) && !IpPrefix.TryParse(wanted, out _))
+                    yield return (flag, wanted);
+        }
+    }
+
     public bool Wants(FlowLine line) =>
         (Verdict is null || line.Verdict == Verdict)
         && (Protocol is null || line.Event.Protocol == (byte)Protocol)

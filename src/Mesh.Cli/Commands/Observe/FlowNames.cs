@@ -32,6 +32,28 @@ internal sealed class FlowNames(PinnedMaps maps, AgentClient? agent, TimeProvide
         if (agent is null || !unknown || time.GetUtcNow() - _askedAt < Pause)
             return;
         _askedAt = time.GetUtcNow();
+        await AskAsync(agent, cancellation);
+    }
+
+    /// <summary>Why no flow can have a pod of this name now, with the names that are near; null when one can.</summary>
+    /// <param name="flag">What the name was given to, for the message.</param>
+    public async Task<string?> WhyUnknownAsync(string flag, string name, CancellationToken cancellation)
+    {
+        if (agent is null)
+            return $"{flag} {name}: no agent was named that knows pods: give --socket, or an address";
+        await AskAsync(agent, cancellation);
+        if (Trouble is { } trouble)
+            return $"{flag} {name}: the names of pods are not known ({trouble}): give an address";
+        if (_pods.ContainsValue(name) || _pods.ContainsValue($"default/{name}"))
+            return null;
+        var near = NearWords.Of(name, _pods.Values.Distinct());
+        return $"{flag} {name}: no pod of that name is known on this node now"
+            + (near.Count > 0 ? $"; near are {string.Join(", ", near)}" : "; `mesh ip list` shows which are")
+            + (flag == "--to" ? "; a service is named by its virtual address" : "");
+    }
+
+    private async Task AskAsync(AgentClient agent, CancellationToken cancellation)
+    {
         try
         {
             foreach (var identity in await agent.GetIdentitiesAsync(cancellation))

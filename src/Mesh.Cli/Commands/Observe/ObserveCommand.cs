@@ -10,13 +10,14 @@ namespace Mesh.Cli.Commands.Observe;
 
 /// <summary>
 /// `mesh observe`: the flows of a node as they pass, with who speaks to whom, what service was asked for and what became of it; and
-/// `mesh monitor --drops`: only what was dropped, and why. Read from the kernel's ring; the agent is asked for names only.
+/// `mesh monitor --drops`: only what was dropped, and why. Read from the kernel's ring; the agent is asked for names only. A name that nobody has is said at once:
+/// with --follow on stderr, for its pod may come, else it is an error.
 /// </summary>
 internal static class ObserveCommand
 {
     private static readonly TimeSpan Look = TimeSpan.FromMilliseconds(50);
 
-    public static Command Build(TextWriter output)
+    public static Command Build(TextWriter output, TextWriter error)
     {
         var place = new WatchPlace();
         var from = new Option<string?>("--from") { Description = "Only flows from this address, range or pod (namespace/name)" };
@@ -26,29 +27,32 @@ internal static class ObserveCommand
         var verdict = new Option<string?>("--verdict") { Description = "forwarded, dropped or audit" };
         var command = new Command("observe", "Flows of a node as they pass; works with the agent dead.") { from, to, port, protocol, verdict };
         place.AddTo(command);
-        command.SetAction((parsed, cancel) => place.RunAsync(parsed, output, FlowFilter.Parse(parsed.GetValue(from), parsed.GetValue(to),
+        command.SetAction((parsed, cancel) => place.RunAsync(parsed, output, error, FlowFilter.Parse(parsed.GetValue(from), parsed.GetValue(to),
             parsed.GetValue(port), parsed.GetValue(protocol), parsed.GetValue(verdict)), cancel));
         return command;
     }
 
-    public static Command BuildMonitor(TextWriter output)
+    public static Command BuildMonitor(TextWriter output, TextWriter error)
     {
         var place = new WatchPlace();
         var drops = new Option<bool>("--drops") { Description = "Only what is dropped" };
         var command = new Command("monitor", "Packets of a node and what becomes of them.") { drops };
         place.AddTo(command);
-        command.SetAction((parsed, cancel) => place.RunAsync(parsed, output,
+        command.SetAction((parsed, cancel) => place.RunAsync(parsed, output, error,
             new FlowFilter { Verdict = parsed.GetValue(drops) ? Verdict.Dropped : null }, cancel));
         return command;
     }
 
     /// <param name="most">Lines after which it ends, the newest; null = none of them ends it.</param>
     internal static async Task<int> WatchAsync(string bpfRoot, AgentClient? agent, FlowFilter filter, bool follow, int? most, TimeSpan patience,
-        bool json, TextWriter output, CancellationToken cancellation)
+        bool json, TextWriter output, TextWriter error, CancellationToken cancellation)
     {
         using var watch = FlowWatch.Begin(bpfRoot);
         using var maps = PinnedMaps.Open(bpfRoot);
         var names = new FlowNames(maps, agent, TimeProvider.System);
+        foreach (var (flag, name) in filter.Names)
+            if (await names.WhyUnknownAsync(flag, name, cancellation) is { } why)
+                await error.WriteLineAsync(follow ? $"mesh: {why}; watching on, it may come" : throw new CliException(why));
         var last = new Queue<FlowLine>();
         var clock = Stopwatch.StartNew();
         while (follow || clock.Elapsed < patience)
@@ -113,7 +117,7 @@ internal sealed class WatchPlace
         command.Add(_for);
     }
 
-    public async Task<int> RunAsync(ParseResult parsed, TextWriter output, FlowFilter filter, CancellationToken cancellation)
+    public async Task<int> RunAsync(ParseResult parsed, TextWriter output, TextWriter error, FlowFilter filter, CancellationToken cancellation)
     {
         if (parsed.GetValue(_last) < 1 || parsed.GetValue(_for) < 1)
             throw new CliException("--last and --for must be at least 1");
@@ -122,6 +126,6 @@ internal sealed class WatchPlace
         using var agent = node?.Connect(TimeSpan.FromSeconds(2))
             ?? (parsed.GetValue(_options.Socket) is { } socket ? new AgentClient(socket, "", TimeSpan.FromSeconds(2)) : null);
         return await ObserveCommand.WatchAsync(root, agent, filter, parsed.GetValue(_follow), parsed.GetValue(_last),
-            TimeSpan.FromSeconds(parsed.GetValue(_for)), _options.IsStructured(parsed), output, cancellation);
+            TimeSpan.FromSeconds(parsed.GetValue(_for)), _options.IsStructured(parsed), output, error, cancellation);
     }
 }
