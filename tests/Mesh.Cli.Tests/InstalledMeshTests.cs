@@ -1,3 +1,4 @@
+using System.Net.Sockets;
 using System.Text;
 using System.Text.Json.Nodes;
 using Mesh.KubeApi;
@@ -27,11 +28,15 @@ public sealed class InstalledMeshTests
 
     private sealed class Agents : IPodRuntime
     {
+        public const string Stopped = "stopped";
+
         public Dictionary<string, string> Status { get; } = new() { ["cilium-a"] = Healthy, ["cilium-b"] = Healthy };
 
         public async Task<int> ExecAsync(PodExec exec, PodStreams streams, CancellationToken stop)
         {
             var status = Status[exec.Pod];
+            if (status == Stopped)
+                await new TaskCompletionSource().Task.WaitAsync(stop);
             var answer = exec.Command is ["cilium", "status", "-o", "json"] ? status
                 : exec.Command is ["cilium", "endpoint", "list", "-o", "json"] ? """[{"id":1,"status":{"state":"ready"}}]""" : "";
             var failed = answer.Length == 0;
@@ -147,6 +152,29 @@ public sealed class InstalledMeshTests
         (code, output, errors) = await world.StatusAsync("-n", "other");
         Assert.Equal((0, ""), (code, errors));
         Assert.Contains("Errors:                cilium    cilium    daemonset other/cilium not found", output, StringComparison.Ordinal);
+    }
+
+    /// <summary>Stopped by a signal, an agent's socket takes connections and never answers.</summary>
+    [Fact]
+    public async Task An_agent_that_is_stopped_costs_seconds_and_is_named_and_the_others_are_shown()
+    {
+        await using var world = await World.StartAsync();
+        world.Agents.Status["cilium-b"] = Agents.Stopped;
+        using var stopped = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        var path = Path.Combine(Path.GetDirectoryName(world.Kubeconfig)!, "agent.sock");
+        stopped.Bind(new UnixDomainSocketEndPoint(path));
+        stopped.Listen();
+        var errors = new StringWriter();
+        var alone = MeshCommand.RunAsync(["status", "-H", path], TextWriter.Null, errors);
+        // Half a minute was the time of one of them.
+        var (code, output, complaint) = await world.StatusAsync("-o", "json").WaitAsync(TimeSpan.FromSeconds(25), TestContext.Current.CancellationToken);
+        Assert.Equal((0, ""), (code, complaint));
+        var json = JsonNode.Parse(output)!;
+        Assert.Equal("Ok", (string?)json["cilium_status"]!["cilium-a"]!["cilium"]!["state"]);
+        Assert.Equal("unable to retrieve cilium status: no answer within 8 s (pod=kube-system/cilium-b, container=cilium-agent): is it stopped, or overloaded?",
+            (string?)json["errors"]!["cilium"]!["cilium-b"]!["Errors"]!.AsArray().Single());
+        Assert.Equal(1, await alone.WaitAsync(TimeSpan.FromSeconds(15), TestContext.Current.CancellationToken));
+        Assert.Equal($"mesh: agent did not answer on {path} within 5 s: it may be overloaded or stopped; see its log\n", errors.ToString());
     }
 
     [Theory]

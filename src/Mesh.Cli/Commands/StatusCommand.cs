@@ -34,7 +34,7 @@ internal static class StatusCommand
             Description = "Kubernetes: agents that are asked at once",
             DefaultValueFactory = _ => InstalledMesh.DefaultWorkers,
         };
-        var timeout = new Option<string>("--timeout") { Description = "How long an agent may take to answer", DefaultValueFactory = _ => "30s" };
+        var timeout = new Option<string>("--timeout") { Description = "How long an agent may take to answer", DefaultValueFactory = _ => "5s" };
         var command = new Command("status", "What one agent says of itself and of the other clusters; of a Kubernetes cluster, the whole mesh in it.")
         {
             all, verbose, brief, wait, waitDuration, ignoreWarnings, workers, timeout,

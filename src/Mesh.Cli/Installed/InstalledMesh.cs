@@ -141,8 +141,11 @@ internal static class InstalledMesh
         var answers = new List<(string Pod, NodeAnswer Status, IReadOnlyList<Endpoint>? Endpoints, string? Failure)>();
         await Parallel.ForEachAsync(names, new ParallelOptions { MaxDegreeOfParallelism = workers, CancellationToken = cancel }, async (pod, stop) =>
         {
-            var status = await KubeClusterMesh.AgentAsync(cluster, pod, stop);
-            var (endpoints, failure) = await EndpointsAsync(cluster, pod, stop);
+            // Side by side: an agent that does not answer costs its time once.
+            var (asking, listing) = (KubeClusterMesh.AgentAsync(cluster, pod, stop), EndpointsAsync(cluster, pod, stop));
+            await Task.WhenAll(asking, listing);
+            var status = await asking;
+            var (endpoints, failure) = await listing;
             lock (answers)
                 answers.Add((pod, status, endpoints, failure));
         });
@@ -173,7 +176,8 @@ internal static class InstalledMesh
 
     private static async Task<(IReadOnlyList<Endpoint>?, string?)> EndpointsAsync(KubeCluster cluster, string pod, CancellationToken cancel)
     {
-        var (text, failure) = await KubeClusterMesh.ExecAsync(cluster, pod, "cilium-agent", ["cilium", "endpoint", "list", "-o", "json"], cancel);
+        var (text, failure) = await KubeClusterMesh.ExecAsync(cluster, pod, "cilium-agent", ["cilium", "endpoint", "list", "-o", "json"], cancel,
+            KubeClusterMesh.Patience);
         if (failure is not null)
             return (null, failure);
         try

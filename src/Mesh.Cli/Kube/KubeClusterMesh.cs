@@ -14,6 +14,9 @@ internal static class KubeClusterMesh
 {
     private const string Deployment = "clustermesh-apiserver";
 
+    /// <summary>Longer than what is run in the pod waits for its agent, so that its own word of that arrives.</summary>
+    internal static readonly TimeSpan Patience = TimeSpan.FromSeconds(8);
+
     /// <exception cref="CliException">Nothing is installed, or the mesh is not enabled.</exception>
     public static async Task<ClusterMeshReport> CollectAsync(KubeCluster cluster, CancellationToken cancel)
     {
@@ -76,7 +79,7 @@ internal static class KubeClusterMesh
     /// <summary>What an agent says of itself, asked in its pod.</summary>
     internal static async Task<NodeAnswer> AgentAsync(KubeCluster cluster, string pod, CancellationToken cancel)
     {
-        var (text, failure) = await ExecAsync(cluster, pod, "cilium-agent", ["cilium", "status", "-o", "json"], cancel);
+        var (text, failure) = await ExecAsync(cluster, pod, "cilium-agent", ["cilium", "status", "-o", "json"], cancel, Patience);
         return failure is not null ? new NodeAnswer(pod, null, failure)
             : Decode(pod, () => JsonSerializer.Deserialize(text, AgentApiJson.Wire.StatusResponse));
     }
@@ -85,7 +88,7 @@ internal static class KubeClusterMesh
     internal static async Task<NodeAnswer> RelayAsync(KubeCluster cluster, string pod, CancellationToken cancel)
     {
         var (text, failure) = await ExecAsync(cluster, pod, "kvstoremesh",
-            ["/usr/bin/clustermesh-apiserver", "kvstoremesh-dbg", "status", "-o", "json"], cancel);
+            ["/usr/bin/clustermesh-apiserver", "kvstoremesh-dbg", "status", "-o", "json"], cancel, Patience);
         return failure is not null ? new NodeAnswer(pod, null, failure)
             : Decode(pod, () => new StatusResponse
             {
@@ -106,18 +109,26 @@ internal static class KubeClusterMesh
     }
 
     /// <summary>Output, or why there is none. Anything on stderr counts as failure where nothing was said on stdout.</summary>
+    /// <param name="patience">How long it may take; null = for ever. A process that is stopped never answers.</param>
     internal static async Task<(string Output, string? Failure)> ExecAsync(KubeCluster cluster, string pod, string container, IReadOnlyList<string> words,
-        CancellationToken cancel)
+        CancellationToken cancel, TimeSpan? patience = null)
     {
+        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(cancel);
+        deadline.CancelAfter(patience ?? Timeout.InfiniteTimeSpan);
         try
         {
-            var result = await cluster.Client.ExecAsync(cluster.Namespace, pod, container, words, cancel);
+            var result = await cluster.Client.ExecAsync(cluster.Namespace, pod, container, words, deadline.Token);
             return result.Output.Length > 0 ? (result.Output, null)
                 : ("", $"command failed (pod={cluster.Namespace}/{pod}, container={container}): \"{result.Errors.Trim()}\"");
         }
         catch (KubeApiException e)
         {
             return ("", e.Message);
+        }
+        catch (OperationCanceledException) when (!cancel.IsCancellationRequested)
+        {
+            return ("", $"no answer within {patience!.Value.TotalSeconds:0.#} s (pod={cluster.Namespace}/{pod}, container={container}): is it stopped, "
+                + "or overloaded?");
         }
     }
 
