@@ -32,6 +32,30 @@ public sealed class SocketTests : IDisposable
         Assert.NotNull(await agent.Client.GetStatusAsync());
     }
 
+    [Theory]
+    [InlineData("0", "--dport 0: the number of a port must be 1 to 65535")]
+    [InlineData("0/UDP", "--dport 0/UDP: the number of a port must be 1 to 65535")]
+    [InlineData("65536/TCP", "--dport '65536/TCP' is no port (1 to 65535")]
+    [InlineData("80/TPC", "--dport '80/TPC' is no port (1 to 65535")]
+    public async Task A_trace_to_a_port_that_cannot_be_is_refused_by_flag_and_range(string port, string expected)
+    {
+        await using var agent = await RunningAgent.StartAsync(_directory);
+        var refused = await Assert.ThrowsAsync<AgentException>(() => agent.Client.TracePolicyAsync("10.2.1.10", "10.2.1.20", port));
+        Assert.Contains(expected, refused.Message);
+        Assert.Equal(System.Net.HttpStatusCode.BadRequest, refused.StatusCode);
+    }
+
+    /// <summary>The controls: the first and the last port, and a type of ICMP, of which 0 is one.</summary>
+    [Theory]
+    [InlineData("1/TCP")]
+    [InlineData("65535")]
+    [InlineData("0/ICMP")]
+    public async Task A_trace_to_the_first_and_the_last_port_is_answered(string port)
+    {
+        await using var agent = await RunningAgent.StartAsync(_directory);
+        Assert.Equal("UNKNOWN", (await agent.Client.TracePolicyAsync("10.2.1.10", "10.2.1.20", port)).Verdict);
+    }
+
     [Fact]
     public async Task Without_an_agent_the_client_says_what_to_look_at()
     {

@@ -154,9 +154,12 @@ internal static class PolicyBody
             "ICMPV6" => PortSpec.IcmpV6,
             _ => 0,
         };
-        if (protocol == 0 || parts.Length > 2 || !ushort.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var port)
-            || (port == 0 && protocol is (6 or 17 or 132)))
-            throw new FormatException($"'{text}' is no port: write 80/TCP, 53/UDP, 80/SCTP, or a type of ICMP messages as 8/ICMP or 128/ICMPv6");
+        var isNumber = ushort.TryParse(parts[0], NumberStyles.None, CultureInfo.InvariantCulture, out var port);
+        if (isNumber && port == 0 && parts.Length <= 2 && protocol is (6 or 17 or 132))
+            throw new FormatException($"--dport {text}: the number of a port must be 1 to 65535");
+        if (protocol == 0 || parts.Length > 2 || !isNumber)
+            throw new FormatException($"--dport '{text}' is no port (1 to 65535, TCP when nothing is said): "
+                + "write 80/TCP, 53/UDP, 80/SCTP, or a type of ICMP messages as 8/ICMP or 128/ICMPv6");
         return (protocol, port);
     }
 
