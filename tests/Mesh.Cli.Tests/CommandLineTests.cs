@@ -1,3 +1,4 @@
+using Mesh.Cli.Commands.Install;
 using Mesh.Cli.Text;
 using Mesh.Install.Charts;
 using Mesh.Install.Preflight;
@@ -42,14 +43,18 @@ public sealed class CommandLineTests
 
     /// <summary>The program in the image is asked by the one in a person's hand.</summary>
     [Theory]
-    [InlineData("{}")]
-    [InlineData("cni: {chainingMode: portmap}")]
-    [InlineData("cni: {install: false}")]
-    public void What_the_preflight_asks_of_a_node_is_understood_there(string values)
+    [InlineData("{}", null, "/etc/cni/net.d", false, true)]
+    [InlineData("cni: {chainingMode: portmap, exclusive: false}", "/opt/cni/bin/portmap", "/etc/cni/net.d", false, false)]
+    [InlineData("{cni: {install: false}, kubeProxyReplacement: true}", null, null, true, true)]
+    public void What_the_preflight_asks_of_a_node_is_understood_there(string values, string? chained, string? cni, bool replaces, bool exclusive)
     {
         var words = ClusterPreflight.Command(Chart.OfThisProgram.Values.With(YamlText.ParseMap(values, "values")));
         Assert.Equal("/usr/bin/mesh", words[0]);
-        Assert.Empty(MeshCommand.Parse([.. words.Skip(1)], TextWriter.Null, TextWriter.Null).Errors.Select(error => error.Message));
+        var parsed = MeshCommand.Parse([.. words.Skip(1)], TextWriter.Null, TextWriter.Null);
+        Assert.Empty(parsed.Errors.Select(error => error.Message));
+        var asked = PreflightCommand.Questions(parsed);
+        Assert.Equal((chained, cni, replaces, exclusive), (asked.ChainedPlugin, asked.CniConfPath, asked.ReplacesKubeProxy, asked.CniExclusive));
+        Assert.Equal(("/sys/fs/bpf", "/sys/fs/cgroup", (ushort)8472, true), (asked.BpfRoot, asked.CgroupRoot, asked.TunnelPort, asked.MountsBpf));
     }
 
     [Fact]

@@ -182,6 +182,11 @@ public sealed class InstalledMeshTests
     [InlineData("mesh: --wait-duration '90': must be a duration such as 90s, 5m or 1m30s", "--wait-duration", "90")]
     [InlineData("mesh: --namespace 'A b': must be 1 to 63 of a-z, 0-9 and '-', neither first nor last '-'", "-n", "A b")]
     [InlineData("mesh: --helm-release-name 'x,y': must be 1 to 53 of a-z, 0-9 and '-', neither first nor last '-'", "--helm-release-name", "x,y")]
+    [InlineData("mesh: --namespace '-a': must be 1 to 63 of a-z, 0-9 and '-', neither first nor last '-'", "--namespace=-a")]
+    [InlineData("mesh: --namespace 'a-': must be 1 to 63 of a-z, 0-9 and '-', neither first nor last '-'", "-n", "a-")]
+    [InlineData("mesh: --namespace '': must be 1 to 63 of a-z, 0-9 and '-', neither first nor last '-'", "-n", "")]
+    [InlineData("mesh: --helm-release-name 'abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcd': must be 1 to 53 of a-z, 0-9 and '-', neither "
+        + "first nor last '-'", "--helm-release-name", "abcdefghijabcdefghijabcdefghijabcdefghijabcdefghijabcd")]
     public async Task What_installs_and_uninstalls_is_told_where_and_how_long(string expected, params string[] flags)
     {
         await using var world = await World.StartAsync();

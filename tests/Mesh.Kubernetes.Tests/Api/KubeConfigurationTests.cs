@@ -37,8 +37,10 @@ public sealed class KubeConfigurationTests : IDisposable
 
     private const string Odd = """
         clusters: [{name: c, cluster: {server: "https://192.0.2.1", certificate-authority-data: "!"}},
-          {name: f, cluster: {server: "https://192.0.2.1", certificate-authority: /nowhere/ca.crt}}]
-        users: [{name: u, user: {token: t}}]
+          {name: f, cluster: {server: "https://192.0.2.1", certificate-authority: /nowhere/ca.crt}},
+          {name: p, cluster: {server: "https://192.0.2.1"}}]
+        users: [{name: u, user: {token: t}}, {name: crt, user: {client-certificate: /nowhere/u.crt}}, {name: key, user: {client-key: /nowhere/u.key}},
+          {name: crt64, user: {client-certificate-data: "!"}}, {name: key64, user: {client-key-data: "!"}}]
         current-context: a
         contexts: [{name: a, context:
         """;
@@ -72,8 +74,12 @@ public sealed class KubeConfigurationTests : IDisposable
     [InlineData("[1]", "is no kubeconfig: it must be a map with clusters, users and contexts")]
     [InlineData("text", "is no kubeconfig: it must be a map with clusters, users and contexts")]
     [InlineData("", "is no kubeconfig: it must be a map with clusters, users and contexts")]
-    [InlineData(Odd + " {cluster: d, user: u}}]", "context a: its cluster 'd' is not in the file: choose one of c, f")]
-    [InlineData(Odd + " {cluster: f, user: v}}]", "context a: its user 'v' is not in the file: choose one of u")]
+    [InlineData(Odd + " {cluster: d, user: u}}]", "context a: its cluster 'd' is not in the file: choose one of c, f, p")]
+    [InlineData(Odd + " {cluster: f, user: v}}]", "context a: its user 'v' is not in the file: choose one of u, crt, key, crt64, key64")]
+    [InlineData(Odd + " {cluster: p, user: crt}}]", "context a: client-certificate /nowhere/u.crt: there is no such file")]
+    [InlineData(Odd + " {cluster: p, user: key}}]", "context a: client-key /nowhere/u.key: there is no such file")]
+    [InlineData(Odd + " {cluster: p, user: crt64}}]", "context a: client-certificate-data is no base64")]
+    [InlineData(Odd + " {cluster: p, user: key64}}]", "context a: client-key-data is no base64")]
     [InlineData(Odd + " {cluster: c}}]", "context a: certificate-authority-data is no base64")]
     [InlineData(Odd + " {cluster: f}}]", "context a: certificate-authority /nowhere/ca.crt: there is no such file")]
     public void What_a_kubeconfig_points_at_and_is_not_there_is_named(string text, string wanted)
@@ -82,6 +88,30 @@ public sealed class KubeConfigurationTests : IDisposable
         var fault = Assert.Throws<KubeConfigurationException>(() => KubeConfiguration.FromFile(path));
         Assert.EndsWith(wanted, fault.Message, StringComparison.Ordinal);
         Assert.StartsWith(path, fault.Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    // "none", and a certificate's frame around it.
+    [InlineData("bm9uZQ==", "bm9uZQ==")]
+    [InlineData("LS0tLS1CRUdJTiBDRVJUSUZJQ0FURS0tLS0tCm5vbmUKLS0tLS1FTkQgQ0VSVElGSUNBVEUtLS0tLQo=", "bm9uZQ==")]
+    public void A_client_certificate_that_is_none_is_named_with_its_kubeconfig(string certificate, string key)
+    {
+        var path = Write($$"""
+            clusters: [{name: c, cluster: {server: "https://192.0.2.1"} }]
+            users:
+            - name: u
+              user:
+                client-certificate-data: {{certificate}}
+                client-key-data: {{key}}
+            current-context: a
+            contexts: [{name: a, context: {cluster: c, user: u} }]
+            """);
+        var fault = Assert.Throws<KubeConfigurationException>(() =>
+        {
+            using var client = new KubeClient(KubeConfiguration.FromFile(path));
+        });
+        Assert.StartsWith($"{path}, context a: its client certificate or key cannot be read: ", fault.Message, StringComparison.Ordinal);
+        Assert.DoesNotContain('\n', fault.Message);
     }
 
     [Fact]

@@ -67,19 +67,7 @@ internal static class PreflightCommand
         };
         command.SetAction(parsed =>
         {
-            var questions = new NodeQuestions
-            {
-                HostRoot = parsed.GetValue(root)!,
-                TunnelPort = parsed.GetValue(port),
-                BpfRoot = parsed.GetValue(bpf)!,
-                MountsBpf = parsed.GetValue(mounts),
-                CgroupRoot = parsed.GetValue(cgroup)!,
-                CniConfPath = parsed.GetValue(cni) is { } path and not NodeQuestions.None ? path : null,
-                CniExclusive = parsed.GetValue(exclusive),
-                ChainedPlugin = parsed.GetValue(chained) is { } plugin and not NodeQuestions.None ? plugin : null,
-                ReplacesKubeProxy = parsed.GetValue(replaces),
-            };
-            var report = new NodeProbe(questions, NodeDatapath.TryLoad, NodeDatapath.TryMasquerade).Run();
+            var report = new NodeProbe(Questions(parsed), NodeDatapath.TryLoad, NodeDatapath.TryMasquerade).Run();
             if (parsed.GetValue(format) == "json")
             {
                 // Exit code 0: the report was made, whatever it says.
@@ -91,6 +79,22 @@ internal static class PreflightCommand
         });
         return command;
     }
+
+    /// <summary>What `preflight node` was asked, by whoever ran it there.</summary>
+    internal static NodeQuestions Questions(ParseResult parsed) => new()
+    {
+        HostRoot = parsed.GetValue<string>("--host-root")!,
+        TunnelPort = parsed.GetValue<ushort>("--tunnel-port"),
+        BpfRoot = parsed.GetValue<string>("--bpf-root")!,
+        MountsBpf = parsed.GetValue<bool>("--mounts-bpf"),
+        CgroupRoot = parsed.GetValue<string>("--cgroup-root")!,
+        CniConfPath = OrNone(parsed.GetValue<string>("--cni-conf-path")),
+        CniExclusive = parsed.GetValue<bool>("--cni-exclusive"),
+        ChainedPlugin = OrNone(parsed.GetValue<string>("--cni-chained-plugin")),
+        ReplacesKubeProxy = parsed.GetValue<bool>("--replaces-kube-proxy"),
+    };
+
+    private static string? OrNone(string? path) => path == NodeQuestions.None ? null : path;
 
     private static Option<string> Format()
     {
