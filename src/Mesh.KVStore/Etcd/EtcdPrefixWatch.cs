@@ -137,7 +137,7 @@ internal sealed class EtcdPrefixWatch(
                 var items = Decode(page.Kvs);
                 _position.List(page.Kvs, namesOnly);
                 var next = page.More && page.Kvs.Count > 0 ? PrefixRange.After(page.Kvs[^1].Key) : null;
-                var expected = next is not null && limit == ListTurns.FirstPage ? page.Count : 0;
+                var expected = next is not null && limit <= ListTurns.FirstPage ? page.Count : 0;
                 return (new WatchBatch(WatchBatchKind.Put, items, _position.Next - 1) { Expected = expected }, next);
             }
             catch (RpcException e) when (_pageSize > 1 && e.StatusCode == StatusCode.ResourceExhausted
