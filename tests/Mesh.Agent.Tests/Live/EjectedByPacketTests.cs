@@ -15,16 +15,16 @@ public sealed class EjectedByPacketTests(WatchedNode node) : IClassFixture<Watch
     [Fact]
     public async Task A_backend_that_refuses_connections_is_ejected_by_the_first_and_comes_back_when_it_listens()
     {
-        await UntilAsync(() => !node.Connects(Connections), "one is refused");
+        await node.UntilAsync(() => !node.Connects(Connections), "one is refused");
         // From now on nobody notices; but each try of an ejected backend that is over may: there are eight seconds to the last at most.
         Assert.All(Enumerable.Range(0, 40), _ => Assert.True(node.Connects(Connections)));
-        await UntilAsync(async () => await node.EjectedAsync() is [$"{WatchedNode.Back}:8081/TCP"], "it is told");
+        await node.UntilAsync(async () => await node.EjectedAsync() is [$"{WatchedNode.Back}:8081/TCP"], "it is told");
 
         using (var socket = node.Listen(ProtocolType.Tcp, 8081))
         {
             var accepted = false;
-            await UntilAsync(() => node.Connects(Connections) && (accepted |= socket.Poll(0, SelectMode.SelectRead)), "it is given a connection");
-            await UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
+            await node.UntilAsync(() => node.Connects(Connections) && (accepted |= socket.Poll(0, SelectMode.SelectRead)), "it is given a connection");
+            await node.UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
         }
     }
 
@@ -34,10 +34,10 @@ public sealed class EjectedByPacketTests(WatchedNode node) : IClassFixture<Watch
     {
         // Failures in a row make an ejection longer: this one is to be the first.
         using (node.Listen(ProtocolType.Tcp, 8081))
-            await UntilAsync(() => node.Connects(Connections) && node.HealthOf(WatchedNode.Back, 8081) is { Failures: 0, EjectedUntilMs: 0 }, "all is well");
+            await node.UntilAsync(() => node.Connects(Connections) && node.HealthOf(WatchedNode.Back, 8081) is { Failures: 0, EjectedUntilMs: 0 }, "all is well");
         using (node.SilentToOthers(8081))
         {
-            await UntilAsync(() => !node.Connects(Connections), "one is refused");
+            await node.UntilAsync(() => !node.Connects(Connections), "one is refused");
             for (var clock = Stopwatch.StartNew(); clock.Elapsed < TimeSpan.FromSeconds(2.5);)
             {
                 var now = (uint)(Stopwatch.GetTimestamp() / (Stopwatch.Frequency / 1000));
@@ -45,20 +45,20 @@ public sealed class EjectedByPacketTests(WatchedNode node) : IClassFixture<Watch
             }
         }
         using var socket = node.Listen(ProtocolType.Tcp, 8081);
-        await UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
+        await node.UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
     }
 
     [Fact]
     public async Task A_backend_that_refuses_datagrams_is_ejected_and_comes_back_when_it_listens()
     {
         using var good = node.Listen(ProtocolType.Udp, 5300);
-        await UntilAsync(() => node.RefusesDatagram(Datagrams), "one is refused");
-        await UntilAsync(async () => await node.EjectedAsync() is [$"{WatchedNode.Back}:5301/UDP"], "it is told");
+        await node.UntilAsync(() => node.RefusesDatagram(Datagrams), "one is refused");
+        await node.UntilAsync(async () => await node.EjectedAsync() is [$"{WatchedNode.Back}:5301/UDP"], "it is told");
         Assert.All(Enumerable.Range(0, 10), _ => Assert.False(node.RefusesDatagram(Datagrams)));
 
         using var mended = node.Listen(ProtocolType.Udp, 5301);
-        await UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
-        await UntilAsync(() => !node.RefusesDatagram(Datagrams) && HasHello(mended), "it is sent one");
+        await node.UntilAsync(async () => (await node.EjectedAsync()).Count == 0, "it is in again");
+        await node.UntilAsync(() => !node.RefusesDatagram(Datagrams) && HasHello(mended), "it is sent one");
     }
 
     /// <summary>The probe's datagram is empty.</summary>
@@ -69,18 +69,5 @@ public sealed class EjectedByPacketTests(WatchedNode node) : IClassFixture<Watch
             if (socket.Receive(buffer) > 0)
                 return true;
         return false;
-    }
-
-    private Task UntilAsync(Func<bool> condition, string what) => UntilAsync(() => Task.FromResult(condition()), what);
-
-    private async Task UntilAsync(Func<Task<bool>> condition, string what)
-    {
-        var deadline = Watch.Deadline();
-        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
-        while (!await condition())
-        {
-            Assert.False(deadline.IsCancellationRequested, $"waited in vain until {what}\n{node.Log()}");
-            await tick.WaitForNextTickAsync();
-        }
     }
 }

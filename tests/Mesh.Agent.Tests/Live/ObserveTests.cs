@@ -58,7 +58,7 @@ public sealed class ObserveTests(WatchedNode node) : IClassFixture<WatchedNode>
             Assert.Contains($"(osaka/default/front {WatchedNode.FrontIdentity})", denied, StringComparison.Ordinal);
             Assert.Contains("egress DROPPED (policy denied by denylist)", denied, StringComparison.Ordinal);
         }
-        await UntilConnectsAsync();
+        await node.UntilAsync(() => node.Connects(), "near answers again");
         Assert.Equal((0, ""), await watch.InterruptAsync());
         Assert.All(watch.Lines, line => Assert.Contains(" DROPPED (", line, StringComparison.Ordinal));
     }
@@ -137,17 +137,6 @@ public sealed class ObserveTests(WatchedNode node) : IClassFixture<WatchedNode>
         await next.UntilAsync(() => node.Connects(), _ => next.Lines.Count == 2, "two lines");
         Assert.Equal((0, ""), await next.EndAsync());
         Assert.Equal(2, next.Lines.Count);
-    }
-
-    private async Task UntilConnectsAsync()
-    {
-        var deadline = Watch.Deadline();
-        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(30));
-        while (!node.Connects())
-        {
-            Assert.False(deadline.IsCancellationRequested, $"near does not answer again\n{node.Log()}");
-            await tick.WaitForNextTickAsync();
-        }
     }
 
     private static bool Of(string line, string direction, string source, string destination)

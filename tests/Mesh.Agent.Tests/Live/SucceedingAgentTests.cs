@@ -21,14 +21,14 @@ public sealed class SucceedingAgentTests(WatchedNode node) : IClassFixture<Watch
         const int port = 31999;
         var steered = $"type: LoadBalancer, externalTrafficPolicy: Local, healthCheckNodePort: {port}, ";
         node.Declare("steered.yaml", Service("steered", "10.96.0.14", 8080, steered, "osaka-1"));
-        await UntilAsync(() => Ask(port).StartsWith("HTTP/1.1 200 OK", StringComparison.Ordinal), "it has a backend");
+        await node.UntilAsync(() => Ask(port).StartsWith("HTTP/1.1 200 OK", StringComparison.Ordinal), "it has a backend");
         Assert.Contains("""{"service":{"namespace":"default","name":"steered"},"localEndpoints":1,"serviceProxyHealthy":true}""", Ask(port));
 
         node.Declare("steered.yaml", Service("steered", "10.96.0.14", 8080, steered, "osaka-2"));
-        await UntilAsync(() => Ask(port).StartsWith("HTTP/1.1 503 ", StringComparison.Ordinal), "it has none");
+        await node.UntilAsync(() => Ask(port).StartsWith("HTTP/1.1 503 ", StringComparison.Ordinal), "it has none");
 
         node.Declare("steered.yaml", Service("steered", "10.96.0.14", 8080, "", "osaka-1"));
-        await UntilAsync(() => Ask(port) == nameof(SocketError.ConnectionRefused), "the port is closed");
+        await node.UntilAsync(() => Ask(port) == nameof(SocketError.ConnectionRefused), "the port is closed");
     }
 
     /// <summary>
@@ -41,8 +41,8 @@ public sealed class SucceedingAgentTests(WatchedNode node) : IClassFixture<Watch
         node.Declare("steady.yaml", Service("steady", "10.96.0.13", 8082, "", "osaka-1"));
         using var listener = node.Listen(ProtocolType.Tcp, 8082);
         var serving = Task.Run(() => EchoAsync(listener), TestContext.Current.CancellationToken);
-        await UntilAsync(() => node.Connects(Steady), "steady is there");
-        await UntilAsync(async () => (await StatusAsync())?.ClusterMesh?.Clusters is [{ Ready: true }], "kyoto is ready");
+        await node.UntilAsync(() => node.Connects(Steady), "steady is there");
+        await node.UntilAsync(async () => (await StatusAsync())?.ClusterMesh?.Clusters is [{ Ready: true }], "kyoto is ready");
         using var traffic = new Clients(node, IPEndPoint.Parse(Steady), 8);
 
         foreach (var (name, isCut) in new[] { ("v2-00000001", true), ("v2-00000002", false) })
@@ -56,7 +56,7 @@ public sealed class SucceedingAgentTests(WatchedNode node) : IClassFixture<Watch
             {
                 // The feature of the status: named there, and no good news.
                 StatusResponse status = null!;
-                await UntilAsync(async () => (status = (await StatusAsync())!)?.Mesh?.Switching is not null, "another layout serves");
+                await node.UntilAsync(async () => (status = (await StatusAsync())!)?.Mesh?.Switching is not null, "another layout serves");
                 Assert.StartsWith($"programs of layout {name} serve until the maps of {ours} hold ", status.Mesh!.Switching);
                 Assert.Equal(StatusState.Warning, status.Cilium!.State);
                 Assert.EndsWith(status.Mesh.Switching!, status.Cilium.Msg);
@@ -64,7 +64,7 @@ public sealed class SucceedingAgentTests(WatchedNode node) : IClassFixture<Watch
                 await traffic.PassAsync(100);
                 node.Control.Heal();
             }
-            await UntilAsync(async () => (await StatusAsync()) is { Mesh.Switching: null, Cilium.State: StatusState.Ok }, "the new maps serve");
+            await node.UntilAsync(async () => (await StatusAsync()) is { Mesh.Switching: null, Cilium.State: StatusState.Ok }, "the new maps serve");
             Assert.Equal(ours, Serving());
             await traffic.PassAsync(100);
         }
@@ -164,19 +164,6 @@ public sealed class SucceedingAgentTests(WatchedNode node) : IClassFixture<Watch
         catch (SocketException)
         {
             // The client says what is wrong.
-        }
-    }
-
-    private Task UntilAsync(Func<bool> condition, string what) => UntilAsync(() => Task.FromResult(condition()), what);
-
-    private async Task UntilAsync(Func<Task<bool>> condition, string what)
-    {
-        var deadline = Watch.Deadline();
-        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
-        while (!await condition())
-        {
-            Assert.False(deadline.IsCancellationRequested, $"waited in vain until {what}\n{node.Log()}");
-            await tick.WaitForNextTickAsync();
         }
     }
 

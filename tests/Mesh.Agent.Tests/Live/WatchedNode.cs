@@ -295,6 +295,21 @@ public sealed class WatchedNode : IAsyncLifetime
         return [.. ((await agent.GetStatusAsync()).Mesh?.Liveness?.Ejected ?? []).Select(one => one.Address)];
     }
 
+    /// <summary>Looks again and again until it is so; fails with the agent's last words when it is not in <see cref="Watch.Deadline"/>.</summary>
+    public Task UntilAsync(Func<bool> condition, string what) => UntilAsync(() => Task.FromResult(condition()), what);
+
+    /// <inheritdoc cref="UntilAsync(Func{bool}, string)"/>
+    public async Task UntilAsync(Func<Task<bool>> condition, string what)
+    {
+        var deadline = Watch.Deadline();
+        using var tick = new PeriodicTimer(TimeSpan.FromMilliseconds(20));
+        while (!await condition())
+        {
+            Assert.False(deadline.IsCancellationRequested, $"waited in vain until {what}\n{Log()}");
+            await tick.WaitForNextTickAsync();
+        }
+    }
+
     public string Log() => string.Join('\n', File.ReadLines(Path.Combine(_directory, "log")).TakeLast(15));
 
     /// <summary>Takes connections and closes them, until the socket is closed.</summary>
