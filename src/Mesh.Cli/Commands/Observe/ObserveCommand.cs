@@ -10,8 +10,8 @@ namespace Mesh.Cli.Commands.Observe;
 
 /// <summary>
 /// `mesh observe`: the flows of a node as they pass, with who speaks to whom, what service was asked for and what became of it; and
-/// `mesh monitor --drops`: only what was dropped, and why. Read from the kernel's ring; the agent is asked for names only. A name that nobody has is said at once:
-/// with --follow on stderr, for its pod may come, else it is an error.
+/// `mesh monitor --drops`: only what was dropped, and why. Read from the kernel's ring; the agent is asked for names only.
+/// A name that nobody has is said at once: with --follow on stderr, for its pod may come, else it is an error.
 /// </summary>
 internal static class ObserveCommand
 {
