@@ -34,7 +34,8 @@ public sealed class EjectedByPacketTests(WatchedNode node) : IClassFixture<Watch
     {
         // Failures in a row make an ejection longer: this one is to be the first.
         using (node.Listen(ProtocolType.Tcp, 8081))
-            await node.UntilAsync(() => node.Connects(Connections) && node.HealthOf(WatchedNode.Back, 8081) is { Failures: 0, EjectedUntilMs: 0 }, "all is well");
+            await node.UntilAsync(
+                () => node.Connects(Connections) && node.HealthOf(WatchedNode.Back, 8081) is { Failures: 0, EjectedUntilMs: 0 }, "all is well");
         using (node.SilentToOthers(8081))
         {
             await node.UntilAsync(() => !node.Connects(Connections), "one is refused");
