@@ -39,7 +39,7 @@ public sealed class PlanTests : IAsyncDisposable
         var pki = Directory.GetLastWriteTimeUtc(tokyo.Description.Pki);
         var report = await osaka.Join(token, time: osakaTime).PlanAsync(Cancel);
         var found = report.Findings.Where(finding => finding.Check == check && finding.Severity == severity).ToList();
-        Assert.True(found.Count > 0, string.Join('\n', report.Findings));
+        Assert.True(found.Count > 0, $"{string.Join('\n', report.Findings)}\n{tokyo.Said}");
         Assert.Contains(text, string.Join('\n', found.Select(finding => finding.Text)));
         Assert.All(found, finding => Assert.NotNull(finding.Mend));
         if (severity == Severity.Fault)

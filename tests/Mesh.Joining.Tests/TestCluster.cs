@@ -38,6 +38,16 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public List<string> Log { get; } = [];
 
+    /// <summary>What its listeners said and refused, for a failed test.</summary>
+    public string Said
+    {
+        get
+        {
+            lock (Log)
+                return string.Join('\n', Log.Concat(_owned.OfType<JoinListener>().Select(listener => listener.Counters.Page(""))));
+        }
+    }
+
     public static TestCluster Create(string name, uint id, Func<ClusterDescription, ClusterDescription>? change = null,
         TimeProvider? time = null, string? ns = null, IPAddress? at = null)
     {
