@@ -1,19 +1,23 @@
 #!/usr/bin/env bash
-# Runs every test program in turn and ends with the line `N passed, N failed`.
+# Runs every test program and ends with the line `N passed, N failed`.
 # Filter with: tests/run.sh Mesh.KVStore.Tests Mesh.Lab.Tests
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
 config=${CONFIG:-Release}
 . deploy/compiler.sh
-trap compiler_stop EXIT
+work=$(mktemp -d) lane=
+trap '[ -z "$lane" ] || kill -TERM -- "-$lane" 2>/dev/null; compiler_stop; rm -rf "$work"' EXIT
+trap 'exit 130' INT TERM
 dotnet build Mesh.sln -c "$config" -v quiet --nologo || { echo "0 passed, 1 failed"; exit 1; }
 compiler_stop
 
+# Those of the stores mostly wait, and go beside the others. The lab and the scenarios look at times, and have the machine to themselves.
+waiting="Mesh.KVStore.Tests Mesh.ClusterMesh.Tests Mesh.ClusterMesh.ApiServer.Tests Mesh.ClusterMesh.Door.Tests Mesh.ClusterMesh.Relay.Tests"
+alone="Mesh.Lab.Tests Mesh.Scenarios.Tests"
+
 # Failures are told again at the end, in few lines: where only the end of a long output is kept, they are what is wanted.
 # A failure in the runner's output is its name with [FAIL], a message, and the stack, of which the first line in a test says where.
-failures=$(mktemp)
-trap 'compiler_stop; rm -f "$failures"' EXIT
 tell_failures() {
     awk '/^    [^ ].*\[FAIL\]$/ { print; left = 8; next }
         left && /^      (Stack Trace|Output):/ { left = 0; where = 1; next }
@@ -22,36 +26,49 @@ tell_failures() {
         where && /^    [^ ]/ { where = 0 }' "$1"
 }
 
-suites=("$@")
-[ ${#suites[@]} -gt 0 ] || suites=($(cd tests && ls -d *.Tests))
-passed=0 failed=0 skipped=0
-for suite in "${suites[@]}"; do
-    echo "== $suite"
-    log=$(mktemp)
-    run=()
+run_suite() { # SUITE: its output at its end; $work/SUITE.counts has passed, failed, skipped, $work/SUITE.failures what failed
+    local suite=$1 log=$work/$1.log run=() status counts total errors fails skips
     # The scenarios' agent makes devices and routes where it runs: a namespace of its own, with an underlay address to be found.
     [ "$suite" != Mesh.Scenarios.Tests ] || run=(unshare --net sh -c 'ip link set lo up && ip link add underlay type veth peer name wire &&
         ip addr add 172.30.2.1/16 dev underlay && ip link set underlay up && ip link set wire up && exec "$@"' sh)
-    timeout --kill-after=30 900 "${run[@]}" "tests/$suite/bin/$config/net10.0/$suite" -noColor 2>&1 |
-        tee "$log" | grep -vE '^ *$|^  (Discover|Start|Finish)|^=== TEST EXEC'
-    status=${PIPESTATUS[0]}
+    timeout --foreground --kill-after=30 900 "${run[@]}" "tests/$suite/bin/$config/net10.0/$suite" -noColor >"$log" 2>&1
+    status=$?
     # The runner's own last line: Total: 3, Errors: 0, Failed: 0, Skipped: 0, ...
     counts=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+' | tr '\n' ' ')
-    tell_failures "$log" >>"$failures"
-    read -r total errors fails skips <<<"${counts:-0 1 0 0}"
-    failed=$((failed + errors + fails))
-    skipped=$((skipped + skips))
-    passed=$((passed + total - fails - skips))
+    tell_failures "$log" >"$work/$suite.failures"
+    read -r total errors fails skips <<<"${counts:-0 0 0 0}"
+    echo "$((total - fails - skips)) $((errors + fails)) $skips" >"$work/$suite.counts"
     # A suite that crashed, hung or held no test is a failure even when it counted none.
     if [ "$status" != 0 ] && [ $((errors + fails)) = 0 ] || [ "$total" = 0 ]; then
-        { echo "$suite: exit code $status with $total tests"; tail -5 "$log" | cut -c1-240; } | tee -a "$failures"
-        failed=$((failed + 1))
+        echo "0 1 0" >>"$work/$suite.counts"
+        { echo "$suite: exit code $status with $total tests"; tail -5 "$log" | cut -c1-240; } >>"$work/$suite.failures"
     fi
-    rm -f "$log"
+    { echo "== $suite"; grep -vE '^ *$|^  (Discover|Start|Finish)|^=== TEST EXEC|^xUnit' "$log"; } >"$log.short"
+    cat "$log.short"
+}
+
+suites=("$@")
+[ ${#suites[@]} -gt 0 ] || suites=($(cd tests && ls -d *.Tests))
+# A process group of its own: it can be ended whole, and its programs do not ignore Ctrl-C as those in the background else do.
+set -m
+(for suite in "${suites[@]}"; do case " $waiting " in *" $suite "*) run_suite "$suite" ;; esac; done) </dev/null &
+lane=$!
+set +m
+for suite in "${suites[@]}"; do case " $waiting $alone " in *" $suite "*) ;; *) run_suite "$suite" ;; esac; done
+wait "$lane"
+lane=
+for suite in "${suites[@]}"; do case " $alone " in *" $suite "*) run_suite "$suite" ;; esac; done
+
+passed=0 failed=0 skipped=0
+for suite in "${suites[@]}"; do
+    # One that left no count was not run to its end.
+    while read -r one two three; do
+        passed=$((passed + one)) failed=$((failed + two)) skipped=$((skipped + three))
+    done < <(cat "$work/$suite.counts" 2>/dev/null || { echo "$suite: no result" >>"$work/$suite.failures"; echo "0 1 0"; })
 done
-if [ -s "$failures" ]; then
+if cat "$work"/*.failures | grep -q .; then
     echo "== what failed"
-    cat "$failures"
+    cat "$work"/*.failures
 fi
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"
