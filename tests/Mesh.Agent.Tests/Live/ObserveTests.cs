@@ -1,4 +1,5 @@
 using System.Diagnostics;
+using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using Xunit;
 
@@ -100,6 +101,18 @@ public sealed class ObserveTests(WatchedNode node) : IClassFixture<WatchedNode>
             Assert.Equal((0, ""), await known.EndAsync());
         using var address = node.Begin("observe", "--for", "1", "--to", "192.0.2.9");
         Assert.Equal((0, ""), await address.EndAsync());
+    }
+
+    [Fact]
+    public async Task Ctrl_C_ends_it_well_also_while_an_agent_is_asked_that_does_not_answer()
+    {
+        var path = Path.Combine(Path.GetDirectoryName(node.SocketPath)!, "deaf.sock");
+        using var deaf = new Socket(AddressFamily.Unix, SocketType.Stream, ProtocolType.Unspecified);
+        deaf.Bind(new UnixDomainSocketEndPoint(path));
+        deaf.Listen();
+        using var watch = new Watch(["observe", "-f", "--from", "front", "--bpf-root", node.BpfRoot, "--socket", path]);
+        using var asked = await deaf.AcceptAsync(Watch.Deadline());
+        Assert.Equal(0, (await watch.InterruptAsync()).Exit);
     }
 
     [Fact]

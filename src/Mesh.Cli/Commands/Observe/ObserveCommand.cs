@@ -50,36 +50,35 @@ internal static class ObserveCommand
         using var watch = FlowWatch.Begin(bpfRoot);
         using var maps = PinnedMaps.Open(bpfRoot);
         var names = new FlowNames(maps, agent, TimeProvider.System);
-        foreach (var (flag, name) in filter.Names)
-            if (await names.WhyUnknownAsync(flag, name, cancellation) is { } why)
-                await error.WriteLineAsync(follow ? $"mesh: {why}; watching on, it may come" : throw new CliException(why));
         var last = new Queue<FlowLine>();
-        var clock = Stopwatch.StartNew();
-        while (follow || clock.Elapsed < patience)
+        try
         {
-            var events = watch.Read();
-            await names.LearnAsync(events, cancellation);
-            foreach (var one in events)
+            foreach (var (flag, name) in filter.Names)
+                if (await names.WhyUnknownAsync(flag, name, cancellation) is { } why)
+                    await error.WriteLineAsync(follow ? $"mesh: {why}; watching on, it may come" : throw new CliException(why));
+            var clock = Stopwatch.StartNew();
+            while (follow || clock.Elapsed < patience)
             {
-                var line = new FlowLine(one, names.Of(one.Source, one.Identity), names.Of(one.Destination, 0), watch.ServiceOf(one));
-                if (!filter.Wants(line))
-                    continue;
-                if (follow)
-                    Print(line);
-                else
-                    last.Enqueue(line);
-                if (last.Count > most)
-                    last.Dequeue();
-            }
-            try
-            {
+                var events = watch.Read();
+                await names.LearnAsync(events, cancellation);
+                foreach (var one in events)
+                {
+                    var line = new FlowLine(one, names.Of(one.Source, one.Identity), names.Of(one.Destination, 0), watch.ServiceOf(one));
+                    if (!filter.Wants(line))
+                        continue;
+                    if (follow)
+                        Print(line);
+                    else
+                        last.Enqueue(line);
+                    if (last.Count > most)
+                        last.Dequeue();
+                }
                 await Task.Delay(Look, cancellation);
             }
-            catch (OperationCanceledException)
-            {
-                // Ctrl-C is how a person ends it.
-                break;
-            }
+        }
+        catch (OperationCanceledException) when (cancellation.IsCancellationRequested)
+        {
+            // Ctrl-C is how a person ends it, also while the agent is asked for names.
         }
         foreach (var line in last)
             Print(line);
