@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Runs every test program and ends with the line `N passed, N failed`.
 # Filter with: tests/run.sh Mesh.KVStore.Tests Mesh.Lab.Tests
+# Up to three tests that failed are run once more, alone; those that pass then are named as unsteady. MESH_TEST_ONCE=1 leaves that away.
 set -uo pipefail
 cd "$(dirname "$0")/.."
 
@@ -26,15 +27,23 @@ tell_failures() {
         where && /^    [^ ]/ { where = 0 }' "$1"
 }
 
-run_suite() { # SUITE: its output at its end; $work/SUITE.counts has passed, failed, skipped, $work/SUITE.failures what failed
-    local suite=$1 log=$work/$1.log run=() status counts total errors fails skips
+program() { # SUITE [FILTER...]: the test program, for a quarter of an hour at most
+    local suite=$1 run=()
     # The scenarios' agent makes devices and routes where it runs: a namespace of its own, with an underlay address to be found.
     [ "$suite" != Mesh.Scenarios.Tests ] || run=(unshare --net sh -c 'ip link set lo up && ip link add underlay type veth peer name wire &&
         ip addr add 172.30.2.1/16 dev underlay && ip link set underlay up && ip link set wire up && exec "$@"' sh)
-    timeout --foreground --kill-after=30 900 "${run[@]}" "tests/$suite/bin/$config/net10.0/$suite" -noColor >"$log" 2>&1
+    timeout --foreground --kill-after=30 900 "${run[@]}" "tests/$suite/bin/$config/net10.0/$suite" -noColor "${@:2}"
+}
+
+summary() { # LOG: total, errors, failed, skipped, from the runner's own last line
+    grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$1" | tail -1 | grep -oE '[0-9]+' | tr '\n' ' '
+}
+
+run_suite() { # SUITE: its output at its end; $work/SUITE.counts has passed, failed, skipped, $work/SUITE.failures what failed
+    local suite=$1 log=$work/$1.log status counts total errors fails skips
+    program "$suite" >"$log" 2>&1
     status=$?
-    # The runner's own last line: Total: 3, Errors: 0, Failed: 0, Skipped: 0, ...
-    counts=$(grep -oE 'Total: [0-9]+, Errors: [0-9]+, Failed: [0-9]+, Skipped: [0-9]+' "$log" | tail -1 | grep -oE '[0-9]+' | tr '\n' ' ')
+    counts=$(summary "$log")
     tell_failures "$log" >"$work/$suite.failures"
     read -r total errors fails skips <<<"${counts:-0 0 0 0}"
     echo "$((total - fails - skips)) $((errors + fails)) $skips" >"$work/$suite.counts"
@@ -59,6 +68,20 @@ wait "$lane"
 lane=
 for suite in "${suites[@]}"; do case " $alone " in *" $suite "*) run_suite "$suite" ;; esac; done
 
+# Times, ports and the kernel are shared with whatever else the machine does: a test that failed and then passes alone counts as passed,
+# and is named as unsteady, which is a thing to mend. More than three are no accident, and a suite that crashed or hung is none.
+run_again() {
+    local suite name rows
+    while read -r suite name; do
+        program "$suite" -method "$name" </dev/null >"$work/again" 2>&1 && [[ $(summary "$work/again") =~ ^[1-9][0-9]*\ 0\ 0\ 0\ $ ]] || continue
+        rows=$(sed 's/[( ].*//' <(sed 's/^ *//' "$work/$suite.failures") | grep -cFx "$name")
+        echo "$rows -$rows 0" >>"$work/$suite.counts"
+        echo "    $name" >>"$work/unsteady"
+    done
+}
+tests_failed() { sed -nE 's|.*/([^/]+)\.failures:    ([^ ([]+).*\[FAIL\]$|\1 \2|p' <(grep -H . "$work"/*.failures); }
+[ -n "${MESH_TEST_ONCE:-}" ] || [ "$(tests_failed | wc -l)" -gt 3 ] || run_again < <(tests_failed | sort -u)
+
 passed=0 failed=0 skipped=0
 for suite in "${suites[@]}"; do
     # One that left no count was not run to its end.
@@ -69,6 +92,10 @@ done
 if cat "$work"/*.failures | grep -q .; then
     echo "== what failed"
     cat "$work"/*.failures
+fi
+if [ -s "$work/unsteady" ]; then
+    echo "== unsteady: of these, passed when run again alone"
+    cat "$work/unsteady"
 fi
 if [ "$skipped" -gt 0 ]; then
     echo "$passed passed, $failed failed, $skipped skipped"
