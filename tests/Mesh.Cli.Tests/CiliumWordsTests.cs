@@ -16,9 +16,11 @@ public sealed class CiliumWordsTests
         ["config"] = """{"status":{"daemonConfigurationMap":{"BPFRoot":"/sys/fs/bpf/mesh","StateDir":"/var/run/cilium/state"}}}""",
     };
 
-    private static async Task<(int Code, string Output, string Error)> RunAsync(params string[] arguments)
+    private static Task<(int Code, string Output, string Error)> RunAsync(params string[] arguments) => RunAsync(Answers, arguments);
+
+    private static async Task<(int Code, string Output, string Error)> RunAsync(IReadOnlyDictionary<string, string> answers, params string[] arguments)
     {
-        await using var agent = new StubAgent(Answers);
+        await using var agent = new StubAgent(answers);
         var (output, error) = (new StringWriter(), new StringWriter());
         var code = await MeshCommand.RunAsync([.. arguments, "-H", agent.Socket], output, error);
         return (code, output.ToString(), error.ToString());
@@ -28,6 +30,8 @@ public sealed class CiliumWordsTests
     [InlineData("1.17.0-mesh.0.1.0\n", "version", "-o", "jsonpath={$.Daemon.Version}")]
     [InlineData("7\n", "policy", "get", "-o", "jsonpath='{.revision}'")]
     [InlineData("7\n", "policy", "get", "-o", "jsonpath={.revision}")]
+    [InlineData("", "policy", "wait", "7", "--max-wait-time", "30")]
+    [InlineData("", "policy", "wait", "6", "--max-wait-time", "0", "--fail-wait-time", "0", "--sleep-time", "1")]
     [InlineData("ready\n", "endpoint", "list", "-o", "jsonpath={[*].status.state}")]
     [InlineData("Ok\n", "status", "-o", "jsonpath={.cilium.state}")]
     [InlineData("cilium:\n  msg: well\n  state: Ok\n", "status", "-o", "yaml")]
@@ -45,6 +49,24 @@ public sealed class CiliumWordsTests
         Assert.Equal((0, ""), (code, error));
         Assert.Equal("1.17.0-mesh.0.1.0", answer.RootElement.GetProperty("Client").GetProperty("Version").GetString());
         Assert.Equal("1.17.0-mesh.0.1.0", answer.RootElement.GetProperty("Daemon").GetProperty("Version").GetString());
+    }
+
+    /// <summary>An agent that has read a policy has not yet written it for every pod; both are waited for.</summary>
+    [Theory]
+    [InlineData("""{"policy":"[]","revision":7}""", """[{"id":3,"status":{"state":"ready","policy":{"realized":{"policy-revision":7}}}}]""",
+        "the agent has read 7; ")]
+    [InlineData("""{"policy":"[]","revision":8}""", """[{"id":3,"status":{"external-identifiers":{"pod-name":"a/b"},"state":"not-ready","""
+        + """ "policy":{"realized":{"policy-revision":7}}}},{"id":4,"status":{"state":"ready","policy":{"realized":{"policy-revision":8}}}}]""",
+        "endpoint 3 (a/b) is not-ready with 7\n")]
+    public async Task A_policy_that_does_not_hold_in_time_is_told_with_who_is_late(string policy, string endpoints, string expected)
+    {
+        var answers = new Dictionary<string, string>(Answers, StringComparer.Ordinal) { ["policy"] = policy, ["endpoint"] = endpoints };
+        var (code, output, error) = await RunAsync(answers, "policy", "wait", "8", "--max-wait-time", "0");
+        Assert.Equal((1, ""), (code, output));
+        Assert.Contains($"revision 8 does not hold after 0 s: {expected}", error, StringComparison.Ordinal);
+        answers["policy"] = """{"policy":"[]","revision":9}""";
+        answers["endpoint"] = "[]";
+        Assert.Equal((0, "", ""), await RunAsync(answers, "policy", "wait", "8", "--max-wait-time", "0"));
     }
 
     [Fact]

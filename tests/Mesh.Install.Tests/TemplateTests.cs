@@ -29,6 +29,8 @@ public class TemplateTests
     [InlineData("{{ and .yes .no .missing }}", "false")]
     [InlineData("{{ or .yes .missing }}", "true")]
     [InlineData("{{ (dict \"k\" (list 1 2)).k | toJson }}", "[1,2]")]
+    // What Go's json.Marshal wrote of the same.
+    [InlineData("{{ dict \"b\" \"<a>&'+\u00e9\\\"\\\\\" \"a\" 1 | toJson }}", "{\"a\":1,\"b\":\"\\u003ca\\u003e\\u0026'+\u00e9\\\"\\\\\"}")]
     [InlineData("{{ .map | toYaml | nindent 2 }}", "\n  a: 1\n  b: 2")]
     [InlineData("{{ define \"t\" }}[{{ . }}]{{ end }}{{ include \"t\" .x }}", "[1]")]
     [InlineData("{{ \"}}\" }}", "}}")]

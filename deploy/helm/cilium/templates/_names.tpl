@@ -74,6 +74,12 @@ operator-prometheus-serve-addr: {{ printf ":%d" (int .Values.operator.prometheus
 {{- mergeOverwrite (include "cilium.config" . | fromYaml) .Values.extraConfig | toYaml -}}
 {{- end -}}
 
+{{- /* Changes with the configuration and with nothing else, whoever renders: YAML is written in one way by Helm and in another by `mesh`,
+JSON is not, and agents that need not be restarted are not when the one changes what the other installed. */ -}}
+{{- define "cilium.configMark" -}}
+{{- include "cilium.configData" . | fromYaml | toJson | sha256sum | trunc 16 -}}
+{{- end -}}
+
 {{- /* The API server's address for programs that start before services work. */ -}}
 {{- define "cilium.apiAddress" -}}
 {{- if .Values.k8sServiceHost }}

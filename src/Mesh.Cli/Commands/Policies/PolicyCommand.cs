@@ -6,12 +6,12 @@ using Mesh.Cli.Text;
 
 namespace Mesh.Cli.Commands.Policies;
 
-/// <summary>`mesh policy list|get|trace`: which policies hold on a node, and what they decide about a flow.</summary>
+/// <summary>`mesh policy list|get|trace|wait`: which policies hold on a node, and what they decide about a flow.</summary>
 internal static class PolicyCommand
 {
     public static Command Build(TextWriter output) => new("policy", "Network policies of a node, and what they decide.")
     {
-        BuildList(output), BuildGet(output), BuildTrace(output),
+        BuildList(output), BuildGet(output), BuildTrace(output), PolicyWaitCommand.Build(),
     };
 
     private static Command BuildList(TextWriter output) => ListCommand.Build(output, "Policies in force, their rules, and the pods they govern.",

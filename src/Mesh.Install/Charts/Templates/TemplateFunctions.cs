@@ -1,6 +1,9 @@
+using System.Buffers;
 using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
+using System.Text.Encodings.Web;
+using System.Text.Json;
 using Mesh.Install.Text;
 
 namespace Mesh.Install.Charts.Templates;
@@ -42,7 +45,7 @@ internal static class TemplateFunctions
         ["printf"] = (1, 9, (a, _) => Printed(Text(a[0]), [.. a.Skip(1)])),
         ["quote"] = (1, 1, (a, _) => YamlText.Quote(Tree.Print(a[0]))),
         ["sha256sum"] = (1, 1, (a, _) => Convert.ToHexStringLower(SHA256.HashData(Encoding.UTF8.GetBytes(Text(a[0]))))),
-        ["toJson"] = (1, 1, (a, _) => Tree.ToJson(a[0])?.ToJsonString() ?? "null"),
+        ["toJson"] = (1, 1, (a, _) => Json(a[0])),
         ["toString"] = (1, 1, (a, _) => Tree.Print(a[0])),
         ["toYaml"] = (1, 1, (a, _) => YamlText.Write(a[0])),
         ["trim"] = (1, 1, (a, _) => Text(a[0]).Trim()),
@@ -112,6 +115,21 @@ internal static class TemplateFunctions
     private static Map Pair(string certificate, string key) => new() { ["Cert"] = certificate, ["Key"] = key };
 
     private static string Decoded(object? value) => Encoding.UTF8.GetString(Convert.FromBase64String(Text(value)));
+
+    /// <summary>Byte for byte as Go writes it: with names in order, and of what need not be escaped only what HTML would mistake.</summary>
+    private static string Json(object? value)
+    {
+        var bytes = new ArrayBufferWriter<byte>();
+        using (var writer = new Utf8JsonWriter(bytes, new JsonWriterOptions { Encoder = JavaScriptEncoder.UnsafeRelaxedJsonEscaping }))
+        {
+            if (Tree.ToJson(value) is { } node)
+                node.WriteTo(writer);
+            else
+                writer.WriteNullValue();
+        }
+        return Encoding.UTF8.GetString(bytes.WrittenSpan).Replace("<", "\\u003c", StringComparison.Ordinal)
+            .Replace(">", "\\u003e", StringComparison.Ordinal).Replace("&", "\\u0026", StringComparison.Ordinal);
+    }
 
     private static string Indented(int spaces, string text) =>
         string.Join('\n', text.Split('\n').Select(line => new string(' ', spaces) + line));
