@@ -11,6 +11,7 @@ namespace Mesh.AgentApi;
 [JsonSerializable(typeof(StatusResponse))]
 [JsonSerializable(typeof(IReadOnlyList<Service>))]
 [JsonSerializable(typeof(ClusterNodeStatus))]
+[JsonSerializable(typeof(IReadOnlyList<NodeElement>))]
 [JsonSerializable(typeof(IReadOnlyList<NodeId>))]
 [JsonSerializable(typeof(IReadOnlyList<IPListEntry>))]
 [JsonSerializable(typeof(IReadOnlyList<Identity>))]

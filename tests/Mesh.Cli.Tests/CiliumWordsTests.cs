@@ -12,6 +12,7 @@ public sealed class CiliumWordsTests
         ["policy"] = """{"policy":"[]","revision":7}""",
         ["endpoint"] = """[{"id":3,"status":{"state":"ready","policy":{"realized":{"policy-revision":7}}}}]""",
         ["service"] = "[]",
+        ["cluster/nodes"] = """{"self":"c1/n1","nodes-added":[{"name":"c1/n1"},{"name":"c2/n1"}],"nodes-removed":[]}""",
         ["healthz"] = """{"cilium":{"state":"Ok","msg":"well"}}""",
         ["config"] = """{"status":{"daemonConfigurationMap":{"BPFRoot":"/sys/fs/bpf/mesh","StateDir":"/var/run/cilium/state"}}}""",
     };
@@ -33,6 +34,7 @@ public sealed class CiliumWordsTests
     [InlineData("", "policy", "wait", "7", "--max-wait-time", "30")]
     [InlineData("", "policy", "wait", "6", "--max-wait-time", "0", "--fail-wait-time", "0", "--sleep-time", "1")]
     [InlineData("ready\n", "endpoint", "list", "-o", "jsonpath={[*].status.state}")]
+    [InlineData("c1/n1 c2/n1\n", "node", "list", "-o", "jsonpath={[*].name}")]
     [InlineData("Ok\n", "status", "-o", "jsonpath={.cilium.state}")]
     [InlineData("cilium:\n  msg: well\n  state: Ok\n", "status", "-o", "yaml")]
     [InlineData("OK\n", "status", "--brief", "--all-health", "--timeout", "5s")]

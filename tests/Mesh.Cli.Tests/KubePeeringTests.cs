@@ -115,6 +115,27 @@ public sealed class KubePeeringTests : IAsyncLifetime
         Assert.Equal(osaka, _osaka.Snapshot());
     }
 
+    /// <summary>A mesh need not be full: who joins osaka is not connected to kyoto, but osaka is to both.</summary>
+    [Theory]
+    [InlineData(true, "10.2.0.128/25", "172.30.99.1", "pods of tokyo's peer kyoto/n1 (10.2.0.128/25) and of osaka/node-1 (10.2.0.0/24) share addresses: ")]
+    [InlineData(false, "10.1.0.0/24", "172.30.99.1", "pods of tokyo/node-1 (10.1.0.0/24) and of osaka's peer kyoto/n1 (10.1.0.0/24) share addresses: ")]
+    [InlineData(false, "172.30.1.0/24", "172.30.99.1", "pods of osaka's peer kyoto/n1 (172.30.1.0/24) and node tokyo/node-1 (172.30.1.1) share ")]
+    [InlineData(true, "10.9.0.0/24", "172.30.2.1", "nodes tokyo's peer kyoto/n1 and osaka/node-1 both have the address 172.30.2.1: ")]
+    public async Task Addresses_that_a_peer_of_either_side_has_are_refused(bool ofTokyo, string range, string node, string expected)
+    {
+        var world = ofTokyo ? _tokyo : _osaka;
+        AlreadyConnected(world, "kyoto", 7, relay: true);
+        var relay = world.Answer;
+        world.Answer = exec => exec.Command is ["cilium", "node", "list", "-o", "json"] ? Nodes("kyoto/n1", node, range) : relay(exec);
+        var e = await Assert.ThrowsAsync<CliException>(ConnectAsync);
+        Assert.StartsWith($"tokyo and osaka cannot be one mesh; nothing was changed:\n  {expected}", e.Message, StringComparison.Ordinal);
+        Assert.Equal(("", ""), (await PeersAsync(_tokyo), await PeersAsync(_osaka)));
+    }
+
+    private static string Nodes(string name, string address, string range) => $$"""
+        [{"name":"{{name}}","primary-address":{"ipv6":{},"ipv4":{"ip":"{{address}}","enabled":true,"alloc-range":"{{range}}"} } }]
+        """;
+
     [Fact]
     public async Task Two_peers_of_either_side_that_clash_are_no_mesh()
     {
@@ -133,9 +154,11 @@ public sealed class KubePeeringTests : IAsyncLifetime
             .RunAsync(await _tokyo.Planner.UpgradeAsync(kyoto, reuse: true, Stop), Stop);
         await ConnectAsync();
         Assert.Contains("⚠️  the IDs of kyoto are not known, the others differ: no agent that was asked", _output.ToString(), StringComparison.Ordinal);
+        Assert.Contains("⚠️  the addresses of kyoto are not known: no agent that was asked", _output.ToString(), StringComparison.Ordinal);
         Assert.Equal(("kyoto osaka", "tokyo"), (await PeersAsync(_tokyo), await PeersAsync(_osaka)));
         _tokyo.Answer = exec => exec.Container == "kvstoremesh"
-            ? """[{"name":"kyoto","config":{"cluster-id":3}},{"name":"osaka","config":{"cluster-id":2}}]""" : null;
+            ? """[{"name":"kyoto","config":{"cluster-id":3}},{"name":"osaka","config":{"cluster-id":2}}]"""
+            : exec.Command.Contains("node") ? Nodes("kyoto/n1", "172.30.99.1", "10.9.0.0/24") : null;
         _output.GetStringBuilder().Clear();
         await ConnectAsync();
         Assert.DoesNotContain("⚠️", _output.ToString(), StringComparison.Ordinal);

@@ -9,8 +9,9 @@ namespace Mesh.Cli.Commands;
 internal static class ListCommand
 {
     /// <param name="path">Of the agent's REST API, below /v1/.</param>
+    /// <param name="member">Of the answer, which -o json prints; null for all of it.</param>
     public static Command Build(
-        TextWriter output, string description, string path, Func<AgentClient, CancellationToken, Task<string>> table)
+        TextWriter output, string description, string path, Func<AgentClient, CancellationToken, Task<string>> table, string? member = null)
     {
         var options = new ContextOptions();
         var command = new Command("list", description);
@@ -18,10 +19,18 @@ internal static class ListCommand
         command.SetAction(async (parsed, cancel) =>
         {
             using var agent = options.Node(parsed).Connect();
-            output.Write(options.IsStructured(parsed) ? options.Form(parsed, await agent.GetBytesAsync(path, cancel)) : await table(agent, cancel));
+            output.Write(options.IsStructured(parsed) ? options.Form(parsed, Member(await agent.GetBytesAsync(path, cancel), member)) : await table(agent, cancel));
             return 0;
         });
         return command;
+    }
+
+    private static byte[] Member(byte[] json, string? name)
+    {
+        if (name is null)
+            return json;
+        using var document = JsonDocument.Parse(json);
+        return document.RootElement.TryGetProperty(name, out var member) ? System.Text.Encoding.UTF8.GetBytes(member.GetRawText()) : "[]"u8.ToArray();
     }
 
     /// <summary>The agent's own bytes, indented by two blanks: nothing that it said is lost.</summary>

@@ -8,7 +8,7 @@ namespace Mesh.Cli.Commands;
 internal static class NodeListCommand
 {
     public static Command Build(TextWriter output) => ListCommand.Build(output, "Nodes of all clusters.", "cluster/nodes",
-        async (agent, cancel) => Table(await agent.GetNodesAsync(cancel)));
+        async (agent, cancel) => Table(await agent.GetNodesAsync(cancel)), "nodes-added");
 
     /// <summary>With a column for the source when the agent tells it; those before 1.17 do not.</summary>
     public static string Table(ClusterNodeStatus status)

@@ -11,7 +11,7 @@ namespace Mesh.Cli.Kube;
 internal static class KnownPeers
 {
     /// <summary>All agents have read the same; a few are asked so that one that is starting does no harm.</summary>
-    private const int AgentsAsked = 3;
+    internal const int AgentsAsked = 3;
 
     private static readonly string[] Secrets = ["cilium-clustermesh", "cilium-kvstoremesh"];
 

@@ -84,6 +84,20 @@ internal static class KubeClusterMesh
             : Decode(pod, () => JsonSerializer.Deserialize(text, AgentApiJson.Wire.StatusResponse));
     }
 
+    /// <summary>The nodes of all clusters as an agent has them, asked in its pod; null when it does not say.</summary>
+    internal static async Task<IReadOnlyList<NodeElement>?> NodesAsync(KubeCluster cluster, string pod, CancellationToken cancel)
+    {
+        var (text, failure) = await ExecAsync(cluster, pod, "cilium-agent", ["cilium", "node", "list", "-o", "json"], cancel, Patience);
+        try
+        {
+            return failure is not null ? null : JsonSerializer.Deserialize(text, AgentApiJson.Wire.IReadOnlyListNodeElement);
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
     /// <summary>What a relay says of its peers, asked in its pod.</summary>
     internal static async Task<NodeAnswer> RelayAsync(KubeCluster cluster, string pod, CancellationToken cancel)
     {

@@ -64,13 +64,18 @@ internal sealed class KubePeering(InstallTarget target, WaitOptions wait, TextWr
             throw new CliException($"{ours.ClusterName} counts up to {ours.MaxConnectedClusters} clusters and {theirs.ClusterName} up to "
                 + $"{theirs.MaxConnectedClusters}: clustermesh.maxConnectedClusters must be the same in the whole mesh");
         }
-        var ground = await PeerGround.ReadAsync(source, ours.ClusterName, cancel);
+        var (ground, theirGround) = (await PeerGround.ReadAsync(source, ours.ClusterName, cancel),
+            await PeerGround.ReadAsync(destination, theirs.ClusterName, cancel));
+        var (around, theirAround) = (await ground.PeersAsync(source, cancel), await theirGround.PeersAsync(destination, cancel));
         var (one, other) = (await KnownPeers.ReadAsync(source, ours, cancel), await KnownPeers.ReadAsync(destination, theirs, cancel));
-        var faults = KnownPeers.Faults(one, other).Concat(ground.FaultsWith(await PeerGround.ReadAsync(destination, theirs.ClusterName, cancel))).ToList();
+        var faults = KnownPeers.Faults(one, other).Concat(PeerGround.Faults(ground, around, theirGround, theirAround)).ToList();
         if (faults.Count > 0)
             throw new CliException($"{ours.ClusterName} and {theirs.ClusterName} cannot be one mesh; nothing was changed:\n  {string.Join("\n  ", faults)}");
         foreach (var doubt in KnownPeers.Doubts(one, other))
             output.WriteLine($"⚠️  {doubt}");
+        var compared = around.Concat(theirAround).Select(peer => peer.Cluster).Concat([ours.ClusterName, theirs.ClusterName]).ToHashSet();
+        if (one.Peers.Concat(other.Peers).Select(peer => peer.Name).Where(peer => !compared.Contains(peer)).Distinct().ToList() is { Count: > 0 } unknown)
+            output.WriteLine($"⚠️  the addresses of {string.Join(", ", unknown)} are not known: no agent that was asked has reached them; compare them by hand");
         var former = await PeersAsync(source, cancel);
         var plan = await PlanAsync(source, clusters => With(clusters, theirs), cancel);
         var change = await PlanAsync(destination, clusters => With(clusters, ours), cancel);
