@@ -19,7 +19,9 @@ internal static class ListCommand
         command.SetAction(async (parsed, cancel) =>
         {
             using var agent = options.Node(parsed).Connect();
-            output.Write(options.IsStructured(parsed) ? options.Form(parsed, Member(await agent.GetBytesAsync(path, cancel), member)) : await table(agent, cancel));
+            output.Write(options.IsStructured(parsed)
+                ? options.Form(parsed, Member(await agent.GetBytesAsync(path, cancel), member))
+                : await table(agent, cancel));
             return 0;
         });
         return command;

@@ -74,8 +74,12 @@ internal sealed class KubePeering(InstallTarget target, WaitOptions wait, TextWr
         foreach (var doubt in KnownPeers.Doubts(one, other))
             output.WriteLine($"⚠️  {doubt}");
         var compared = around.Concat(theirAround).Select(peer => peer.Cluster).Concat([ours.ClusterName, theirs.ClusterName]).ToHashSet();
-        if (one.Peers.Concat(other.Peers).Select(peer => peer.Name).Where(peer => !compared.Contains(peer)).Distinct().ToList() is { Count: > 0 } unknown)
-            output.WriteLine($"⚠️  the addresses of {string.Join(", ", unknown)} are not known: no agent that was asked has reached them; compare them by hand");
+        var unknown = one.Peers.Concat(other.Peers).Select(peer => peer.Name).Where(peer => !compared.Contains(peer)).Distinct().ToList();
+        if (unknown.Count > 0)
+        {
+            output.WriteLine($"⚠️  the addresses of {string.Join(", ", unknown)} are not known: no agent that was asked has reached them; "
+                + "compare them by hand");
+        }
         var former = await PeersAsync(source, cancel);
         var plan = await PlanAsync(source, clusters => With(clusters, theirs), cancel);
         var change = await PlanAsync(destination, clusters => With(clusters, ours), cancel);
