@@ -1,5 +1,6 @@
 using Mesh.Agent.Metrics;
 using Mesh.AgentApi;
+using Mesh.Datapath.Maps;
 using Xunit;
 
 namespace Mesh.Agent.Tests;
@@ -17,6 +18,25 @@ public sealed class MetricsSampleTests
         var sample = MetricsPage.Sample(line);
         Assert.Equal((name, value), (sample.Name, sample.Value));
         Assert.Equal(labels, string.Join(';', (sample.Labels ?? new Dictionary<string, string>()).Select(label => $"{label.Key}={label.Value}")));
+    }
+
+    /// <summary>Cilium's connectivity test looks at the reasons of the metric, letter by letter, and fails over each that it does not expect.</summary>
+    [Theory]
+    [InlineData(DropReason.PolicyDenied, "Policy denied")]
+    [InlineData(DropReason.PolicyDeniedByDenylist, "Policy denied by denylist")]
+    [InlineData(DropReason.PolicyUndecided, "Host datapath not ready")]
+    [InlineData(DropReason.InvalidSource, "Invalid source ip")]
+    [InlineData(DropReason.NoServiceBackend, "Service backend not found")]
+    [InlineData(DropReason.NoEndpoint, "Stale or unroutable IP")]
+    [InlineData(DropReason.NodeDown, "node down")]
+    public void What_is_dropped_in_every_cluster_has_the_names_that_Cilium_gives_it(DropReason reason, string expected)
+    {
+        var page = new System.Text.StringBuilder();
+        MetricsPage.Packets(page, [new(reason, TrafficDirection.Ingress, 3, 180), new(DropReason.Forwarded, TrafficDirection.Egress, 5, 300)]);
+        Assert.Contains($"\ncilium_drop_count_total{{direction=\"INGRESS\",reason=\"{expected}\"}} 3\n", page.ToString(), StringComparison.Ordinal);
+        Assert.Contains("\ncilium_forward_count_total{direction=\"EGRESS\"} 5\n", page.ToString(), StringComparison.Ordinal);
+        var names = Enum.GetValues<DropReason>().Select(DropNames.OfCilium).ToList();
+        Assert.Equal(names.Count, names.Distinct().Count());
     }
 
     [Fact]

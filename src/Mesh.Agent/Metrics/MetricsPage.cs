@@ -141,12 +141,7 @@ internal static class MetricsPage
 
     private static void Kernel(StringBuilder page, Datapath.Datapath datapath)
     {
-        var counters = datapath.Counters();
-        Traffic(page, "drop", "dropped, by reason", [.. counters.Where(counter => counter.Reason is not (DropReason.Forwarded or DropReason.PolicyAudited))],
-            counter => $"{Direction(counter)},reason=\"{DropNames.Of(counter.Reason)}\"");
-        Traffic(page, "forward", "forwarded", [.. counters.Where(counter => counter.Reason == DropReason.Forwarded)], Direction);
-        Family(page, "mesh_policy_audited_count_total", "counter", "Packets that passed in audit mode and a policy would have dropped.",
-            counters.Where(counter => counter.Reason == DropReason.PolicyAudited).Select(counter => (Direction(counter), (double)counter.Packets)));
+        Packets(page, datapath.Counters());
         var maps = datapath.MapUsage();
         static string Map(MapUsage map) => $"map_name=\"{map.Name}\"";
         Family(page, "mesh_bpf_map_entries", "gauge", "Entries in use, where the agent hands them out.",
@@ -188,6 +183,15 @@ internal static class MetricsPage
         Family(page, "mesh_failover_ejected_backends", "gauge", "Backends ejected now.", [("", liveness.Ejected?.Count ?? 0)]);
         Family(page, "mesh_failover_repicked_flows_total", "counter", "Established flows given another backend.", [("", counts.Repicked)]);
         Family(page, "mesh_failover_closed_sockets_total", "counter", "Sockets closed because their backend was lost.", [("", counts.SocketsClosed)]);
+    }
+
+    internal static void Packets(StringBuilder page, IReadOnlyList<PacketCounter> counters)
+    {
+        Traffic(page, "drop", "dropped, by reason", [.. counters.Where(counter => counter.Reason is not (DropReason.Forwarded or DropReason.PolicyAudited))],
+            counter => $"{Direction(counter)},reason=\"{DropNames.OfCilium(counter.Reason)}\"");
+        Traffic(page, "forward", "forwarded", [.. counters.Where(counter => counter.Reason == DropReason.Forwarded)], Direction);
+        Family(page, "mesh_policy_audited_count_total", "counter", "Packets that passed in audit mode and a policy would have dropped.",
+            counters.Where(counter => counter.Reason == DropReason.PolicyAudited).Select(counter => (Direction(counter), (double)counter.Packets)));
     }
 
     private static string Direction(PacketCounter counter) => $"direction=\"{counter.Direction.ToString().ToUpperInvariant()}\"";
