@@ -105,6 +105,7 @@ public static class MeshCommand
             new Command("identity", "Identities of all clusters.") { IdentityListCommand.Build(output) },
             new Command("endpoint", "Pods of a node.") { EndpointListCommand.Build(output) },
             PolicyCommand.Build(output),
+            EncryptCommand.Build(output),
             BpfCommand.Build(output),
             CaCommand.Build(output),
             DrillCommand.Build(output),

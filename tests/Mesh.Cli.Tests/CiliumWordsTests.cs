@@ -35,6 +35,8 @@ public sealed class CiliumWordsTests
     [InlineData("", "policy", "wait", "6", "--max-wait-time", "0", "--fail-wait-time", "0", "--sleep-time", "1")]
     [InlineData("ready\n", "endpoint", "list", "-o", "jsonpath={[*].status.state}")]
     [InlineData("c1/n1 c2/n1\n", "node", "list", "-o", "jsonpath={[*].name}")]
+    [InlineData("{\n  \"mode\": \"Disabled\"\n}\n", "encrypt", "status", "-o", "json")]
+    [InlineData("Encryption: Disabled\n", "encrypt", "status")]
     [InlineData("Ok\n", "status", "-o", "jsonpath={.cilium.state}")]
     [InlineData("cilium:\n  msg: well\n  state: Ok\n", "status", "-o", "yaml")]
     [InlineData("OK\n", "status", "--brief", "--all-health", "--timeout", "5s")]
