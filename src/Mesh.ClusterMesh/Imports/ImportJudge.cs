@@ -11,9 +11,9 @@ namespace Mesh.ClusterMesh.Imports;
 /// </summary>
 internal sealed class ImportJudge
 {
-    /// <summary>Ranges nobody else's pod, node or backend can be in.</summary>
+    /// <summary>Ranges nobody else's pod, node or backend can be in. 240.0.0.0/4 is not among them: there are clusters with pods in it.</summary>
     private static readonly PrefixSet NeverRight = PrefixSet.Of(
-        "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128", "fe80::/10", "ff00::/8");
+        "0.0.0.0/8", "127.0.0.0/8", "169.254.0.0/16", "224.0.0.0/4", "255.255.255.255/32", "::/128", "::1/128", "fe80::/10", "ff00::/8");
 
     private readonly string _cluster;
     private readonly ImportPolicy _policy;

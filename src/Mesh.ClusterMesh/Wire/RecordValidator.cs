@@ -20,6 +20,8 @@ namespace Mesh.ClusterMesh.Wire;
 /// </summary>
 public sealed class RecordValidator
 {
+    private static readonly IpPrefix[] LinkLocal = [IpPrefix.Parse("169.254.0.0/16"), IpPrefix.Parse("fe80::/10")];
+
     private readonly string _cluster;
     private readonly uint _clusterId;
     private readonly IdentityNumbering _numbering;
@@ -50,6 +52,7 @@ public sealed class RecordValidator
         if (!NodeRecordCodec.TryDecode(value, out node, out rejection))
             return false;
         rejection = FaultOf(node);
+        node = WithoutLocalGateway(node);
         return rejection is null;
 
         string? FaultOf(NodeRecord read)
@@ -61,6 +64,14 @@ public sealed class RecordValidator
             return read.ClusterID == _clusterId ? null : WrongClusterId(read.ClusterID);
         }
     }
+
+    // Where a cluster's addresses come from elsewhere, all its nodes have one gateway address, which is link-local and says nothing here.
+    private static NodeRecord WithoutLocalGateway(NodeRecord node) => node.IPAddresses?.Any(IsLocalGateway) == true
+        ? node with { IPAddresses = [.. node.IPAddresses.Where(address => !IsLocalGateway(address))] }
+        : node;
+
+    private static bool IsLocalGateway(WireNodeAddress address) =>
+        address.Type == "CiliumInternalIP" && IpAddr.TryParse(address.IP, out var gateway) && LinkLocal.Any(range => range.Contains(gateway));
 
     /// <param name="service">Null when the record withdraws the service (shared: false).</param>
     public bool TryService(

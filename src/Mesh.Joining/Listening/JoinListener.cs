@@ -27,7 +27,7 @@ public sealed class JoinListener : IAsyncDisposable
     private const int RequestsPerConnection = 32;
     private static readonly TimeSpan LookInterval = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan BlindLookInterval = TimeSpan.FromMilliseconds(200);
-    private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(5);
+    private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(15);
     private static readonly TimeSpan RequestTimeout = TimeSpan.FromSeconds(15);
 
     private readonly JoinListenerOptions _options;
@@ -336,6 +336,11 @@ public sealed class JoinListener : IAsyncDisposable
         catch (JoinException e)
         {
             Told(e.Message);
+        }
+        catch (OperationCanceledException) when (!_stop.IsCancellationRequested)
+        {
+            // The client may be done already, and sees the connection end.
+            Told($"a handshake was not done in {HandshakeTimeout.TotalSeconds} s");
         }
         catch (Exception e) when (e is AuthenticationException or IOException or OperationCanceledException or CryptographicException)
         {

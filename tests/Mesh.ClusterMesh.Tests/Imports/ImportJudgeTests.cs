@@ -86,6 +86,7 @@ public sealed class ImportJudgeTests
     [InlineData("InternalIP 172.30.7.32", "10.0.0.0/8", "address: pod range 10.0.0.0/8 is in a pod range of this cluster", "=")]
     [InlineData("InternalIP 172.30.1.11", "", "address: InternalIP 172.30.1.11 is an address of this cluster's nodes", "=")]
     [InlineData("InternalIP 127.0.0.1", "", "address: InternalIP 127.0.0.1 is loopback", "=")]
+    [InlineData("InternalIP 169.254.7.1", "", "address: InternalIP 169.254.7.1 is loopback, link-local", "=")]
     public void A_node(string addresses, string podCidr, string pinned, string without)
     {
         var node = new NodeRecord
@@ -109,6 +110,8 @@ public sealed class ImportJudgeTests
     [InlineData("shop", "127.0.0.1", "backend: backend 127.0.0.1 is loopback", "=")]
     [InlineData("shop", "ff02::1", "backend: backend ff02::1 is loopback", "=")]
     [InlineData("shop", "169.254.169.254", "backend: backend 169.254.169.254 is loopback, link-local", "=")]
+    [InlineData("shop", "255.255.255.255", "backend: backend 255.255.255.255 is loopback", "=")]
+    [InlineData("shop", "240.7.0.9", "backend: backend 240.7.0.9 is outside its ranges", "")]
     [InlineData("shop", "10.1.0.9", "backend: backend 10.1.0.9 is in a pod range of this cluster", "=")]
     [InlineData("shop", "10.8.0.9", "backend: backend 10.8.0.9 is in a range pinned to cluster osprey", "=")]
     [InlineData("bank", "10.7.0.9", "namespace: namespace 'bank' is not granted", "")]

@@ -298,6 +298,22 @@ public sealed class CodecTests
         Assert.Equal(KeyKind.Unknown, ParsedKey.Parse("cilium/state/nodes/v1//n1").Kind);
     }
 
+    [Theory]
+    [InlineData("169.254.23.0")]
+    [InlineData("fe80::7")]
+    public void A_gateway_that_all_nodes_of_a_cluster_share_is_left_away_and_the_node_is_taken(string gateway)
+    {
+        var record = Falcon.Node.Replace("10.7.0.1\"", $"{gateway}\"", StringComparison.Ordinal);
+        Assert.True(Falcon.Validator().TryNode("n1", Falcon.Bytes(record), out var node, out var rejection), rejection);
+        Assert.Equal(["192.0.2.31"], node.IPAddresses!.Select(address => address.IP));
+        // The controls: a gateway that can be reached, and another type of address.
+        Assert.True(Falcon.Validator().TryNode("n1", Falcon.Bytes(Falcon.Node), out node, out _));
+        Assert.Equal(["192.0.2.31", "10.7.0.1"], node.IPAddresses!.Select(address => address.IP));
+        var underlay = Falcon.Node.Replace("192.0.2.31", gateway, StringComparison.Ordinal);
+        Assert.True(Falcon.Validator().TryNode("n1", Falcon.Bytes(underlay), out node, out _));
+        Assert.Equal([gateway, "10.7.0.1"], node.IPAddresses!.Select(address => address.IP));
+    }
+
     [Fact]
     public void Keys_are_written_as_the_contract_says()
     {
