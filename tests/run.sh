@@ -73,6 +73,7 @@ for suite in "${suites[@]}"; do case " $alone " in *" $suite "*) run_suite "$sui
 run_again() {
     local suite name rows
     while read -r suite name; do
+        [ -n "$(summary "$work/$suite.log")" ] || continue
         program "$suite" -method "$name" </dev/null >"$work/again" 2>&1 && [[ $(summary "$work/again") =~ ^[1-9][0-9]*\ 0\ 0\ 0\ $ ]] || continue
         rows=$(sed 's/[( ].*//' <(sed 's/^ *//' "$work/$suite.failures") | grep -cFx "$name")
         echo "$rows -$rows 0" >>"$work/$suite.counts"
